@@ -1,0 +1,10 @@
+//! Compiles `proto/relay.proto` with protox, so that no `protoc` has to be installed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=../../proto/relay.proto");
+    let files = protox::compile(["relay.proto"], ["../../proto"])?;
+    prost_build::Config::new()
+        .bytes([".bulla.relay.v1.Send.envelope", ".bulla.relay.v1.Deliver.envelope"])
+        .compile_fds(files)?;
+    Ok(())
+}
