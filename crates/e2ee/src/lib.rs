@@ -1,1 +1,32 @@
-//! Under construction.
+//! End-to-end encryption of Bulla: identities, conversations, sealed envelopes, content. No I/O, no async, no clock.
+//!
+//! `docs/protocol.md` is the specification; each module implements one part of it and nothing else does.
+//!
+//! - [`identity`]: the keys of a business and of a customer towards one business, and their names
+//! - [`certificate`]: what ties an endpoint's leaf key to an identity; the MLS credential's content
+//! - [`link`]: what a customer opens, with the hash that pins the business
+//! - [`tag`], [`permits`]: what a mailbox's owner hands out and gets back
+//! - [`envelope`]: the outer envelope, which hides group, epoch and length
+//! - [`content`]: what is said, after MIMI content draft-08
+//! - [`limits`]: every limit of this crate, each with its reason
+//!
+//! Time and randomness are parameters, with two exceptions inside OpenMLS: it takes randomness for its own keys from the
+//! operating system, and it checks the lifetime of a *received* KeyPackage (when a bundle is verified) against the
+//! system's clock.
+//!
+//! A value that was checked is a type of its own: a [`certificate::Certificate`] comes out of its check and from nowhere else.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod cbor;
+pub mod certificate;
+pub mod content;
+pub mod envelope;
+pub mod identity;
+pub mod limits;
+pub mod link;
+pub mod permits;
+mod signed;
+pub mod tag;
+
+/// The version with which every layout of this crate begins.
+pub const VERSION: u8 = 1;

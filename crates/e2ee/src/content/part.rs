@@ -1,0 +1,262 @@
+//! The part: what a message says, and how the draft's nested parts map to what this version knows.
+
+use crate::cbor::{self, Malformed, Writer};
+use crate::content::{ContentError, MessageId};
+use crate::limits;
+
+const TEXT: &str = "text/plain;charset=utf-8";
+const RECEIPT: &str = "application/vnd.bulla.receipt+cbor";
+const TYPING: &str = "application/vnd.bulla.typing+cbor";
+const VERSION: u64 = 1;
+
+/// Dispositions of the draft that this version writes.
+const RENDER: u64 = 1;
+const REACTION: u64 = 2;
+const UNSPECIFIED: u64 = 0;
+
+/// What arrived and was read at the receiver of messages, said back to their sender.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// Stored and to be shown.
+    pub delivered: Vec<MessageId>,
+    /// Shown.
+    pub read: Vec<MessageId>,
+    /// The MLS epoch in which the receipt's sender is.
+    pub epoch: u64,
+    /// The first bytes of that epoch's authenticator (reserved: later versions compare it).
+    pub authenticator: [u8; 8],
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Body {
+    /// Text; with `replaces` an edit, with `in_reply_to` a reply.
+    Text {
+        /// At most [`limits::TEXT`] bytes.
+        body: String,
+        /// RFC 5646 tags or empty.
+        language: String,
+    },
+    /// A reaction to `in_reply_to`; with `replaces` it changes an earlier one.
+    Reaction {
+        /// One emoji.
+        emoji: String,
+    },
+    /// `replaces` is deleted, or withdrawn if it was a reaction.
+    Deleted,
+    /// Receipts.
+    Receipt(Receipt),
+    /// The sender began or stopped typing.
+    Typing {
+        /// Whether it began.
+        on: bool,
+    },
+    /// Something that this version does not know, kept as it came.
+    Unsupported {
+        /// Its media type; of several parts, `multipart/…`; empty for a part without content.
+        content_type: String,
+        /// The exact CBOR of the part.
+        raw: Vec<u8>,
+    },
+}
+
+impl core::fmt::Debug for Body {
+    /// Without what was said.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Text { body, .. } => write!(f, "Text({} bytes)", body.len()),
+            Self::Reaction { .. } => f.write_str("Reaction"),
+            Self::Deleted => f.write_str("Deleted"),
+            Self::Receipt(receipt) => receipt.fmt(f),
+            Self::Typing { on } => write!(f, "Typing({on})"),
+            Self::Unsupported { raw, .. } => write!(f, "Unsupported({} bytes)", raw.len()),
+        }
+    }
+}
+
+impl Body {
+    /// Text without a language.
+    #[must_use]
+    pub fn text(body: &str) -> Self {
+        Self::Text { body: body.to_owned(), language: String::new() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ContentError> {
+        let fits = match self {
+            Self::Text { body, language } => body.len() <= limits::TEXT && language.len() <= limits::NAME,
+            Self::Reaction { emoji } => is_emoji(emoji),
+            Self::Receipt(r) => r.delivered.len() <= limits::RECEIPT_IDS && r.read.len() <= limits::RECEIPT_IDS,
+            Self::Deleted | Self::Typing { .. } => true,
+            Self::Unsupported { raw, .. } => return Walk::default().part(&mut cbor::Reader::new(raw)?, 1).map(drop),
+        };
+        if fits { Ok(()) } else { Err(ContentError::Limit) }
+    }
+
+    pub(crate) fn write(&self, w: Writer) -> Writer {
+        let single = |w: Writer, disposition: u64, language: &str, content_type: &str, content: &[u8]| {
+            w.array(5).uint(disposition).text(language).uint(1).text(content_type).bytes(content)
+        };
+        let ids = |w: Writer, ids: &[MessageId]| ids.iter().fold(w.array(ids.len()), |w, id| w.bytes(id.as_bytes()));
+        match self {
+            Self::Text { body, language } => single(w, RENDER, language, TEXT, body.as_bytes()),
+            Self::Reaction { emoji } => single(w, REACTION, "", TEXT, emoji.as_bytes()),
+            Self::Deleted => w.array(3).uint(RENDER).text("").uint(0),
+            Self::Receipt(r) => {
+                let inner = ids(ids(Writer::new().array(5).uint(VERSION), &r.delivered), &r.read);
+                single(w, UNSPECIFIED, "", RECEIPT, &inner.uint(r.epoch).bytes(&r.authenticator).finish())
+            }
+            Self::Typing { on } => {
+                single(w, UNSPECIFIED, "", TYPING, &Writer::new().array(2).uint(VERSION).bool(*on).finish())
+            }
+            Self::Unsupported { raw, .. } => w.raw(raw),
+        }
+    }
+
+    pub(crate) fn read(raw: &[u8], replaces: bool, in_reply_to: bool) -> Result<Self, ContentError> {
+        let part = Walk::default().part(&mut cbor::Reader::new(raw)?, 1)?;
+        let unsupported =
+            |content_type: &str| Self::Unsupported { content_type: content_type.to_owned(), raw: raw.to_vec() };
+        let body = match part {
+            Part::Null if replaces => Self::Deleted,
+            Part::Null => unsupported(""),
+            Part::Single { disposition, language, content_type, content } => match essence(content_type).as_str() {
+                "text/plain" if disposition == REACTION => match core::str::from_utf8(content) {
+                    Ok(emoji) if in_reply_to && is_emoji(emoji) => Self::Reaction { emoji: emoji.to_owned() },
+                    _ => unsupported(content_type),
+                },
+                "text/plain" if disposition <= RENDER => match core::str::from_utf8(content) {
+                    Ok(_) if content.len() > limits::TEXT => return Err(ContentError::Limit),
+                    Ok(body) => Self::Text { body: body.to_owned(), language: language.to_owned() },
+                    Err(_) => unsupported(content_type),
+                },
+                RECEIPT => read_receipt(content)?.map_or_else(|| unsupported(content_type), Self::Receipt),
+                TYPING => read_typing(content)?.map_or_else(|| unsupported(content_type), |on| Self::Typing { on }),
+                _ => unsupported(content_type),
+            },
+            Part::External { content_type } => unsupported(content_type),
+            Part::Multi { semantics } => unsupported(match semantics {
+                0 => "multipart/alternative",
+                1 => "multipart/related",
+                _ => "multipart/mixed",
+            }),
+        };
+        Ok(body)
+    }
+}
+
+/// A media type without its parameters. `text/plain` in another charset than UTF-8 stays whole, and so is unknown.
+fn essence(content_type: &str) -> String {
+    let mut fields = content_type.split(';').map(|field| field.trim().to_ascii_lowercase());
+    let essence = fields.next().unwrap_or_default();
+    let foreign = |field: String| {
+        field.starts_with("charset=") && field.trim_start_matches("charset=").trim_matches('"') != "utf-8"
+    };
+    if fields.any(foreign) { content_type.to_owned() } else { essence }
+}
+
+fn is_emoji(text: &str) -> bool {
+    !text.is_empty() && text.len() <= limits::EMOJI && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// `None`: of a later version.
+fn read_receipt(content: &[u8]) -> Result<Option<Receipt>, ContentError> {
+    let mut r = cbor::Reader::new(content)?;
+    let len = r.list()?;
+    if len == 0 || r.uint()? != VERSION {
+        return Ok(None);
+    }
+    let more = len.checked_sub(5).ok_or(ContentError::Malformed)?;
+    let ids = |r: &mut cbor::Reader<'_>| {
+        let len = r.list_max(limits::RECEIPT_IDS).map_err(|Malformed| ContentError::Limit)?;
+        (0..len).map(|_| Ok(MessageId::new(r.exact()?))).collect::<Result<Vec<_>, ContentError>>()
+    };
+    let receipt = Receipt { delivered: ids(&mut r)?, read: ids(&mut r)?, epoch: r.uint()?, authenticator: r.exact()? };
+    r.skip_rest(more)?;
+    Ok(Some(receipt))
+}
+
+/// `None`: of a later version.
+fn read_typing(content: &[u8]) -> Result<Option<bool>, ContentError> {
+    let mut r = cbor::Reader::new(content)?;
+    let len = r.list()?;
+    if len == 0 || r.uint()? != VERSION {
+        return Ok(None);
+    }
+    let more = len.checked_sub(2).ok_or(ContentError::Malformed)?;
+    let on = r.bool()?;
+    r.skip_rest(more)?;
+    Ok(Some(on))
+}
+
+enum Part<'b> {
+    Null,
+    Single { disposition: u64, language: &'b str, content_type: &'b str, content: &'b [u8] },
+    External { content_type: &'b str },
+    Multi { semantics: u64 },
+}
+
+/// Checks a part and all parts in it against the draft's shape and the limits.
+#[derive(Default)]
+struct Walk {
+    parts: usize,
+}
+
+impl Walk {
+    fn part<'b>(&mut self, r: &mut cbor::Reader<'b>, level: usize) -> Result<Part<'b>, ContentError> {
+        self.parts += 1;
+        if self.parts > limits::PARTS || level > limits::PART_DEPTH {
+            return Err(ContentError::Limit);
+        }
+        let len = r.array(3)?;
+        let disposition = r.uint()?;
+        let language = r.text(limits::NAME)?;
+        if disposition > 255 {
+            return Err(ContentError::Malformed);
+        }
+        let less = |known: u64| len.checked_sub(known).ok_or(ContentError::Malformed);
+        let (part, more) = match r.uint()? {
+            0 => (Part::Null, less(0)?),
+            1 => {
+                let more = less(2)?;
+                let (content_type, content) = (r.text(limits::NAME)?, r.bytes(limits::CONTENT)?);
+                (Part::Single { disposition, language, content_type, content }, more)
+            }
+            2 => {
+                let more = less(12)?;
+                let content_type = r.text(limits::NAME)?;
+                r.text(limits::CONTENT)?;
+                for bits in [32, 64, 16] {
+                    uint_of(r, bits)?;
+                }
+                for _ in 0..3 {
+                    r.bytes(limits::CONTENT)?;
+                }
+                uint_of(r, 8)?;
+                r.bytes(limits::CONTENT)?;
+                r.text(limits::CONTENT)?;
+                r.text(limits::CONTENT)?;
+                (Part::External { content_type }, more)
+            }
+            3 => {
+                let more = less(2)?;
+                let semantics = r.uint()?;
+                let parts = r.list()?;
+                if semantics > 2 || parts < 2 {
+                    return Err(ContentError::Malformed);
+                }
+                for _ in 0..parts {
+                    self.part(r, level + 1)?;
+                }
+                (Part::Multi { semantics }, more)
+            }
+            _ => return Err(ContentError::Malformed),
+        };
+        r.skip_rest(more)?;
+        Ok(part)
+    }
+}
+
+fn uint_of(r: &mut cbor::Reader<'_>, bits: u32) -> Result<(), ContentError> {
+    if r.uint()?.checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(ContentError::Malformed) }
+}

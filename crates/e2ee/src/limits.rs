@@ -1,0 +1,95 @@
+//! Every limit of this crate in one place, each with its reason. The relay's are in [`bulla_protocol::limits`].
+
+/// Nesting of any CBOR that is read. Content needs nine: the message, four nested parts with their lists.
+pub const CBOR_DEPTH: usize = 12;
+
+/// Bytes of a handle: it stands in a URL and on a screen's one line.
+pub const HANDLE: usize = 64;
+
+/// Bytes of a business's, reader's or role's name.
+pub const NAME: usize = 256;
+
+/// Characters of a customer's display name.
+pub const DISPLAY_NAME: usize = 64;
+
+/// Bytes of a relay's URL.
+pub const URL: usize = 1_024;
+
+/// Bytes of an endpoint's name inside its certificate.
+pub const ENDPOINT: usize = 64;
+
+/// Characters of a link's `ref`.
+pub const REFERENCE: usize = 128;
+
+/// Suites in one list.
+pub const SUITES: usize = 32;
+
+/// Readers in one list: roles, bots and vendors, not persons.
+pub const READERS: usize = 64;
+
+/// Permits in one list: one per purpose and some to spare.
+pub const PERMITS: usize = 8;
+
+/// Bytes of a KeyPackage; one with our suite and a certificate takes about 3 KiB.
+pub const KEY_PACKAGE: usize = 8 * 1024;
+
+/// Bytes of a certificate with its signature.
+pub const CERTIFICATE: usize = 1_024;
+
+/// Bytes of a Welcome for two members; ours take about 8 KiB.
+pub const WELCOME: usize = 24 * 1024;
+
+/// Bytes of one MLS message: what fits into the largest envelope.
+pub const MLS_MESSAGE: usize = bulla_protocol::limits::MAX_ENVELOPE - 1024;
+
+/// Bytes of one content. Larger things are attachments.
+pub const CONTENT: usize = 64 * 1024;
+
+/// Bytes of a text: four times the 4,096 characters that the Cloud API allows.
+pub const TEXT: usize = 16 * 1024;
+
+/// Bytes of a reaction: the longest emoji sequences take some 40.
+pub const EMOJI: usize = 64;
+
+/// Levels of nested parts, as the draft has it.
+pub const PART_DEPTH: usize = 4;
+
+/// Parts in all of one content.
+pub const PARTS: usize = 16;
+
+/// Extensions of one content.
+pub const EXTENSIONS: usize = 32;
+
+/// Bytes of one extension's encoded value.
+pub const EXTENSION_VALUE: usize = 4_095;
+
+/// Levels of tags, maps and arrays in the extensions, their map included, as the draft has it.
+pub const EXTENSION_DEPTH: usize = 4;
+
+/// Message ids in each list of one receipt: what fits into an envelope with room to spare.
+pub const RECEIPT_IDS: usize = 1_024;
+
+/// Messages sealed without having heard from the other side. MLS skips at most 1,000 lost messages of one epoch.
+pub const UNHEARD: u32 = 900;
+
+/// Messages that may arrive late after a newer one of the same sender, and how far back a replay is told from a late one.
+pub const OUT_OF_ORDER: u32 = 64;
+
+/// Messages of one sender and epoch that may be missing before a newer one.
+pub const FORWARD: u32 = 1_000;
+
+/// Seconds that a bundle is valid; it is renewed daily.
+pub const BUNDLE_SECS: u64 = 14 * DAY_SECS;
+
+/// Seconds that a KeyPackage's lifetime begins before it was made: customers' clocks that are slow.
+pub const LIFETIME_BEFORE_SECS: u64 = 7 * DAY_SECS;
+
+/// Seconds that a KeyPackage lives: a bundle's validity, 28 days, and customers' clocks that are fast.
+pub const LIFETIME_AFTER_SECS: u64 = 42 * DAY_SECS;
+
+/// Seconds that a customer's certificate may be used to begin conversations. Long, because a wrong clock of the customer
+/// must not break a first contact; the certificate is made for one conversation and its key never leaves the device.
+pub const CUSTOMER_CERTIFICATE_SECS: u64 = 730 * DAY_SECS;
+
+/// Seconds of a day.
+pub const DAY_SECS: u64 = 24 * 3600;
