@@ -16,6 +16,8 @@ pub use extensions::{Extensions, PermitsExtension, Reader};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
 pub use part::{Body, Receipt};
 
+pub(crate) use extensions::{read_readers, write_readers};
+
 use crate::cbor::{self, Malformed, Writer};
 use crate::limits;
 

@@ -7,6 +7,8 @@
 //! - [`link`]: what a customer opens, with the hash that pins the business
 //! - [`tag`], [`permits`]: what a mailbox's owner hands out and gets back
 //! - [`envelope`]: the outer envelope, which hides group, epoch and length
+//! - [`bundle`], [`hello`]: how a conversation begins
+//! - [`conversation`], [`state`]: an MLS group and what must be stored of it
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`limits`]: every limit of this crate, each with its reason
 //!
@@ -14,19 +16,29 @@
 //! operating system, and it checks the lifetime of a *received* KeyPackage (when a bundle is verified) against the
 //! system's clock.
 //!
-//! A value that was checked is a type of its own: a [`certificate::Certificate`] comes out of its check and from nowhere else.
+//! A value that was checked is a type of its own: [`certificate::Certificate`], [`bundle::Bundle`] and [`hello::Hello`]
+//! come out of their checks and from nowhere else.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod bundle;
 mod cbor;
 pub mod certificate;
 pub mod content;
+pub mod conversation;
 pub mod envelope;
+pub mod hello;
+mod hpke;
 pub mod identity;
 pub mod limits;
 pub mod link;
+mod mls;
 pub mod permits;
 mod signed;
+pub mod state;
+mod storage;
 pub mod tag;
+
+pub use hpke::{SealKey, SealPublicKey};
 
 /// The version with which every layout of this crate begins.
 pub const VERSION: u8 = 1;
