@@ -1,0 +1,83 @@
+//! The promises and what runs for each. A row is added when something shows more of a promise; none is taken away.
+
+/// One promise.
+pub(super) struct Promise {
+    /// P1 to P10.
+    pub(super) id: &'static str,
+    /// What is promised.
+    pub(super) says: &'static str,
+    /// What shows it; empty means: not yet.
+    pub(super) evidence: &'static [Evidence],
+}
+
+/// One thing that runs, and what it shows when it holds.
+pub(super) struct Evidence {
+    /// What is known if it holds.
+    pub(super) shows: &'static str,
+    /// What runs.
+    pub(super) runs: Runs,
+}
+
+/// What can run.
+pub(super) enum Runs {
+    /// One test of one package, by its exact name.
+    Test {
+        /// The package.
+        package: &'static str,
+        /// Which of its test programs: `--lib`, or `--test` and a name.
+        target: &'static [&'static str],
+        /// The test's path inside.
+        name: &'static str,
+    },
+    /// One check of `cargo xtask check`.
+    Check(&'static str),
+}
+
+pub(super) const PROMISES: &[Promise] = &[
+    Promise {
+        id: "P1",
+        says: "Only the customer and the business can read messages and media and hear calls",
+        evidence: &[Evidence {
+            shows: "the relay's dependency graph contains no code that could decrypt",
+            runs: Runs::Check("relay-cannot-read"),
+        }],
+    },
+    Promise {
+        id: "P2",
+        says: "A message that a connected device confirms within five seconds never touches the relay's disk; any other waits as \
+               ciphertext, at most 30 days, then is gone",
+        evidence: &[],
+    },
+    Promise {
+        id: "P3",
+        says: "Media waits as ciphertext, for a limited time; forwarding it uploads nothing while it lives",
+        evidence: &[],
+    },
+    Promise { id: "P4", says: "The relay keeps no call or message detail records", evidence: &[] },
+    Promise {
+        id: "P5",
+        says: "A business is who it says it is, and so is its provider; strict rules hold for both",
+        evidence: &[],
+    },
+    Promise { id: "P6", says: "The API has the same end-to-end encryption as the app", evidence: &[] },
+    Promise {
+        id: "P7",
+        says: "What the business stores is encrypted, kept as long as its policy says, exportable and erasable; customers see who \
+               reads",
+        evidence: &[],
+    },
+    Promise { id: "P8", says: "A stolen phone or a cloud backup does not give the messages away", evidence: &[] },
+    Promise {
+        id: "P9",
+        says: "Scams and malware meet a fence",
+        evidence: &[Evidence {
+            shows: "a permit to write can neither be made nor changed without the mailbox's key: no stranger can write first",
+            runs: Runs::Test {
+                package: "bulla-protocol",
+                target: &["--lib"],
+                name: "permit::tests::every_field_is_authenticated",
+            },
+        }],
+    },
+    Promise { id: "P10", says: "All of it can be checked from outside", evidence: &[] },
+];
