@@ -1,0 +1,219 @@
+//! `bulla-relay disclose`: everything that the relay holds, for whoever is entitled to ask.
+//!
+//! What is printed is what is stored, field by field; `docs/metadata.md` lists the same fields. A running relay answers through a Unix socket in its data
+//! folder, which only the folder's owner can open; on a stopped one the store itself is read.
+
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bulla_protocol::id::MailboxId;
+use bulla_protocol::permit::Class;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+use crate::server::{Relay, RelayError, open_store};
+use crate::store::{Page, Store, StoreError};
+
+const SOCKET: &str = "disclose.sock";
+const PAGE: Page = Page { rows: 256, bytes: 4 * 1024 * 1024 };
+
+/// All that a relay holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disclosure {
+    /// The installation's id.
+    pub instance: String,
+    /// Its mailboxes.
+    pub mailboxes: Vec<MailboxDisclosure>,
+}
+
+/// All that a relay holds of one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailboxDisclosure {
+    /// Its random id.
+    pub mailbox: String,
+    /// The key that opens it.
+    pub owner_key: String,
+    /// The secret from which its grants are derived: whoever has it can write to the mailbox, but read nothing.
+    pub mac_root: String,
+    /// How often its endpoint has started.
+    pub incarnation: u64,
+    /// Made at random with that number.
+    pub incarnation_nonce: String,
+    /// Month (of 30 days since 1970) in which its owner was last seen.
+    pub renewed_month: u32,
+    /// Grants that are refused.
+    pub revoked_grants: Vec<String>,
+    /// The public contact bundle.
+    pub bundle: Option<String>,
+    /// Envelopes that expired before they were read.
+    pub gap: u64,
+    /// Envelopes that wait.
+    pub envelopes: Vec<EnvelopeDisclosure>,
+}
+
+/// All that a relay holds of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvelopeDisclosure {
+    /// Its place in the queue.
+    pub order: u64,
+    /// Last day (since 1970) on which it waits.
+    pub last_day: u32,
+    /// `ordinary` or `contact`.
+    pub class: String,
+    /// The owner's opaque block.
+    pub tag: String,
+    /// Ciphertext.
+    pub envelope: String,
+}
+
+/// Reads everything, or all of one mailbox, from a store.
+pub fn read(store: &dyn Store, only: Option<MailboxId>) -> Result<Disclosure, StoreError> {
+    let mut mailboxes = Vec::new();
+    let mut after = None;
+    loop {
+        let ids = match only {
+            Some(id) if after.is_none() => vec![id],
+            Some(_) => Vec::new(),
+            None => store.mailboxes(after.as_ref(), 256)?.into_iter().map(|(id, _)| id).collect(),
+        };
+        let Some(last) = ids.last() else { break };
+        after = Some(*last);
+        for id in ids {
+            mailboxes.extend(read_mailbox(store, id)?);
+        }
+    }
+    Ok(Disclosure { instance: store.instance().to_hex(), mailboxes })
+}
+
+fn read_mailbox(store: &dyn Store, id: MailboxId) -> Result<Option<MailboxDisclosure>, StoreError> {
+    let Some(loaded) = store.load(&id)? else { return Ok(None) };
+    let mut envelopes = Vec::new();
+    let mut from = 0;
+    loop {
+        let rows = store.rows(&id, from..=u64::MAX, PAGE)?;
+        let Some((last, _)) = rows.last() else { break };
+        from = last + 1;
+        envelopes.extend(rows.iter().map(|(order, row)| EnvelopeDisclosure {
+            order: *order,
+            last_day: row.day,
+            class: match row.class {
+                Class::Ordinary => "ordinary".to_owned(),
+                Class::Contact => "contact".to_owned(),
+            },
+            tag: row.tag.to_hex(),
+            envelope: HEXLOWER.encode(&row.envelope),
+        }));
+    }
+    Ok(Some(MailboxDisclosure {
+        mailbox: id.to_hex(),
+        owner_key: HEXLOWER.encode(&loaded.record.owner_key),
+        mac_root: HEXLOWER.encode(loaded.record.root.expose()),
+        incarnation: loaded.record.incarnation.number,
+        incarnation_nonce: loaded.record.incarnation.nonce.to_hex(),
+        renewed_month: loaded.record.month,
+        revoked_grants: loaded.revoked.iter().map(|grant| grant.to_hex()).collect(),
+        bundle: store.bundle(&id)?.map(|bundle| HEXLOWER.encode(&bundle)),
+        gap: loaded.gap,
+        envelopes,
+    }))
+}
+
+/// Asks the relay that runs on a data folder, or reads the folder of one that does not.
+pub fn from_folder(data: &Path, only: Option<MailboxId>) -> Result<Disclosure, DiscloseError> {
+    if !data.join("store").is_dir() {
+        return Err(DiscloseError::NoData(data.to_owned()));
+    }
+    if let Ok(stream) = UnixStream::connect(data.join(SOCKET)) {
+        return ask(stream, only);
+    }
+    // Nobody answers: either nothing runs, or the lock will say that something does.
+    let store = open_store(data, bulla_protocol::id::InstanceId::new([0; 16]))?;
+    read(&store, only).map_err(DiscloseError::Store)
+}
+
+fn ask(mut stream: UnixStream, only: Option<MailboxId>) -> Result<Disclosure, DiscloseError> {
+    let question = only.map(MailboxId::to_hex).unwrap_or_default();
+    writeln!(stream, "{question}").map_err(DiscloseError::Socket)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(DiscloseError::Socket)?;
+    serde_json::from_str(&answer).map_err(|_| DiscloseError::Answer)
+}
+
+/// Why there is nothing to disclose.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscloseError {
+    /// The folder is not a relay's.
+    #[error("{0} is not the data folder of a relay. Give the one that `bulla-relay serve --data` was started with")]
+    NoData(PathBuf),
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Open(#[from] RelayError),
+    /// The store cannot be read.
+    #[error("cannot read the store: {0}")]
+    Store(StoreError),
+    /// The running relay did not answer.
+    #[error("the running relay does not answer: {0}. Try again, or stop it first")]
+    Socket(std::io::Error),
+    /// The running relay answered something else, such as half of it.
+    #[error("the running relay gave no complete answer. Is it of the same version? Try again, or stop it first")]
+    Answer,
+}
+
+/// Answers on a socket in the data folder as long as the relay runs.
+pub(crate) fn listen(relay: &Arc<Relay>, data: &Path) -> std::io::Result<Option<PathBuf>> {
+    /// What fits into a socket's address, with its final zero.
+    const LONGEST: usize = 107;
+    let path = data.join(SOCKET);
+    if path.as_os_str().len() > LONGEST {
+        tracing::warn!(
+            "the path of the data folder is too long for a socket: `disclose` works only when the relay is stopped"
+        );
+        return Ok(None);
+    }
+    // Left behind by a relay that was killed; the store's lock says that none runs now.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    relay.tasks().spawn(answer_all(Arc::clone(relay), listener));
+    Ok(Some(path))
+}
+
+async fn answer_all(relay: Arc<Relay>, listener: UnixListener) {
+    loop {
+        let stream = tokio::select! {
+            () = relay.stopping().cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => continue,
+            },
+        };
+        let answered = answer(&relay, stream);
+        tokio::select! {
+            () = relay.stopping().cancelled() => return,
+            _ = tokio::time::timeout(std::time::Duration::from_secs(60), answered) => {}
+        }
+    }
+}
+
+async fn answer(relay: &Relay, stream: tokio::net::UnixStream) -> std::io::Result<()> {
+    let mut stream = tokio::io::BufReader::new(stream);
+    let mut question = String::new();
+    stream.read_line(&mut question).await?;
+    let only = MailboxId::from_hex(question.trim());
+    let found = relay.registry().read(move |store| read(store, only)).await;
+    let Ok(disclosure) = found else { return Ok(()) };
+    stream.write_all(&serde_json::to_vec(&disclosure)?).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,49 @@
+//! The limits that concern nobody but this process. Those that a client must know are in [`bulla_protocol::limits`].
+
+use std::time::Duration;
+
+/// Bytes that may wait for one client before the relay stops reading its requests and delivering to it: enough to fill a fast link for a
+/// round trip, small enough for 50,000 clients that do not read.
+pub(crate) const OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a connection's sends that wait for their answer; beyond, the relay stops reading from it.
+pub(crate) const IN_FLIGHT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows of one read from the store.
+pub(crate) const PAGE_ROWS: usize = 128;
+
+/// Bytes of one read from the store.
+pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Accepted send ids remembered per mailbox: what a busy mailbox sees in the minutes for which they are kept.
+pub(crate) const SEND_IDS: usize = 65_536;
+
+/// Grants whose rate is followed per mailbox. More would need as many valid grants in use within one minute.
+pub(crate) const RATES: usize = 65_536;
+
+/// A mailbox that nobody used for this long leaves the memory: longer than send ids and rates live.
+pub(crate) const MAILBOX_IDLE: Duration = Duration::from_secs(330);
+
+/// How often memory is tidied.
+pub(crate) const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// How often expired rows and mailboxes are looked for, in rounds of [`TIDY_EVERY`]: hourly.
+pub(crate) const SWEEP_EVERY: u32 = 60;
+
+/// Mailboxes looked at in one step of a sweep.
+pub(crate) const SWEEP_STEP: usize = 256;
+
+/// How long a closing connection may take to read what is left for it.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// When a sender should try again after the mailbox was full: room comes by its owner's reading.
+pub(crate) const RETRY_FULL_MS: u32 = 30_000;
+
+/// When a sender should try again after the contact share of a live reader's window was used up: it empties in a round trip.
+pub(crate) const RETRY_WINDOW_MS: u32 = 250;
+
+/// When a client should try again after the relay could not write.
+pub(crate) const RETRY_UNAVAILABLE_MS: u32 = 5_000;
+
+/// When a client should try again after too much was in flight.
+pub(crate) const RETRY_BUSY_MS: u32 = 100;

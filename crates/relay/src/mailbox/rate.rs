@@ -1,0 +1,77 @@
+//! Rates: how often a grant may be used, and how often strangers may knock.
+//!
+//! A rate of *n* per minute with a burst of *n* is one point in time per grant (generic cell rate algorithm): the moment at which
+//! its bucket would be full again. A grant whose moment has passed is as if never used, and is forgotten. Nothing of this is stored.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bulla_protocol::id::GrantId;
+use bulla_protocol::limits::CONTACT_RATE;
+use tokio::time::Instant;
+
+use crate::limits;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The rates of one mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    grants: HashMap<GrantId, Instant>,
+    contact: Option<Instant>,
+}
+
+impl Rates {
+    /// Uses a grant once, or tells when it may be used again.
+    pub(crate) fn take(&mut self, grant: GrantId, per_minute: u32, now: Instant) -> Result<(), Duration> {
+        let full_again = take(self.grants.get(&grant).copied(), per_minute, now)?;
+        if self.grants.len() >= limits::RATES {
+            self.tidy(now);
+        }
+        if self.grants.len() >= limits::RATES {
+            // So many grants in one minute are the owner's own making: forgetting is kinder than refusing.
+            self.grants.clear();
+        }
+        self.grants.insert(grant, full_again);
+        Ok(())
+    }
+
+    /// Counts one envelope of the contact class, over all contact grants.
+    pub(crate) fn take_contact(&mut self, now: Instant) -> Result<(), Duration> {
+        self.contact = Some(take(self.contact, CONTACT_RATE, now)?);
+        Ok(())
+    }
+
+    /// Forgets what no longer limits anybody.
+    pub(crate) fn tidy(&mut self, now: Instant) {
+        self.grants.retain(|_, full_again| *full_again > now);
+    }
+}
+
+fn take(full_again: Option<Instant>, per_minute: u32, now: Instant) -> Result<Instant, Duration> {
+    let Some(interval) = MINUTE.checked_div(per_minute) else { return Err(MINUTE) };
+    let next = full_again.map_or(now, |at| at.max(now)) + interval;
+    let ahead = next - now;
+    if ahead > MINUTE { Err(ahead - MINUTE) } else { Ok(next) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_has_its_burst_and_then_its_rate() {
+        let (mut rates, start, grant) = (Rates::default(), Instant::now(), GrantId::new([1; 16]));
+        for _ in 0..60 {
+            assert_eq!(rates.take(grant, 60, start), Ok(()));
+        }
+        assert_eq!(rates.take(grant, 60, start), Err(Duration::from_secs(1)));
+        assert_eq!(rates.take(GrantId::new([2; 16]), 60, start), Ok(()), "another grant has its own");
+        let later = start + Duration::from_secs(1);
+        assert_eq!(rates.take(grant, 60, later), Ok(()));
+        assert!(rates.take(grant, 60, later).is_err());
+        assert!(rates.take(GrantId::new([3; 16]), 0, start).is_err(), "a rate of nothing allows nothing");
+        rates.tidy(start + Duration::from_secs(62));
+        assert!(rates.grants.is_empty());
+    }
+}

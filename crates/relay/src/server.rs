@@ -1,0 +1,327 @@
+//! Starting and stopping a relay, in a process of its own or inside a test.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State, WebSocketUpgrade};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use bulla_protocol::id::{Challenge, InstanceId, MailboxId};
+use bulla_protocol::limits::{CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, WORK_BITS};
+use bulla_protocol::permit::{MacRoot, RelayName};
+use rand_core::CryptoRngCore;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::mailbox::Shared;
+use crate::memory::Budget;
+use crate::outbox::ConnectionId;
+use crate::registry::Registry;
+use crate::store::fjall::FjallStore;
+use crate::store::{Store, StoreError};
+use crate::writer::Writer;
+use crate::{connection, disclose, limits, sweep};
+
+/// What an operator decides.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder; made if it is not there.
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The relay's name, which every proof and signature of its clients binds.
+    pub name: RelayName,
+    /// Leading zero bits of proof of work for a new mailbox and for a first contact.
+    pub work_bits: u32,
+    /// How long a live reader may take to confirm before its envelopes are stored.
+    pub handover: Duration,
+    /// Bytes of envelopes in memory, in all.
+    pub memory: usize,
+}
+
+impl Config {
+    /// The defaults of [`bulla_protocol::limits`], for a data folder, an address and a name.
+    #[must_use]
+    pub fn new(data: PathBuf, listen: SocketAddr, name: RelayName) -> Self {
+        Self { data, listen, name, work_bits: WORK_BITS, handover: HANDOVER, memory: MEMORY_TOTAL }
+    }
+}
+
+/// Why a relay did not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The data folder cannot be made or is not accessible.
+    #[error("cannot use the data folder {0}: {1}. Choose another with --data, or mend its permissions")]
+    Folder(PathBuf, std::io::Error),
+    /// Another relay runs on the data folder.
+    #[error("the data folder {0} is in use by a running relay. Stop that one, or choose another folder with --data")]
+    Locked(PathBuf),
+    /// The store could not be opened.
+    #[error("cannot open the store in {0}: {1}")]
+    Store(PathBuf, StoreError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}. Choose another address with --listen; port 0 takes any free one")]
+    Listen(SocketAddr, std::io::Error),
+    /// The writer's thread could not be started.
+    #[error("cannot start the writing thread: {0}")]
+    Thread(std::io::Error),
+    /// The store failed while the relay ran. What was accepted is safe; what was not was never said to be.
+    #[error("the relay stopped because {0}. Check the disk, then start it again: nothing accepted is lost")]
+    Failed(String),
+}
+
+/// Makes the data folder (for its owner's eyes only) and opens the store in it.
+pub fn open_store(data: &std::path::Path, fresh: InstanceId) -> Result<FjallStore, RelayError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = |error| RelayError::Folder(data.to_owned(), error);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(folder)?;
+    FjallStore::open(&data.join("store"), fresh).map_err(|error| match error {
+        StoreError::Locked => RelayError::Locked(data.to_owned()),
+        other => RelayError::Store(data.to_owned(), other),
+    })
+}
+
+/// Everything that connections and tasks of one relay share.
+pub(crate) struct Relay {
+    name: RelayName,
+    work_bits: u32,
+    instance: InstanceId,
+    clock: Arc<dyn Clock>,
+    random: Mutex<Box<dyn CryptoRngCore + Send>>,
+    registry: Arc<Registry>,
+    nobodys_root: MacRoot,
+    nobodys_key: [u8; 32],
+    connections: Arc<Semaphore>,
+    next_connection: AtomicU64,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Relay {
+    pub(crate) fn name(&self) -> &RelayName {
+        &self.name
+    }
+    pub(crate) fn work_bits(&self) -> u32 {
+        self.work_bits
+    }
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.instance
+    }
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+    /// Against which the permits of mailboxes that do not exist are checked.
+    pub(crate) fn nobodys_root(&self) -> &MacRoot {
+        &self.nobodys_root
+    }
+    /// Against which the signatures for mailboxes that do not exist are checked.
+    pub(crate) fn nobodys_key(&self) -> &[u8; 32] {
+        &self.nobodys_key
+    }
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+    pub(crate) fn challenge(&self) -> Challenge {
+        let mut bytes = [0; 32];
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        Challenge::new(bytes)
+    }
+}
+
+/// A relay that runs. Dropping it stops it without waiting; [`Running::shutdown`] waits.
+pub struct Running {
+    addr: SocketAddr,
+    relay: Arc<Relay>,
+    shared: Arc<Shared>,
+    failure: watch::Receiver<Option<String>>,
+    http: JoinHandle<std::io::Result<()>>,
+    writer: Option<std::thread::JoinHandle<()>>,
+    socket: Option<PathBuf>,
+}
+
+/// Starts a relay on its data folder.
+pub async fn serve(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    mut random: Box<dyn CryptoRngCore + Send>,
+) -> Result<Running, RelayError> {
+    let mut fresh = [0; 16];
+    random.fill_bytes(&mut fresh);
+    let store = Arc::new(open_store(&config.data, InstanceId::new(fresh))?);
+    serve_on(config, store, clock, random).await
+}
+
+/// Starts a relay on a store that the caller opened; the data folder then only holds the socket of `disclose`.
+pub async fn serve_on(
+    config: Config,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    mut random: Box<dyn CryptoRngCore + Send>,
+) -> Result<Running, RelayError> {
+    let listening = |error| RelayError::Listen(config.listen, error);
+    let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
+    let addr = listener.local_addr().map_err(listening)?;
+    let (writer, thread) = Writer::start(Arc::clone(&store)).map_err(RelayError::Thread)?;
+    let failure = writer.failure();
+    let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover });
+    let (mut root, mut key) = ([0; 32], [0; 32]);
+    random.fill_bytes(&mut root);
+    random.fill_bytes(&mut key);
+    let relay = Arc::new(Relay {
+        name: config.name,
+        work_bits: config.work_bits,
+        instance: store.instance(),
+        clock,
+        random: Mutex::new(random),
+        registry: Arc::new(Registry::new(Arc::clone(&store), Arc::clone(&shared))),
+        nobodys_root: MacRoot::new(root),
+        nobodys_key: ed25519_dalek::SigningKey::from_bytes(&key).verifying_key().to_bytes(),
+        connections: Arc::new(Semaphore::new(CONNECTIONS)),
+        next_connection: AtomicU64::new(1),
+        stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    let socket = disclose::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
+    relay.tasks.spawn(house_keeping(Arc::clone(&relay), Arc::clone(&shared)));
+    let stop = relay.stopping.clone();
+    let listener = listener.tap_io(|stream| {
+        // Frames are small and answers are waited for. If it cannot be set, they are only slower.
+        let _ = stream.set_nodelay(true);
+    });
+    let app = routes(Arc::clone(&relay));
+    let http =
+        tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await });
+    tracing::info!(instance = ?relay.instance, "ready");
+    Ok(Running { addr, relay, shared, failure, http, writer: Some(thread), socket })
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("ws://{}/v1/ws", self.addr)
+    }
+
+    /// Returns when the relay cannot go on, with the reason.
+    pub async fn failed(&mut self) -> RelayError {
+        let sentence = match self.failure.wait_for(Option::is_some).await {
+            Ok(sentence) => sentence.clone().unwrap_or_default(),
+            Err(_) => "its writing thread ended".to_owned(),
+        };
+        RelayError::Failed(sentence)
+    }
+
+    /// Removes at once what is past its time; the relay itself does so every hour.
+    pub async fn sweep(&self) -> Result<(), RelayError> {
+        sweep::sweep(&self.relay.registry, &self.shared, self.relay.clock())
+            .await
+            .map_err(|unavailable| RelayError::Failed(unavailable.to_string()))
+    }
+
+    /// Closes all connections, stores what they had not confirmed, and returns when the data folder is free again.
+    pub async fn shutdown(mut self) -> Result<(), RelayError> {
+        self.relay.stopping.cancel();
+        self.relay.tasks.close();
+        self.relay.tasks.wait().await;
+        // A request that a client never finishes must not hold the relay.
+        if tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut self.http).await.is_err() {
+            self.http.abort();
+        }
+        self.shared.writer.stop();
+        if let Some(thread) = self.writer.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        if let Some(socket) = self.socket.take() {
+            let _ = std::fs::remove_file(socket);
+        }
+        match self.failure.borrow().clone() {
+            Some(sentence) => Err(RelayError::Failed(sentence)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.relay.stopping.cancel();
+        self.relay.tasks.close();
+        self.http.abort();
+        self.shared.writer.stop();
+    }
+}
+
+async fn house_keeping(relay: Arc<Relay>, shared: Arc<Shared>) {
+    let mut rounds = tokio::time::interval(limits::TIDY_EVERY);
+    let mut round = 0u32;
+    loop {
+        tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        relay.registry.tidy();
+        if round.is_multiple_of(limits::SWEEP_EVERY) {
+            // Failing means that the store failed, which is reported where it happened.
+            let _ = sweep::sweep(&relay.registry, &shared, relay.clock()).await;
+        }
+        round = round.wrapping_add(1);
+    }
+}
+
+fn routes(relay: Arc<Relay>) -> Router {
+    Router::new()
+        .route("/v1/ws", get(websocket))
+        .route("/v1/bundles/{mailbox}", get(bundle))
+        .route("/health", get(|| async { "ok\n" }))
+        .with_state(relay)
+}
+
+async fn websocket(State(relay): State<Arc<Relay>>, upgrade: WebSocketUpgrade) -> Response {
+    let Ok(place) = Arc::clone(&relay.connections).try_acquire_owned() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let id = ConnectionId(relay.next_connection.fetch_add(1, Ordering::Relaxed));
+    // Counted from here on, so that a stop in the middle of an upgrade waits for it.
+    let token = relay.tasks.token();
+    upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).on_upgrade(move |socket| async move {
+        connection::serve(relay, socket, id).await;
+        drop((place, token));
+    })
+}
+
+async fn bundle(State(relay): State<Arc<Relay>>, Path(mailbox): Path<String>) -> Response {
+    let Some(id) = MailboxId::from_hex(&mailbox) else { return StatusCode::NOT_FOUND.into_response() };
+    match relay.registry.read(move |store| store.bundle(&id)).await {
+        Ok(Some(bundle)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/vnd.bulla.bundle"),
+                (header::CACHE_CONTROL, "public, max-age=300"),
+            ];
+            (headers, bundle).into_response()
+        }
+        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}

@@ -1,0 +1,186 @@
+//! The bytes of stored keys and values: version 1, which every later version must load (`tests/fixtures/rows-v1.json`).
+//!
+//! All integers are big-endian; every value begins with its format's version.
+//!
+//! ```text
+//! mailboxes  mailbox(16)               → u8 1 ‖ owner key(32) ‖ MAC root(32) ‖ u64 incarnation ‖ nonce(16) ‖ u32 month
+//! rows       mailbox(16) ‖ u64 order   → u8 1 ‖ u32 last day ‖ u8 class ‖ tag(16) ‖ envelope
+//! revoked    mailbox(16) ‖ grant(16)   → u8 1
+//! bundles    mailbox(16)               → u8 1 ‖ bundle
+//! gaps       mailbox(16)               → u8 1 ‖ u64 envelopes
+//! days       u32 last day ‖ mailbox(16)→ u8 1
+//! meta       "instance"                → u8 1 ‖ instance(16)
+//! ```
+
+use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, TagBlock};
+use bulla_protocol::permit::{Class, MacRoot};
+use bytes::Bytes;
+
+use super::{MailboxRecord, Row, StoreError};
+
+/// The version that this code writes.
+pub const FORMAT: u8 = 1;
+
+/// The value of rows that only say "yes".
+pub const PRESENT: &[u8] = &[FORMAT];
+
+/// Takes fixed-size fields off the front of a value.
+struct Fields<'a>(&'a [u8], &'static str);
+
+impl<'a> Fields<'a> {
+    fn versioned(bytes: &'a [u8], what: &'static str) -> Result<Self, StoreError> {
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => Ok(Self(rest, what)),
+            _ => Err(StoreError::Format(what)),
+        }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(StoreError::Format(self.1))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn end(self) -> Result<(), StoreError> {
+        if self.0.is_empty() { Ok(()) } else { Err(StoreError::Format(self.1)) }
+    }
+}
+
+/// Value of `mailboxes`.
+#[must_use]
+pub fn encode_mailbox(record: &MailboxRecord) -> Vec<u8> {
+    [
+        &[FORMAT][..],
+        &record.owner_key,
+        record.root.expose(),
+        &record.incarnation.number.to_be_bytes(),
+        record.incarnation.nonce.as_bytes(),
+        &record.month.to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// Reads a value of `mailboxes`.
+pub fn decode_mailbox(bytes: &[u8]) -> Result<MailboxRecord, StoreError> {
+    let mut f = Fields::versioned(bytes, "mailbox")?;
+    let record = MailboxRecord {
+        owner_key: f.take()?,
+        root: MacRoot::new(f.take()?),
+        incarnation: Incarnation { number: u64::from_be_bytes(f.take()?), nonce: IncarnationNonce::new(f.take()?) },
+        month: u32::from_be_bytes(f.take()?),
+    };
+    f.end()?;
+    Ok(record)
+}
+
+/// Value of `rows`.
+#[must_use]
+pub fn encode_row(row: &Row) -> Vec<u8> {
+    let mut out = Vec::with_capacity(22 + row.envelope.len());
+    out.push(FORMAT);
+    out.extend_from_slice(&row.day.to_be_bytes());
+    out.push(row.class.to_wire() as u8);
+    out.extend_from_slice(row.tag.as_bytes());
+    out.extend_from_slice(&row.envelope);
+    out
+}
+
+/// Reads a value of `rows`.
+pub fn decode_row(bytes: &[u8]) -> Result<Row, StoreError> {
+    let mut f = Fields::versioned(bytes, "row")?;
+    Ok(Row {
+        day: u32::from_be_bytes(f.take()?),
+        class: Class::from_wire(i32::from(u8::from_be_bytes(f.take()?))).ok_or(StoreError::Format("row"))?,
+        tag: TagBlock::new(f.take()?),
+        envelope: Bytes::copy_from_slice(f.0),
+    })
+}
+
+/// Key of `rows`.
+#[must_use]
+pub fn row_key(mailbox: &MailboxId, order: u64) -> [u8; 24] {
+    join(mailbox.as_bytes(), &order.to_be_bytes())
+}
+
+/// The order in a key of `rows`.
+pub fn row_order(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk::<8>().map(|order| u64::from_be_bytes(*order)).ok_or(StoreError::Format("row key"))
+}
+
+/// Key of `revoked`.
+#[must_use]
+pub fn revoked_key(mailbox: &MailboxId, grant: &GrantId) -> [u8; 32] {
+    join(mailbox.as_bytes(), grant.as_bytes())
+}
+
+/// The grant in a key of `revoked`.
+pub fn revoked_grant(key: &[u8]) -> Result<GrantId, StoreError> {
+    key.last_chunk::<16>().map(|grant| GrantId::new(*grant)).ok_or(StoreError::Format("revocation"))
+}
+
+/// Value of `bundles`.
+#[must_use]
+pub fn encode_bundle(bundle: &[u8]) -> Vec<u8> {
+    [&[FORMAT][..], bundle].concat()
+}
+
+/// Reads a value of `bundles`.
+pub fn decode_bundle(bytes: &[u8]) -> Result<Bytes, StoreError> {
+    Fields::versioned(bytes, "bundle").map(|f| Bytes::copy_from_slice(f.0))
+}
+
+/// Value of `gaps`.
+#[must_use]
+pub fn encode_gap(envelopes: u64) -> Vec<u8> {
+    [&[FORMAT][..], &envelopes.to_be_bytes()].concat()
+}
+
+/// Reads a value of `gaps`.
+pub fn decode_gap(bytes: &[u8]) -> Result<u64, StoreError> {
+    let mut f = Fields::versioned(bytes, "gap")?;
+    let envelopes = u64::from_be_bytes(f.take()?);
+    f.end()?;
+    Ok(envelopes)
+}
+
+/// Key of `days`.
+#[must_use]
+pub fn day_key(day: u32, mailbox: &MailboxId) -> [u8; 20] {
+    join(&day.to_be_bytes(), mailbox.as_bytes())
+}
+
+/// Reads a key of `days`.
+pub fn decode_day(key: &[u8]) -> Result<(u32, MailboxId), StoreError> {
+    let mut f = Fields(key, "day");
+    let parts = (u32::from_be_bytes(f.take()?), MailboxId::new(f.take()?));
+    f.end()?;
+    Ok(parts)
+}
+
+/// Value of `meta`'s `instance`.
+#[must_use]
+pub fn encode_instance(instance: &InstanceId) -> Vec<u8> {
+    [&[FORMAT][..], instance.as_bytes()].concat()
+}
+
+/// Reads the value of `meta`'s `instance`.
+pub fn decode_instance(bytes: &[u8]) -> Result<InstanceId, StoreError> {
+    let mut f = Fields::versioned(bytes, "instance id")?;
+    let instance = InstanceId::new(f.take()?);
+    f.end()?;
+    Ok(instance)
+}
+
+/// The id in a key of `mailboxes`.
+pub fn mailbox_id(key: &[u8]) -> Result<MailboxId, StoreError> {
+    MailboxId::from_slice(key).map_err(|_| StoreError::Format("mailbox key"))
+}
+
+fn join<const A: usize, const B: usize, const N: usize>(a: &[u8; A], b: &[u8; B]) -> [u8; N] {
+    const { assert!(A + B == N) };
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(a.iter().chain(b)) {
+        *to = *from;
+    }
+    out
+}

@@ -1,0 +1,122 @@
+//! One thread of its own writes to the store, in groups.
+//!
+//! Whoever wants something written hands over the changes and what is to happen once they are on stable storage. The thread takes everything that
+//! waits, commits it as one batch with one sync, then runs what was promised, in the order in which it was handed over. The engine's
+//! back-pressure (it sleeps in the committing thread) therefore never touches a connection.
+//!
+//! If a batch fails, nothing of it is promised to anybody: after a failed sync the kernel may have dropped the pages, so that trying again would prove
+//! nothing. The thread reports the failure, drops everything that waits and stops; the relay goes down with a sentence.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::store::{Store, StoreError, Write};
+
+/// Jobs of one group: bounds the time between two syncs.
+const GROUP_JOBS: usize = 4_096;
+
+/// What happens once the changes are on stable storage. Runs on the writer's thread: it must not block.
+pub(crate) type Then = Box<dyn FnOnce() + Send>;
+
+enum Message {
+    Job(Vec<Write>, Then),
+    Stop,
+}
+
+/// The relay cannot write any more; nothing was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay cannot write")]
+pub(crate) struct Unavailable;
+
+/// Hands changes to the writer's thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    jobs: Sender<Message>,
+    failure: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, waiting) = channel();
+        let failure = Arc::new(watch::Sender::new(None));
+        let report = Arc::clone(&failure);
+        let thread =
+            std::thread::Builder::new().name("relay-writer".into()).spawn(move || run(&*store, &waiting, &report))?;
+        Ok((Self { jobs, failure }, thread))
+    }
+
+    /// Queues changes. They are applied after all that were queued before, and `then` runs after they are durable; if that
+    /// fails, `then` is dropped without being run. Never blocks.
+    pub(crate) fn enqueue(&self, writes: Vec<Write>, then: Then) {
+        // A closed channel means that the thread has stopped and has said why; `then` is dropped here.
+        let _ = self.jobs.send(Message::Job(writes, then));
+    }
+
+    /// Queues changes and waits until they are durable.
+    pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), Unavailable> {
+        let (done, wait) = oneshot::channel();
+        self.enqueue(
+            writes,
+            Box::new(move || {
+                let _ = done.send(());
+            }),
+        );
+        wait.await.map_err(|_| Unavailable)
+    }
+
+    /// Reports a failure that the relay must not outlive, such as a store that cannot be read.
+    pub(crate) fn fail(&self, error: &StoreError) {
+        self.failure.send_replace(Some(error.to_string()));
+    }
+
+    /// Changes to a sentence when the store has failed.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// Lets the thread end after everything that is queued.
+    pub(crate) fn stop(&self) {
+        let _ = self.jobs.send(Message::Stop);
+    }
+}
+
+fn run(store: &dyn Store, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
+    while let Ok(first) = waiting.recv() {
+        let mut writes = Vec::new();
+        let mut promised = Vec::new();
+        let mut stop = false;
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Job(more, then) => {
+                    writes.extend(more);
+                    promised.push(then);
+                }
+                Message::Stop => {
+                    stop = true;
+                    break;
+                }
+            }
+            if promised.len() < GROUP_JOBS {
+                next = waiting.try_recv().ok();
+            }
+        }
+        if !writes.is_empty()
+            && let Err(error) = store.commit(writes)
+        {
+            tracing::error!(%error, "the store cannot be written; the relay stops");
+            failure.send_replace(Some(error.to_string()));
+            return;
+        }
+        for then in promised {
+            then();
+        }
+        if stop {
+            return;
+        }
+    }
+}
