@@ -1,0 +1,520 @@
+//! An endpoint at work: the handle that programs hold, and the driver that runs the engine on a thread of its own.
+//!
+//! The thread blocks for the fsync of each commit and for nothing else; while it does, inputs gather and become the next batch, so that
+//! a busy endpoint commits many changes at once (group commit) and an idle one commits at once.
+
+mod link;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulla_e2ee::content::MessageId;
+use bulla_e2ee::identity::UserId;
+use bulla_e2ee::link::Link;
+use bulla_protocol::work::Task;
+use bytes::Bytes;
+use rand_core::OsRng;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, LocalSet};
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+pub use crate::engine::commands::CommandError;
+pub use crate::engine::{Begin, BusinessOptions, NoProjector, Projector, RoleOptions};
+use crate::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, WorkFor};
+use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, Message};
+use crate::store::sqlite::SqliteStore;
+use crate::store::tx::{Rng, Tx};
+use crate::store::vault::{RootKey, Vault};
+use crate::store::{Store, StoreError};
+use crate::transport::ws::WsTransport;
+use crate::transport::{Transport, TransportError};
+use link::FromLink;
+
+/// Inputs that share one commit, at most.
+const BATCH: usize = 256;
+
+/// Frames of all links that wait for the engine; a full queue stops reading from the sockets.
+const QUEUE: usize = 1_024;
+
+/// Pause after a failed commit.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest sleep: a clock that tests turn is looked at this often.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Nonces searched at once before the search looks whether it is still wanted.
+const WORK_CHUNK: u64 = 1 << 16;
+
+/// How to run.
+#[derive(Clone)]
+pub struct Options {
+    /// Customer or business.
+    pub role: RoleOptions,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// Why an endpoint did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// No thread, no runtime: the system is out of something.
+    #[error("the endpoint's thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+enum ToDriver {
+    Command(Command),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A handle to a running endpoint. Clones are the same endpoint; it runs until [`Endpoint::shutdown`] or until all are dropped.
+#[derive(Clone)]
+pub struct Endpoint {
+    inputs: mpsc::UnboundedSender<ToDriver>,
+    transport: WsTransport,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Endpoint")
+    }
+}
+
+impl Endpoint {
+    /// Opens the store in `folder`, raises the incarnation, and starts.
+    pub fn start(
+        folder: &Path,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
+        let store = SqliteStore::open(folder)?;
+        Self::start_over(store, root, options, projector)
+    }
+
+    /// Starts over a store that is already open.
+    pub fn start_over<S: Store + Send>(
+        store: S,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
+        let transport = WsTransport::new()?;
+        let (inputs, commands) = mpsc::unbounded_channel();
+        let (events, receiver) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        let links = transport.clone();
+        std::thread::Builder::new().name("bulla-endpoint".into()).spawn(move || {
+            let vault = Vault::new(root);
+            let rng = RefCell::new(Box::new(OsRng) as Rng);
+            let world = World { store, vault, rng, options, projector, transport: links, events };
+            LocalSet::new().block_on(&runtime, world.run(commands, started));
+        })?;
+        match starting.recv() {
+            Ok(Ok(())) => Ok((Self { inputs, transport }, receiver)),
+            Ok(Err(e)) => Err(e.into()),
+            Err(_) => Err(std::io::Error::other("it ended at once").into()),
+        }
+    }
+
+    async fn run<R, F>(&self, f: F) -> Result<R, CommandError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Engine, &mut Ctx<'_, '_>) -> Result<R, CommandError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let command: Command = Box::new(move |engine, ctx| match f(engine, ctx) {
+            Err(CommandError::Store(e)) => Err(e),
+            result => Ok(Box::new(move || drop(answer.send(result)))),
+        });
+        self.inputs.send(ToDriver::Command(command)).map_err(|_| CommandError::Stopped)?;
+        answered.await.map_err(|_| CommandError::Stopped)?
+    }
+
+    /// A customer begins to talk to the business that a link names: fetches its bundle and checks it to the link's hash. A
+    /// conversation that exists already is returned again.
+    pub async fn begin(&self, link: &Link, begin: Begin) -> Result<Conversation, CommandError> {
+        let key = *link.key();
+        let existing = self
+            .run(move |engine, ctx| match engine.conversation_with(ctx, &key)? {
+                Some(id) => engine.conversation(ctx, id),
+                None => Ok(None),
+            })
+            .await?;
+        if let Some(conversation) = existing {
+            if let Some(name) = begin.name {
+                self.set_name(conversation.id, name).await?;
+            }
+            return Ok(conversation);
+        }
+        let fetched = self.transport.fetch(link.bundle_url()).await;
+        let bundle = fetched.map_err(|e| CommandError::Fetch(e.to_string()))?;
+        let link = link.clone();
+        self.run(move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin)).await
+    }
+
+    /// The pseudonym's key of a conversation, to resume it on another device. Secret.
+    pub async fn pseudonym(&self, of: ConversationId) -> Result<Zeroizing<[u8; 32]>, CommandError> {
+        self.run(move |engine, ctx| engine.pseudonym(ctx, of)).await
+    }
+
+    /// Says something. `Ok` means that it is durable in the outbox.
+    pub async fn send(&self, to: ConversationId, draft: Draft) -> Result<Message, CommandError> {
+        self.run(move |engine, ctx| engine.send(ctx, to, &draft)).await
+    }
+
+    /// Marks an incoming message and every earlier one as read.
+    pub async fn mark_read(&self, message: MessageId) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.mark_read(ctx, &message)).await
+    }
+
+    /// Says that we are typing, if the other side can be told at once.
+    pub async fn typing(&self, to: ConversationId, on: bool) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.typing(ctx, to, on)).await
+    }
+
+    /// Sets a customer's display name; told with the next message.
+    pub async fn set_name(&self, to: ConversationId, name: String) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.set_name(ctx, to, &name)).await
+    }
+
+    /// All conversations, oldest first.
+    pub async fn conversations(&self) -> Result<Vec<Conversation>, CommandError> {
+        self.run(|engine, ctx| engine.conversations(ctx)).await
+    }
+
+    /// One conversation.
+    pub async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, CommandError> {
+        self.run(move |engine, ctx| engine.conversation(ctx, id)).await
+    }
+
+    /// The newest conversation with a customer.
+    pub async fn conversation_of(&self, user: &UserId) -> Result<Option<Conversation>, CommandError> {
+        let user = user.clone();
+        self.run(move |engine, ctx| engine.conversation_of(ctx, &user)).await
+    }
+
+    /// Up to `limit` messages before an order (or the newest), oldest first.
+    pub async fn messages(
+        &self,
+        of: ConversationId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Message>, CommandError> {
+        self.run(move |engine, ctx| engine.messages(ctx, of, before, limit)).await
+    }
+
+    /// One message.
+    pub async fn message(&self, id: MessageId) -> Result<Option<Message>, CommandError> {
+        self.run(move |engine, ctx| engine.message(ctx, &id)).await
+    }
+
+    /// Who this business is, and its current bundle.
+    pub async fn business_card(&self) -> Result<BusinessCard, CommandError> {
+        self.run(|engine, ctx| engine.business_card(ctx)).await
+    }
+
+    /// Runs a closure over the store in one transaction, between two steps of the engine; durable when it returns. If the closure
+    /// fails, nothing changes.
+    pub async fn with_store<R, F>(&self, f: F) -> Result<R, CommandError>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
+        self.run(move |_, ctx| Ok(f(ctx.tx)?)).await
+    }
+
+    /// Stops the endpoint and closes its store. Nothing is lost: what was answered is durable.
+    pub async fn shutdown(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.inputs.send(ToDriver::Shutdown(done)).is_ok() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// What the driver owns.
+struct World<S> {
+    store: S,
+    vault: Vault,
+    rng: RefCell<Rng>,
+    options: Options,
+    projector: Box<dyn Projector>,
+    transport: WsTransport,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// The connections as the driver sees them.
+#[derive(Default)]
+struct Links {
+    tasks: HashMap<LinkKey, AbortHandle>,
+    senders: HashMap<LinkKey, mpsc::UnboundedSender<Vec<Bytes>>>,
+}
+
+impl<S: Store> World<S> {
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<ToDriver>,
+        started: std::sync::mpsc::SyncSender<Result<(), StoreError>>,
+    ) {
+        let (to_engine, mut from_links) = mpsc::channel(QUEUE);
+        let (found, mut results) = mpsc::unbounded_channel();
+        let mut links = Links::default();
+        let role = self.options.role.clone();
+        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, ctx)).await {
+            Ok(begun) => begun,
+            Err(e) => return drop(started.send(Err(e))),
+        };
+        let _ = started.send(Ok(()));
+        self.release(effects, &mut links, &to_engine, &found);
+
+        loop {
+            let sleep = engine
+                .wake_at()
+                .map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.options.clock.now_ms())).min(LOOK));
+            let mut inputs = Vec::new();
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
+                    Some(ToDriver::Shutdown(done)) => {
+                        links.close();
+                        drop(self);
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return links.close(),
+                },
+                Some(from) = from_links.recv() => inputs.push(links.input(from)),
+                Some(result) = results.recv() => inputs.push(result),
+                () = tokio::time::sleep(sleep) => {
+                    if engine.wake_at().is_none_or(|at| at > self.options.clock.now_ms()) {
+                        continue;
+                    }
+                    inputs.push(Input::Tick);
+                }
+            }
+            // What else waits shares this commit. A connection that comes or goes ends the batch: frames decided before belong
+            // to the old connection.
+            let mut shutdown = None;
+            while inputs.len() < BATCH && !ends_batch(inputs.last()) {
+                if let Ok(from) = from_links.try_recv() {
+                    if matches!(from, FromLink::Frame(..)) {
+                        inputs.push(links.input(from));
+                    } else {
+                        self.pass(&mut engine, std::mem::take(&mut inputs), &mut links, &to_engine, &found).await;
+                        inputs.push(links.input(from));
+                    }
+                } else {
+                    match commands.try_recv() {
+                        Ok(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
+                        Ok(ToDriver::Shutdown(done)) => {
+                            shutdown = Some(done);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+            }
+            if engine.wake_at().is_some_and(|at| at <= self.options.clock.now_ms()) {
+                inputs.push(Input::Tick);
+            }
+            self.pass(&mut engine, inputs, &mut links, &to_engine, &found).await;
+            if let Some(done) = shutdown {
+                links.close();
+                drop(self);
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// One batch: steps, commit, effects. A failed one is as if it had not been.
+    async fn pass(
+        &mut self,
+        engine: &mut Engine,
+        inputs: Vec<Input>,
+        links: &mut Links,
+        to_engine: &mpsc::Sender<FromLink>,
+        found: &mpsc::UnboundedSender<Input>,
+    ) {
+        if inputs.is_empty() {
+            return;
+        }
+        #[cfg(feature = "sabotage-ack-before-commit")]
+        let early = links.senders.clone();
+        let stepped = self
+            .transact(|ctx| {
+                inputs.into_iter().try_for_each(|input| engine.step(ctx, input))?;
+                engine.finish(ctx);
+                // Exists to see the history checker fail: acknowledgements leave before anything is durable.
+                #[cfg(feature = "sabotage-ack-before-commit")]
+                for (key, frame) in std::mem::take(&mut ctx.out.frames) {
+                    early.get(&key).map(|link| link.send(vec![frame]));
+                }
+                Ok(())
+            })
+            .await;
+        match stepped {
+            Ok(((), effects)) => self.release(effects, links, to_engine, found),
+            Err(e) => {
+                tracing::error!(error = %e, "the store failed; nothing of this step happened, trying again");
+                self.vault.forget();
+                links.close();
+                tokio::time::sleep(STORE_RETRY).await;
+                self.reload(engine, links, to_engine, found).await;
+            }
+        }
+    }
+
+    /// Loads the engine again from what is durable, as often as it takes.
+    async fn reload(
+        &mut self,
+        engine: &mut Engine,
+        links: &mut Links,
+        to_engine: &mpsc::Sender<FromLink>,
+        found: &mpsc::UnboundedSender<Input>,
+    ) {
+        loop {
+            match self.transact(|ctx| engine.reload(ctx)).await {
+                Ok(((), effects)) => return self.release(effects, links, to_engine, found),
+                Err(e) => {
+                    tracing::error!(error = %e, "the store still fails");
+                    self.vault.forget();
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn transact<R>(
+        &mut self,
+        f: impl FnOnce(&mut Ctx<'_, '_>) -> Result<R, StoreError>,
+    ) -> Result<(R, Effects), StoreError> {
+        let mut out = Effects::default();
+        let (result, batch) = {
+            let mut tx = Tx::new(&self.store, &self.vault, &self.rng, self.options.clock.now_ms());
+            let mut ctx = Ctx { tx: &mut tx, out: &mut out, projector: self.projector.as_mut() };
+            let result = f(&mut ctx)?;
+            (result, tx.into_batch())
+        };
+        self.store.commit(batch).await?;
+        Ok((result, out))
+    }
+
+    /// Lets go what may leave now that the batch is durable.
+    fn release(
+        &self,
+        effects: Effects,
+        links: &mut Links,
+        to_engine: &mpsc::Sender<FromLink>,
+        found: &mpsc::UnboundedSender<Input>,
+    ) {
+        for key in effects.disconnect {
+            links.drop_link(&key);
+        }
+        for key in effects.connect {
+            let task = link::keep(self.transport.clone(), key.clone(), to_engine.clone());
+            let handle = tokio::task::spawn_local(task).abort_handle();
+            if let Some(old) = links.tasks.insert(key, handle) {
+                old.abort();
+            }
+        }
+        let mut frames: Vec<(LinkKey, Vec<Bytes>)> = Vec::new();
+        for (key, frame) in effects.frames {
+            match frames.last_mut() {
+                Some((last, group)) if *last == key => group.push(frame),
+                _ => frames.push((key, vec![frame])),
+            }
+        }
+        for (key, group) in frames {
+            // A link that is gone has told the engine, or will.
+            let _ = links.senders.get(&key).map(|sender| sender.send(group));
+        }
+        for (what, task, bits) in effects.work {
+            search(found.clone(), what, task, bits);
+        }
+        for (number, url) in effects.fetch {
+            let (transport, found) = (self.transport.clone(), found.clone());
+            tokio::task::spawn_local(async move {
+                match transport.fetch(&url).await {
+                    Ok(bundle) => drop(found.send(Input::Fetched(number, bundle))),
+                    Err(why) => tracing::debug!(%why, "no bundle"),
+                }
+            });
+        }
+        for event in effects.events {
+            let _ = self.events.send(event);
+        }
+        for reply in effects.replies {
+            reply();
+        }
+    }
+}
+
+/// Searches a proof of work on a thread where it delays nobody; gives up when the endpoint is gone.
+fn search(found: mpsc::UnboundedSender<Input>, what: WorkFor, task: Task, bits: u32) {
+    tokio::task::spawn_blocking(move || {
+        let mut from = 0;
+        while !found.is_closed() {
+            if let Some(nonce) = task.search(bits, from, WORK_CHUNK) {
+                let _ = found.send(Input::Work(what, nonce));
+                return;
+            }
+            from += WORK_CHUNK;
+        }
+    });
+}
+
+fn ends_batch(last: Option<&Input>) -> bool {
+    matches!(last, Some(Input::Up(..) | Input::Down(..)))
+}
+
+impl Links {
+    /// Notes what a link says of itself, and hands it on.
+    fn input(&mut self, from: FromLink) -> Input {
+        match from {
+            FromLink::Up(key, hello, sender) => {
+                self.senders.insert(key.clone(), sender);
+                Input::Up(key, hello)
+            }
+            FromLink::Down(key, retry_in_ms) => {
+                self.senders.remove(&key);
+                Input::Down(key, retry_in_ms)
+            }
+            FromLink::Frame(key, request, body) => Input::Frame(key, request, body),
+        }
+    }
+
+    fn drop_link(&mut self, key: &LinkKey) {
+        self.senders.remove(key);
+        if let Some(task) = self.tasks.remove(key) {
+            task.abort();
+        }
+    }
+
+    fn close(&mut self) {
+        for (_, task) in self.tasks.drain() {
+            task.abort();
+        }
+        self.senders.clear();
+    }
+}

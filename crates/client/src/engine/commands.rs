@@ -1,0 +1,299 @@
+//! What programs ask for. Each is validated before it changes anything, runs inside one transaction, and is answered once that is durable.
+
+use bulla_e2ee::content::{Body, Content, MessageId};
+use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::limits as content_limits;
+use bulla_e2ee::tag::Purpose;
+use bulla_protocol::id::MailboxId;
+
+use super::messages::{NewMessage, conversation_view, message_key, view};
+use super::permits::Carrier;
+use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, SecretVec};
+use super::{Ctx, Engine, LinkKey, RoleOptions};
+use crate::event::{BusinessCard, Conversation, ConversationId, ConversationState, Direction, Draft, Event, Message};
+use crate::store::{Order, StoreError, Table};
+
+/// Characters of a text, as the Cloud API has it.
+pub const MAX_TEXT: usize = 4_096;
+
+/// How long a typing notice is worth sending.
+const TYPING_MS: u64 = 10_000;
+
+/// Why a request was not carried out. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Another copy of this endpoint's data is in use.
+    #[error(
+        "another copy of this data folder is in use, and it holds the mailbox; this one has stopped sending. Stop the other copy and start this one again"
+    )]
+    Superseded,
+    /// No such conversation here.
+    #[error("there is no such conversation")]
+    UnknownConversation,
+    /// No such message here.
+    #[error("there is no such message")]
+    UnknownMessage,
+    /// Only a message's author may edit or delete it.
+    #[error("only its author can change a message")]
+    NotYours,
+    /// The draft has nothing in it.
+    #[error("the message is empty")]
+    Empty,
+    /// The draft is too long.
+    #[error("the message is longer than {limit} characters")]
+    TooLong {
+        /// Characters allowed.
+        limit: usize,
+    },
+    /// Not something to react with.
+    #[error("a reaction is one emoji")]
+    NotEmoji,
+    /// The other side took the message back, or it could not be read.
+    #[error("that message is not there any more")]
+    Gone,
+    /// Only customers can do this, or only businesses.
+    #[error("this endpoint cannot do that")]
+    WrongRole,
+    /// The bundle behind a link is not what the link says.
+    #[error(
+        "this link does not lead to the business that it names: {0}. Nothing was sent. Get the link again from the business itself"
+    )]
+    Bundle(String),
+    /// The link leads nowhere.
+    #[error("{0}")]
+    Fetch(String),
+    /// The store failed; what was asked for did not happen.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The endpoint has stopped, or its store failed while this was being made durable: whether it happened is not known.
+    #[error("the endpoint has stopped")]
+    Stopped,
+}
+
+impl Engine {
+    /// Stores something to be said. Durable in the outbox once answered.
+    pub fn send(&mut self, ctx: &mut Ctx<'_, '_>, to: ConversationId, draft: &Draft) -> Result<Message, CommandError> {
+        if self.superseded {
+            return Err(CommandError::Superseded);
+        }
+        let mut record = self.known(ctx, to)?;
+        let mut content = self.content_of(ctx, to, draft)?;
+        if record.pseudonym.is_some() && !record.name_told {
+            content.extensions.name = record.own_name.clone();
+            content.extensions.reference = record.reference.take();
+            record.name_told = true;
+        }
+        content.extensions.permits = self.give(ctx, to.0, &mut record, Carrier::Message)?;
+        let bytes = self.say(ctx, &mut record, &mut content)?;
+        let id = Self::id_of(&record, Direction::Outgoing, &content, &bytes)?;
+        let new = NewMessage { id, direction: Direction::Outgoing, bytes: &bytes, content: &content, breach: false };
+        let place = self.store_message(ctx, to.0, &mut record, &new)?;
+        let intent = OutboxRecord {
+            message: Some(place),
+            content: SecretVec(bytes),
+            purpose: Purpose::Service.to_wire(),
+            until_ms: None,
+            sealed: None,
+        };
+        self.enqueue(ctx, to.0, &mut record, &intent)?;
+        self.save_conversation(ctx, to.0, &record)?;
+        self.pump(ctx, to.0)?;
+        Ok(view(place, &Self::message_record(ctx, place)?))
+    }
+
+    fn content_of(&self, ctx: &Ctx<'_, '_>, to: ConversationId, draft: &Draft) -> Result<Content, CommandError> {
+        let salt = ctx.tx.random();
+        let find = |id: &MessageId| -> Result<MessageRecord, CommandError> {
+            let place = Self::place_of(ctx, Some(to.0), id)?.ok_or(CommandError::UnknownMessage)?;
+            Ok(Self::message_record(ctx, place)?)
+        };
+        let own = |id: &MessageId| {
+            let stored = find(id)?;
+            match stored.direction {
+                Direction::Outgoing if stored.deleted => Err(CommandError::Gone),
+                Direction::Outgoing => Ok(stored),
+                Direction::Incoming => Err(CommandError::NotYours),
+            }
+        };
+        match draft {
+            Draft::Text { body, reply_to } => {
+                let content = Content::new(salt, text(body)?);
+                let Some(id) = reply_to else { return Ok(content) };
+                find(id)?;
+                Ok(content.in_reply_to(*id))
+            }
+            Draft::Reaction { to: under, emoji: Some(emoji) } => {
+                find(under)?;
+                let content = Content::new(salt, Body::Reaction { emoji: emoji.clone() }).in_reply_to(*under);
+                content.encode().map_err(|_| CommandError::NotEmoji)?;
+                Ok(content)
+            }
+            Draft::Reaction { to: under, emoji: None } => {
+                let stored = find(under)?;
+                let ours = stored.reactions.iter().find(|(whose, ..)| *whose == Direction::Outgoing);
+                let (_, _, reaction) = ours.ok_or(CommandError::UnknownMessage)?;
+                Ok(Content::new(salt, Body::Deleted).replacing(MessageId::new(**reaction)))
+            }
+            Draft::Edit { of, body } => {
+                own(of)?;
+                Ok(Content::new(salt, text(body)?).replacing(*of))
+            }
+            Draft::Delete { of } => {
+                own(of)?;
+                Ok(Content::new(salt, Body::Deleted).replacing(*of))
+            }
+        }
+    }
+
+    /// Marks an incoming message and all before it as read.
+    pub fn mark_read(&mut self, ctx: &mut Ctx<'_, '_>, id: &MessageId) -> Result<(), CommandError> {
+        let place = Self::place_of(ctx, None, id)?.ok_or(CommandError::UnknownMessage)?;
+        if Self::message_record(ctx, place)?.direction == Direction::Outgoing {
+            return Err(CommandError::UnknownMessage);
+        }
+        Ok(self.read_through(ctx, place)?)
+    }
+
+    /// Says that we are typing. Not kept: if it cannot leave at once, it never does.
+    pub fn typing(&mut self, ctx: &mut Ctx<'_, '_>, to: ConversationId, on: bool) -> Result<(), CommandError> {
+        let mut record = self.known(ctx, to)?;
+        let idle = !self.lanes.get(&to.0).is_some_and(|lane| lane.in_flight);
+        let ready = record.state == ConversationState::Open && idle && self.holds(MailboxId::new(*record.mailbox));
+        let relay = self.choose(ctx, to.0, Purpose::Control)?.map(|(relay, _)| relay);
+        let Some(relay) = relay.filter(|_| ready) else { return Ok(()) };
+        if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
+            return Ok(());
+        }
+        let content = Content::new(ctx.tx.random(), Body::Typing { on });
+        let bytes = content.encode().map_err(|_| StoreError::Format { table: Table::Outbox })?;
+        let intent = OutboxRecord {
+            message: None,
+            content: SecretVec(bytes),
+            purpose: Purpose::Control.to_wire(),
+            until_ms: Some(ctx.tx.now_ms() + TYPING_MS),
+            sealed: None,
+        };
+        self.enqueue(ctx, to.0, &mut record, &intent)?;
+        self.save_conversation(ctx, to.0, &record)?;
+        Ok(self.pump(ctx, to.0)?)
+    }
+
+    /// A customer's display name; told with the next message.
+    pub fn set_name(&mut self, ctx: &mut Ctx<'_, '_>, of: ConversationId, name: &str) -> Result<(), CommandError> {
+        let mut record = self.known(ctx, of)?;
+        if record.pseudonym.is_none() {
+            return Err(CommandError::WrongRole);
+        }
+        record.own_name = Some(clean_name(name)?);
+        record.name_told = false;
+        Ok(self.save_conversation(ctx, of.0, &record)?)
+    }
+
+    /// All conversations, oldest first.
+    pub fn conversations(&self, ctx: &Ctx<'_, '_>) -> Result<Vec<Conversation>, CommandError> {
+        let rows = ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")?;
+        let view = |(key, record): (Vec<u8>, ConversationRecord)| {
+            let number = key.first_chunk::<8>().map_or(0, |k| u64::from_be_bytes(*k));
+            Ok(conversation_view(number, &record)?)
+        };
+        rows.into_iter().map(view).collect()
+    }
+
+    /// One conversation.
+    pub fn conversation(&self, ctx: &Ctx<'_, '_>, id: ConversationId) -> Result<Option<Conversation>, CommandError> {
+        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &id.0.to_be_bytes())?;
+        Ok(record.map(|r| conversation_view(id.0, &r)).transpose()?)
+    }
+
+    /// The newest conversation with a customer.
+    pub fn conversation_of(&self, ctx: &Ctx<'_, '_>, user: &UserId) -> Result<Option<Conversation>, CommandError> {
+        match self.peer(ctx, user)? {
+            Some(peer) => self.conversation(ctx, ConversationId(peer.conversation)),
+            None => Ok(None),
+        }
+    }
+
+    /// Up to `limit` messages before an order (or the newest), oldest first.
+    pub fn messages(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        of: ConversationId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Message>, CommandError> {
+        let from = message_key(Place { conversation: of.0, order: 0 });
+        let until = message_key(Place { conversation: of.0, order: before.unwrap_or(u64::MAX) });
+        let rows = ctx.tx.scan::<MessageRecord>(Table::Messages, &from, Some(&until), Order::Descending, limit)?;
+        let view = |(key, record): (Vec<u8>, MessageRecord)| {
+            let order = key.last_chunk::<8>().map_or(0, |k| u64::from_be_bytes(*k));
+            view(Place { conversation: of.0, order }, &record)
+        };
+        Ok(rows.into_iter().rev().map(view).collect())
+    }
+
+    /// One message.
+    pub fn message(&self, ctx: &Ctx<'_, '_>, id: &MessageId) -> Result<Option<Message>, CommandError> {
+        let Some(place) = Self::place_of(ctx, None, id)? else { return Ok(None) };
+        Ok(Some(view(place, &Self::message_record(ctx, place)?)))
+    }
+
+    /// Who the business is, and its current bundle.
+    pub fn business_card(&self, ctx: &Ctx<'_, '_>) -> Result<BusinessCard, CommandError> {
+        let RoleOptions::Business(options) = &self.role else { return Err(CommandError::WrongRole) };
+        let identity = self.identity()?;
+        let current = self.current_bundle(ctx)?;
+        Ok(BusinessCard {
+            key: identity.hash(),
+            handle: options.handle.clone(),
+            name: options.name.clone(),
+            relay_url: options.relay_url.clone(),
+            ready: current.as_ref().is_some_and(|b| b.published),
+            bundle: current.map(|b| b.bundle.to_vec()),
+        })
+    }
+
+    /// A customer's conversation with the business of `key`, if there is one already.
+    pub fn conversation_with(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        key: &IdentityHash,
+    ) -> Result<Option<ConversationId>, CommandError> {
+        let rows = ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")?;
+        let mine = rows.into_iter().rev().find(|(_, r)| r.pseudonym.is_some() && *r.business == *key.as_bytes());
+        Ok(mine.and_then(|(k, _)| Some(ConversationId(u64::from_be_bytes(*k.first_chunk::<8>()?)))))
+    }
+
+    fn known(&self, ctx: &Ctx<'_, '_>, id: ConversationId) -> Result<ConversationRecord, CommandError> {
+        let record = ctx.tx.get(Table::Conversations, &id.0.to_be_bytes())?;
+        record.ok_or(CommandError::UnknownConversation)
+    }
+
+    pub(super) fn tell_conversation(&self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let record = self.conversation_record(ctx, number)?;
+        ctx.emit(Event::Conversation(conversation_view(number, &record)?))
+    }
+}
+
+fn text(body: &str) -> Result<Body, CommandError> {
+    if body.is_empty() {
+        return Err(CommandError::Empty);
+    }
+    if body.chars().count() > MAX_TEXT {
+        return Err(CommandError::TooLong { limit: MAX_TEXT });
+    }
+    Ok(Body::text(body))
+}
+
+/// A display name on one line, within its limit.
+pub(super) fn clean_name(name: &str) -> Result<String, CommandError> {
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(CommandError::Empty);
+    }
+    if name.chars().count() > content_limits::DISPLAY_NAME {
+        return Err(CommandError::TooLong { limit: content_limits::DISPLAY_NAME });
+    }
+    Ok(name.to_owned())
+}

@@ -1,0 +1,192 @@
+//! What a delivered envelope changes.
+//!
+//! Every envelope ends in one of three ways, all acknowledged after the commit: it changed something; it was a duplicate; or it could not be
+//! read, and is kept as it came. Only a failing store leaves it unacknowledged, and then the relay delivers it again.
+
+use bulla_e2ee::content::{Body, Content};
+use bulla_e2ee::conversation::OpenError;
+use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, Kind};
+use bulla_e2ee::tag::Purpose;
+use bulla_protocol::id::{MailboxId, TagBlock};
+use minicbor::bytes::ByteVec;
+
+use super::messages::{NewMessage, Wait, conversation_view};
+use super::record::{ConversationRecord, PeerRecord, UnreadableRecord};
+use super::{Ctx, Engine, RoleOptions};
+use crate::event::{ConversationId, ConversationState, Direction, Event};
+use crate::store::vault::Scope;
+use crate::store::{StoreError, Table};
+
+/// A customer's device accepts answers this long after its own last message: the window, and what a permit may outlive it.
+const WINDOW_MS: u64 = 24 * 3_600_000;
+
+impl Engine {
+    /// Handles one envelope of one of our mailboxes.
+    pub(super) fn envelope(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        mailbox: MailboxId,
+        tag: &[u8],
+        contact: bool,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some(tag) = TagBlock::from_slice(tag).ok().and_then(|block| Some((block, self.tag_key.open(&block)?)))
+        else {
+            return Self::keep_unreadable(ctx, None, "its tag is not ours", envelope);
+        };
+        let (block, tag) = tag;
+        if contact || tag.purpose == Purpose::Contact {
+            // A relay that swaps tags or classes gets nowhere: the tag is under the AEAD, the class has to agree with it.
+            if !(contact && tag.purpose == Purpose::Contact) {
+                return Self::keep_unreadable(ctx, None, "its class is not its tag's", envelope);
+            }
+            return self.hello_received(ctx, mailbox, block, tag.serial, envelope);
+        }
+        let Some(grant) = self.grant_of_tag(ctx, mailbox, &tag)? else {
+            return Self::keep_unreadable(ctx, None, "it came under no grant of ours", envelope);
+        };
+        match EnvelopeKey::from_bytes(grant.envelope_key.0).open(&block, envelope) {
+            Ok((Kind::Mls, body)) => self.mls_message(ctx, tag.conversation, tag.purpose, &body, envelope),
+            Ok((Kind::HelloAgain, body)) => self.hello_again(ctx, tag.conversation, &body),
+            // Reserved kinds of a later version: acknowledged and forgotten.
+            Ok(_) | Err(EnvelopeError::UnknownKind(_)) => Ok(()),
+            Err(_) => Self::keep_unreadable(ctx, Some(tag.conversation), "its envelope does not open", envelope),
+        }
+    }
+
+    /// An MLS message in a conversation.
+    pub(super) fn mls_message(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        mls: &[u8],
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        let opened = match self.open_mls(ctx, number, mls)? {
+            Ok(opened) => opened,
+            // Delivered again after a lost acknowledgement: its first time was durable.
+            Err(OpenError::Replayed | OpenError::TooLate) => return Ok(()),
+            Err(e) => return Self::keep_unreadable(ctx, Some(number), &e.to_string(), envelope),
+        };
+        let mut record = self.conversation_record(ctx, number)?;
+        let content = match Content::decode(&opened) {
+            Ok(content) => content,
+            Err(e) => {
+                return Self::keep_unreadable(ctx, Some(number), &e.to_string(), envelope);
+            }
+        };
+        self.heard(ctx, number, &mut record, purpose, &opened, &content)
+    }
+
+    /// A content of the other side.
+    pub(super) fn heard(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        purpose: Purpose,
+        bytes: &[u8],
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let mut changed = self.learn(ctx, number, record, content)?;
+        if record.state == ConversationState::Greeting {
+            // The business has answered. Whatever it was, the conversation stands.
+            record.state = ConversationState::Open;
+            record.hello = None;
+            record.bundle = None;
+            changed = true;
+        }
+        self.save_conversation(ctx, number, record)?;
+        if changed {
+            ctx.emit(Event::Conversation(conversation_view(number, record)?))?;
+        }
+        match &content.body {
+            Body::Receipt(receipt) => self.heard_receipt(ctx, number, receipt)?,
+            Body::Typing { on } => {
+                ctx.emit(Event::Typing { conversation: ConversationId(number), on: *on })?;
+            }
+            _ if !Self::may_carry_content(purpose) => {
+                tracing::warn!("content under a control permit: not shown");
+            }
+            _ => self.heard_message(ctx, number, record, bytes, content)?,
+        }
+        // It may have brought the permit, or the sign of life, that the lane waited for.
+        self.pump(ctx, number)
+    }
+
+    fn heard_message(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        bytes: &[u8],
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let id = Self::id_of(record, Direction::Incoming, content, bytes)?;
+        // Owed also for a duplicate under a new ciphertext: its sender has not heard of the first.
+        if Self::place_of(ctx, None, &id)?.is_none() {
+            let late = ctx.tx.now_ms() > record.last_said_ms.saturating_add(WINDOW_MS);
+            let breach = matches!(self.role, RoleOptions::Customer)
+                && late
+                && content.extensions.sent_ms.is_none_or(|sent| sent > record.last_said_ms.saturating_add(WINDOW_MS));
+            let new = NewMessage { id, direction: Direction::Incoming, bytes, content, breach };
+            self.store_message(ctx, number, record, &new)?;
+        }
+        self.owe_receipts(ctx, number, record.peer, &[id], &[], Wait::Gather)
+    }
+
+    /// Permits, names and readers that travel with a content.
+    fn learn(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        content: &Content,
+    ) -> Result<bool, StoreError> {
+        let extensions = &content.extensions;
+        if let Some(permits) = &extensions.permits {
+            Self::take(ctx, number, record.peer, &permits.relay, &permits.permits)?;
+        }
+        record.heard_counter = record.heard_counter.max(extensions.counter.unwrap_or(0));
+        let mut changed = false;
+        match &self.role {
+            RoleOptions::Business(_) => {
+                if let Some(name) = extensions.name.as_ref().filter(|n| **n != record.peer_name) {
+                    record.peer_name.clone_from(name);
+                    let user =
+                        record.user_id.parse().map_err(|_| StoreError::Format { table: Table::Conversations })?;
+                    if let Some(peer) = self.peer(ctx, &user)? {
+                        let renamed = PeerRecord { name: name.clone(), ..peer };
+                        self.save_peer(ctx, &user, &renamed)?;
+                    }
+                    changed = true;
+                }
+            }
+            RoleOptions::Customer => {
+                if let Some(readers) = &extensions.readers {
+                    let readers: Vec<_> = readers.iter().map(|r| (r.name.clone(), r.role.clone())).collect();
+                    changed = readers != record.readers;
+                    record.readers = readers;
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Keeps an envelope that could not be read, so that nothing accepted is silently lost, and goes on.
+    pub(super) fn keep_unreadable(
+        ctx: &mut Ctx<'_, '_>,
+        number: Option<u64>,
+        reason: &str,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        tracing::warn!(reason, "an envelope could not be read and is kept");
+        let now = ctx.tx.now_ms();
+        let key = [number.unwrap_or(0).to_be_bytes().as_slice(), &now.to_be_bytes(), &ctx.tx.random::<4>()].concat();
+        let record =
+            UnreadableRecord { reason: reason.to_owned(), envelope: ByteVec::from(envelope.to_vec()), stored_ms: now };
+        ctx.tx.put(Table::Unreadable, &key, Scope::Endpoint, &record)?;
+        ctx.emit(Event::Unreadable { conversation: number.map(ConversationId) })
+    }
+}

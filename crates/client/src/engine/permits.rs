@@ -1,0 +1,192 @@
+//! Rights to write: giving our own, keeping the other side's, choosing one to send under.
+
+use bulla_e2ee::content::PermitsExtension;
+use bulla_e2ee::envelope::EnvelopeKey;
+use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::tag::{Purpose, Tag};
+use bulla_protocol::id::{GrantId, MailboxId};
+use bulla_protocol::permit::{Class, MacRoot, Permit};
+
+use super::record::{ConversationRecord, GrantRecord, PermitRecord, Secret, SecretVec};
+use super::{Ctx, Engine};
+use crate::store::vault::Scope;
+use crate::store::{StoreError, Table};
+
+/// How long a customer's `service` permit lasts: a gateway that was down for a weekend can still answer.
+const SERVICE_CUSTOMER_SECS: u64 = 72 * 3600;
+
+/// How long all other permits last. They are renewed when half of it is over.
+const STANDING_SECS: u64 = 180 * 86_400;
+
+/// What permits travel with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// Something that its sender said: a customer's carries a fresh `service` permit.
+    Message,
+    /// A receipt: it extends nobody's right to write, except that standing permits are renewed.
+    Receipt,
+}
+
+/// Envelopes per minute and grant: far above what a person or a bot writes to one person, far below what hurts.
+const RATE: u16 = 600;
+
+/// Largest envelope under a `control` permit, in KiB: receipts, typing, and the answer to a Hello whose KeyPackage is gone.
+const CONTROL_KIB: u16 = 16;
+
+/// Largest envelope under any other permit, in KiB.
+const CONTENT_KIB: u16 = 96;
+
+fn permit_key(conversation: u64, purpose: Purpose) -> Vec<u8> {
+    [conversation.to_be_bytes().as_slice(), &[purpose.to_wire()]].concat()
+}
+
+impl Engine {
+    /// The grant of a conversation and purpose, made when first needed.
+    fn grant(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        mailbox: MailboxId,
+        purpose: Purpose,
+    ) -> Result<(u32, GrantRecord), StoreError> {
+        let index = [b"grant".as_slice(), &permit_key(number, purpose)].concat();
+        if let Some(serial) = ctx.tx.get::<u32>(Table::Meta, &index)?
+            && let Some(record) = ctx.tx.get::<GrantRecord>(Table::Grants, &serial.to_be_bytes())?
+        {
+            return Ok((serial, record));
+        }
+        let serial = self.endpoint.next_grant;
+        self.endpoint.next_grant += 1;
+        self.save_endpoint(ctx)?;
+        let record = GrantRecord {
+            conversation: number,
+            purpose: purpose.to_wire(),
+            grant: ctx.tx.random::<16>().into(),
+            mailbox: (*mailbox.as_bytes()).into(),
+            envelope_key: Secret(ctx.tx.random()),
+            revoked: false,
+        };
+        ctx.tx.put(Table::Grants, &serial.to_be_bytes(), Scope::Peer(peer), &record)?;
+        ctx.tx.put(Table::Meta, &index, Scope::Peer(peer), &serial)?;
+        Ok((serial, record))
+    }
+
+    fn give_one(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        purpose: Purpose,
+    ) -> Result<GivenPermit, StoreError> {
+        let mailbox = MailboxId::new(*record.mailbox);
+        let (serial, grant) = self.grant(ctx, number, record.peer, mailbox, purpose)?;
+        let customer = record.pseudonym.is_some();
+        let lasts = if customer && purpose == Purpose::Service { SERVICE_CUSTOMER_SECS } else { STANDING_SECS };
+        let permit = Permit {
+            mailbox,
+            grant: GrantId::new(*grant.grant),
+            class: Class::Ordinary,
+            expires: Permit::expiry_at(self.relay_now(ctx, mailbox) + lasts),
+            rate: RATE,
+            max_kib: if purpose == Purpose::Control { CONTROL_KIB } else { CONTENT_KIB },
+            tag: self.tag_key.seal(&Tag { conversation: number, purpose, serial }),
+        };
+        let root = self.mailboxes.get(&mailbox).map(|m| MacRoot::new(m.record.root.0));
+        let root = root.ok_or(StoreError::Format { table: Table::Mailboxes })?;
+        let mac = root.grant_key(&permit.grant).mac(&permit);
+        Ok(GivenPermit { purpose, permit, mac, envelope_key: Some(EnvelopeKey::from_bytes(grant.envelope_key.0)) })
+    }
+
+    /// The permits that go with the next content: a customer's `service` permit with each message, everything when half of what stands
+    /// is over.
+    pub(super) fn give(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        carrier: Carrier,
+    ) -> Result<Option<PermitsExtension>, StoreError> {
+        let mailbox = MailboxId::new(*record.mailbox);
+        let half = Permit::expiry_at(self.relay_now(ctx, mailbox) + STANDING_SECS / 2);
+        let renew = record.control_given < half;
+        let mut given = Vec::new();
+        if renew || (record.pseudonym.is_some() && carrier == Carrier::Message) {
+            given.push(self.give_one(ctx, number, record, Purpose::Service)?);
+        }
+        if renew {
+            let control = self.give_one(ctx, number, record, Purpose::Control)?;
+            record.control_given = control.permit.expires;
+            given.push(control);
+        }
+        let relay = self.mailboxes.get(&mailbox).map(|m| m.record.relay.clone()).unwrap_or_default();
+        Ok((!given.is_empty()).then_some(PermitsExtension { relay, permits: given }))
+    }
+
+    /// Keeps what the other side gave. Only the purposes that count in a conversation, only ordinary ones with an envelope key.
+    pub(super) fn take(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        relay: &str,
+        given: &[GivenPermit],
+    ) -> Result<(), StoreError> {
+        for one in given {
+            let usable =
+                one.purpose != Purpose::Contact && one.permit.class == Class::Ordinary && one.envelope_key.is_some();
+            if !usable {
+                continue;
+            }
+            let record = PermitRecord { relay: relay.to_owned(), given: SecretVec(one.encode()) };
+            ctx.tx.put(Table::Permits, &permit_key(number, one.purpose), Scope::Peer(peer), &record)?;
+        }
+        Ok(())
+    }
+
+    /// The newest permit for a purpose that is still valid by our clock.
+    pub(super) fn choose(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+    ) -> Result<Option<(String, GivenPermit)>, StoreError> {
+        let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, purpose))? else {
+            return Ok(None);
+        };
+        let given = GivenPermit::decode(&record.given.0).map_err(|_| StoreError::Format { table: Table::Permits })?;
+        let valid = given.permit.is_valid_at(ctx.tx.now_ms() / 1000);
+        Ok(valid.then_some((record.relay, given)))
+    }
+
+    /// Forgets a permit that the relay refused, unless a newer one has taken its place.
+    pub(super) fn drop_permit(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        refused: &[u8],
+    ) -> Result<(), StoreError> {
+        let key = permit_key(number, purpose);
+        if let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)?
+            && GivenPermit::decode(&record.given.0).is_ok_and(|g| g.permit.to_bytes() == refused)
+        {
+            ctx.tx.delete(Table::Permits, &key);
+        }
+        Ok(())
+    }
+
+    /// The grant that a tag names, if it is one of ours for this mailbox and stands.
+    pub(super) fn grant_of_tag(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        mailbox: MailboxId,
+        tag: &Tag,
+    ) -> Result<Option<GrantRecord>, StoreError> {
+        let record = ctx.tx.get::<GrantRecord>(Table::Grants, &tag.serial.to_be_bytes())?;
+        Ok(record.filter(|grant| {
+            grant.conversation == tag.conversation
+                && grant.purpose == tag.purpose.to_wire()
+                && *grant.mailbox == *mailbox.as_bytes()
+                && !grant.revoked
+        }))
+    }
+}

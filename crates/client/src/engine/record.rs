@@ -1,0 +1,423 @@
+//! What an endpoint stores, record by record. CBOR arrays with fixed positions: a later version may append fields, nothing else;
+//! `tests/fixtures` holds one of each that every later version must load.
+
+use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::{Decode, Encode};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::event::{ConversationState, Direction, Failure, Status};
+
+/// 32 bytes that are public.
+pub type Hash = ByteArray<32>;
+/// 16 bytes that are public.
+pub type Id = ByteArray<16>;
+
+/// 32 secret bytes.
+#[derive(Clone, Encode, Decode, Zeroize, ZeroizeOnDrop)]
+#[cbor(transparent)]
+pub struct Secret(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// `Meta "endpoint"`: the endpoint itself.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct EndpointRecord {
+    /// Raised by one at every start.
+    #[n(0)]
+    pub incarnation: u64,
+    /// Made with it.
+    #[n(1)]
+    pub nonce: Id,
+    /// Seals the tag blocks.
+    #[n(2)]
+    pub tag_key: Secret,
+    /// The next conversation's number.
+    #[n(3)]
+    pub next_conversation: u64,
+    /// The next peer scope's number.
+    #[n(4)]
+    pub next_peer: u64,
+    /// The next grant's serial.
+    #[n(5)]
+    pub next_grant: u32,
+    /// A business: its identity key.
+    #[n(6)]
+    pub identity: Option<Secret>,
+    /// A business: serial of the current bundle.
+    #[n(7)]
+    pub bundle: u32,
+    /// A business: the grant of its contact permits.
+    #[n(8)]
+    pub contact_grant: Option<Id>,
+}
+
+/// `Mailboxes`, by id.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct MailboxRecord {
+    /// URL of its relay.
+    #[n(0)]
+    pub relay: String,
+    /// Owner key.
+    #[n(1)]
+    pub owner: Secret,
+    /// MAC root.
+    #[n(2)]
+    pub root: Secret,
+    /// The relay has it.
+    #[n(3)]
+    pub created: bool,
+    /// Relay's clock less ours, in seconds, when last connected.
+    #[n(4)]
+    pub offset: i64,
+    /// The relay's instance when last connected.
+    #[n(5)]
+    pub instance: Option<Id>,
+}
+
+/// `Conversations`, by number.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct ConversationRecord {
+    /// Scope of everything that belongs to the other side.
+    #[n(0)]
+    pub peer: u64,
+    /// How far it is.
+    #[n(1)]
+    pub state: ConversationState,
+    /// Identity hash of the business.
+    #[n(2)]
+    pub business: Hash,
+    /// The other side's identity key: the business's, or the pseudonym.
+    #[n(3)]
+    pub peer_key: Hash,
+    /// The customer's id.
+    #[n(4)]
+    pub user_id: String,
+    /// The mailbox in which this endpoint hears it.
+    #[n(5)]
+    pub mailbox: Id,
+    /// The other side's name.
+    #[n(6)]
+    pub peer_name: String,
+    /// The business's handle.
+    #[n(7)]
+    pub handle: String,
+    /// Who can read at the business.
+    #[n(8)]
+    pub readers: Vec<(String, String)>,
+    /// The next message's order.
+    #[n(9)]
+    pub next_order: u64,
+    /// The next outbox entry's sequence.
+    #[n(10)]
+    pub next_sequence: u64,
+    /// Our last content's counter.
+    #[n(11)]
+    pub counter: u64,
+    /// Highest counter heard.
+    #[n(12)]
+    pub heard_counter: u64,
+    /// When the other side last wrote, Unix ms.
+    #[n(13)]
+    pub last_heard_ms: u64,
+    /// When we last wrote, Unix ms.
+    #[n(14)]
+    pub last_said_ms: u64,
+    /// Incoming messages not read.
+    #[n(15)]
+    pub unread: u64,
+    /// Incoming messages up to this order are read.
+    #[n(16)]
+    pub read_through: u64,
+    /// Expiry (in permit units) of the last control permit that we gave.
+    #[n(17)]
+    pub control_given: u32,
+    /// A customer: the pseudonym's key.
+    #[n(18)]
+    pub pseudonym: Option<Secret>,
+    /// A customer: what it calls itself.
+    #[n(19)]
+    pub own_name: Option<String>,
+    /// A customer: the name was told.
+    #[n(20)]
+    pub name_told: bool,
+    /// A customer: `?ref=` of the link, until it is told.
+    #[n(21)]
+    pub reference: Option<String>,
+    /// A customer: the signed bundle that the next Hello uses.
+    #[n(22)]
+    pub bundle: Option<ByteVec>,
+    /// A customer: digest of the Hello on its way and the reply key to its answer.
+    #[n(23)]
+    pub hello: Option<HelloRecord>,
+    /// Where the bundle came from.
+    #[n(24)]
+    pub link: Option<String>,
+}
+
+impl ConversationRecord {
+    /// An empty one, to be filled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            peer: 0,
+            state: ConversationState::New,
+            business: [0; 32].into(),
+            peer_key: [0; 32].into(),
+            user_id: String::new(),
+            mailbox: [0; 16].into(),
+            peer_name: String::new(),
+            handle: String::new(),
+            readers: Vec::new(),
+            next_order: 1,
+            next_sequence: 1,
+            counter: 0,
+            heard_counter: 0,
+            last_heard_ms: 0,
+            last_said_ms: 0,
+            unread: 0,
+            read_through: 0,
+            control_given: 0,
+            pseudonym: None,
+            own_name: None,
+            name_told: false,
+            reference: None,
+            bundle: None,
+            hello: None,
+            link: None,
+        }
+    }
+}
+
+impl Default for ConversationRecord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `Peers`, by blinded user id: a customer, whatever conversations there were.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct PeerRecord {
+    /// Scope of everything that is its.
+    #[n(0)]
+    pub scope: u64,
+    /// Its newest conversation.
+    #[n(1)]
+    pub conversation: u64,
+    /// What it called itself last.
+    #[n(2)]
+    pub name: String,
+}
+
+/// A Hello on its way.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct HelloRecord {
+    /// Its digest.
+    #[n(0)]
+    pub digest: Hash,
+    /// The reply key pair, as the e2ee crate stores it.
+    #[n(1)]
+    pub reply_key: SecretVec,
+}
+
+/// Secret bytes.
+#[derive(Clone, Encode, Decode, Zeroize, ZeroizeOnDrop)]
+#[cbor(transparent)]
+pub struct SecretVec(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
+
+impl std::fmt::Debug for SecretVec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretVec(redacted)")
+    }
+}
+
+/// `Messages`, by conversation and order.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct MessageRecord {
+    /// Its id.
+    #[n(0)]
+    pub id: Hash,
+    /// Whose.
+    #[n(1)]
+    pub direction: Direction,
+    /// The exact content bytes (empty if it could not be read).
+    #[n(2)]
+    pub content: SecretVec,
+    /// Sender's time.
+    #[n(3)]
+    pub sent_ms: u64,
+    /// Our time.
+    #[n(4)]
+    pub stored_ms: u64,
+    /// How far it came.
+    #[n(5)]
+    pub status: Status,
+    /// Why it failed.
+    #[n(6)]
+    pub failure: Option<Failure>,
+    /// The newest text, if edited.
+    #[n(7)]
+    pub edited: Option<String>,
+    /// Taken back.
+    #[n(8)]
+    pub deleted: bool,
+    /// Reactions that stand on it: whose, emoji, the reaction's message id.
+    #[n(9)]
+    pub reactions: Vec<(Direction, String, Hash)>,
+    /// Outside of the window.
+    #[n(10)]
+    pub breach: bool,
+    /// It takes back the reaction that stood on this message.
+    #[n(11)]
+    pub withdraws_from: Option<Hash>,
+}
+
+/// `MessageIds`: where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Place {
+    /// Conversation.
+    #[n(0)]
+    pub conversation: u64,
+    /// Order in it.
+    #[n(1)]
+    pub order: u64,
+}
+
+/// `Outbox`, by conversation and sequence.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct OutboxRecord {
+    /// The message it carries; `None` for receipts and typing.
+    #[n(0)]
+    pub message: Option<Place>,
+    /// Content bytes, until sealed.
+    #[n(1)]
+    pub content: SecretVec,
+    /// Purpose of the permit that it needs.
+    #[n(2)]
+    pub purpose: u8,
+    /// Worthless after this time, Unix ms: typing.
+    #[n(3)]
+    pub until_ms: Option<u64>,
+    /// Once sealed: what is sent, and sent again.
+    #[n(4)]
+    pub sealed: Option<SealedRecord>,
+}
+
+/// A sealed envelope and the permit it goes under.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct SealedRecord {
+    /// The same on every retry.
+    #[n(0)]
+    pub send_id: Id,
+    /// URL of the relay it goes to.
+    #[n(1)]
+    pub relay: String,
+    /// Canonical permit.
+    #[n(2)]
+    pub permit: ByteVec,
+    /// Its MAC.
+    #[n(3)]
+    pub mac: Secret,
+    /// The envelope.
+    #[n(4)]
+    pub envelope: ByteVec,
+    /// What is inside, to seal it again under a newer permit: envelope kind and body. A Hello has none.
+    #[n(5)]
+    pub inner: Option<ByteVec>,
+}
+
+/// `Permits`, by conversation and purpose: the newest that the other side gave.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct PermitRecord {
+    /// URL of the relay where it counts.
+    #[n(0)]
+    pub relay: String,
+    /// The given permit, as the e2ee crate encodes it.
+    #[n(1)]
+    pub given: SecretVec,
+}
+
+/// `Grants`, by serial.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct GrantRecord {
+    /// Whose right it is.
+    #[n(0)]
+    pub conversation: u64,
+    /// For what.
+    #[n(1)]
+    pub purpose: u8,
+    /// The grant's id.
+    #[n(2)]
+    pub grant: Id,
+    /// On which mailbox.
+    #[n(3)]
+    pub mailbox: Id,
+    /// Envelopes under it are sealed with this.
+    #[n(4)]
+    pub envelope_key: Secret,
+    /// Revoked here; told to the relay again whenever its instance changes.
+    #[n(5)]
+    pub revoked: bool,
+}
+
+/// `BundleKeys`, by serial.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct BundleRecord {
+    /// The signed bundle.
+    #[n(0)]
+    pub bundle: ByteVec,
+    /// The keys behind it, as the e2ee crate stores them.
+    #[n(1)]
+    pub keys: SecretVec,
+    /// When it was made, Unix ms.
+    #[n(2)]
+    pub made_ms: u64,
+    /// The relay serves it.
+    #[n(3)]
+    pub published: bool,
+}
+
+/// `Receipts`, by conversation: what is to be said.
+#[derive(Debug, Clone, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct ReceiptsRecord {
+    /// Delivered.
+    #[n(0)]
+    pub delivered: Vec<Hash>,
+    /// Read.
+    #[n(1)]
+    pub read: Vec<Hash>,
+    /// When to say it, Unix ms.
+    #[n(2)]
+    pub due_ms: u64,
+}
+
+/// `Unreadable`, by conversation and time: an envelope as it came.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct UnreadableRecord {
+    /// Why.
+    #[n(0)]
+    pub reason: String,
+    /// The envelope.
+    #[n(1)]
+    pub envelope: ByteVec,
+    /// When, Unix ms.
+    #[n(2)]
+    pub stored_ms: u64,
+}

@@ -1,0 +1,286 @@
+//! What programs say to an endpoint and hear from it. No key material appears here.
+
+use bulla_e2ee::content::MessageId;
+use bulla_e2ee::identity::UserId;
+
+/// A conversation's number at this endpoint: local, stable, never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct ConversationId(#[n(0)] pub u64);
+
+/// Something to be said. [`crate::endpoint::Endpoint::send`] returns once it is durable in the outbox.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Draft {
+    /// Text of at most 4,096 characters, maybe as a reply.
+    Text {
+        /// The text.
+        body: String,
+        /// The message it answers.
+        reply_to: Option<MessageId>,
+    },
+    /// A reaction; `None` takes the earlier one back.
+    Reaction {
+        /// The message it stands on.
+        to: MessageId,
+        /// One emoji.
+        emoji: Option<String>,
+    },
+    /// New text for an own message.
+    Edit {
+        /// The own message.
+        of: MessageId,
+        /// The new text.
+        body: String,
+    },
+    /// Takes an own message back: asks the other side's app to remove it.
+    Delete {
+        /// The own message.
+        of: MessageId,
+    },
+}
+
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text { .. } => "Draft::Text(redacted)",
+            Self::Reaction { .. } => "Draft::Reaction(redacted)",
+            Self::Edit { .. } => "Draft::Edit(redacted)",
+            Self::Delete { .. } => "Draft::Delete(redacted)",
+        })
+    }
+}
+
+/// Whose message it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Direction {
+    /// This endpoint's.
+    #[n(0)]
+    Outgoing,
+    /// The other side's.
+    #[n(1)]
+    Incoming,
+}
+
+/// How far an outgoing message came. Incoming ones are `Received` or `Read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Status {
+    /// Durable in the outbox.
+    #[n(0)]
+    Queued,
+    /// The relay answered `Accepted`.
+    #[n(1)]
+    Sent,
+    /// A receipt inside the conversation said so.
+    #[n(2)]
+    Delivered,
+    /// A receipt inside the conversation said so.
+    #[n(3)]
+    Read,
+    /// It will not be delivered; see [`Message::failure`].
+    #[n(4)]
+    Failed,
+    /// Incoming, not yet marked as read here.
+    #[n(5)]
+    Received,
+}
+
+/// Why an outgoing message failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The 24 h service window was closed when it was about to leave (Cloud API 131047).
+    #[n(0)]
+    WindowClosed,
+    /// The recipient's relay refuses the permit, or there is none: withdrawn, expired, blocked (131026).
+    #[n(1)]
+    Refused,
+    /// No receipt within 30 days and 24 hours (131026).
+    #[n(2)]
+    NoReceipt,
+    /// Larger than the permit allows.
+    #[n(3)]
+    TooLarge,
+}
+
+/// What a message shows.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shown {
+    /// Text.
+    Text(String),
+    /// A reaction to [`Message::reply_to`]; `None` takes it back.
+    Reaction(Option<String>),
+    /// An edit of [`Message::replaces`].
+    Edit(String),
+    /// [`Message::replaces`] was taken back.
+    Deleted,
+    /// A kind that this version cannot show; its content type.
+    Unsupported(String),
+    /// It could not be decrypted and is kept as it came.
+    Unreadable,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text(redacted)",
+            Self::Reaction(_) => "Reaction(redacted)",
+            Self::Edit(_) => "Edit(redacted)",
+            Self::Deleted => "Deleted",
+            Self::Unsupported(_) => "Unsupported",
+            Self::Unreadable => "Unreadable",
+        })
+    }
+}
+
+/// A stored message, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Its place in the conversation, as this endpoint saw it: 1, 2, 3 …
+    pub order: u64,
+    /// Its id, the same on both sides for ever.
+    pub id: MessageId,
+    /// Whose it is.
+    pub direction: Direction,
+    /// What it shows. For a text that was edited since: the newest text.
+    pub shown: Shown,
+    /// The message that it answers or reacts to.
+    pub reply_to: Option<MessageId>,
+    /// The message that it edits or deletes.
+    pub replaces: Option<MessageId>,
+    /// When its sender says it was written, Unix ms.
+    pub sent_ms: u64,
+    /// When it was durable here, Unix ms.
+    pub stored_ms: u64,
+    /// How far it came.
+    pub status: Status,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Edited since it was first shown.
+    pub edited: bool,
+    /// Taken back since it was first shown; `shown` is then [`Shown::Deleted`].
+    pub deleted: bool,
+    /// Standing reactions on it: whose, emoji.
+    pub reactions: Vec<(Direction, String)>,
+    /// `?ref=` of the link, on a customer's first message.
+    pub reference: Option<String>,
+    /// A business wrote under a `service` permit outside of its window.
+    pub breach: bool,
+}
+
+/// A conversation, as programs see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its number here.
+    pub id: ConversationId,
+    /// The customer's id. The same in a resumed conversation.
+    pub user_id: UserId,
+    /// The other side's name: the business's, or what the customer calls himself (`Guest ABCD` if nothing).
+    pub peer_name: String,
+    /// At a customer: the business's handle.
+    pub handle: String,
+    /// At a customer: everyone who can read at the business: name, role.
+    pub readers: Vec<(String, String)>,
+    /// When the other side last wrote, Unix ms, 0 for never: opens the service window.
+    pub last_heard_ms: u64,
+    /// How far it is.
+    pub state: ConversationState,
+    /// Incoming messages not yet marked as read.
+    pub unread: u64,
+}
+
+/// Who a business is, for its link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusinessCard {
+    /// Its identity hash: the `k` of its link.
+    pub key: bulla_e2ee::identity::IdentityHash,
+    /// Its handle.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
+    /// The relay that holds its mailbox.
+    pub relay_url: String,
+    /// The relay serves the current bundle: customers can write.
+    pub ready: bool,
+    /// The current signed bundle.
+    pub bundle: Option<Vec<u8>>,
+}
+
+/// How far a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum ConversationState {
+    /// At a customer: bundle verified, nothing said yet.
+    #[n(0)]
+    New,
+    /// At a customer: the Hello is on its way, the business has not answered yet.
+    #[n(1)]
+    Greeting,
+    /// Both sides can write.
+    #[n(2)]
+    Open,
+}
+
+/// The connection to the relays, for a line in a status bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connection {
+    /// Trying.
+    Connecting,
+    /// Everything that waited has arrived.
+    Online,
+    /// Lost; the next try comes in so many milliseconds.
+    Offline {
+        /// Milliseconds until the next try.
+        retry_in_ms: u64,
+    },
+    /// Another copy of this endpoint's data is in use: this one has stopped sealing for good.
+    Superseded,
+}
+
+/// What happened. Every event but `Connection` and `Typing` is told after it is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The connection changed.
+    Connection(Connection),
+    /// A conversation began or changed (name, readers, state).
+    Conversation(Conversation),
+    /// A message was stored: an incoming one once, an outgoing one when it was queued.
+    Message(Message),
+    /// A message changed: edited, deleted, reacted to. `Message` of the cause came before.
+    Changed(Message),
+    /// An outgoing message came further, or failed.
+    Status {
+        /// The message, with its new status.
+        message: Message,
+        /// When, Unix ms.
+        at_ms: u64,
+    },
+    /// The other side is typing, or stopped.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Typing or not.
+        on: bool,
+    },
+    /// An envelope could not be read; it is kept as it came.
+    Unreadable {
+        /// Where, if it is known.
+        conversation: Option<ConversationId>,
+    },
+    /// Messages of the other side are missing: they expired on the way, or its counter jumped.
+    Gap {
+        /// Where, if it is known.
+        conversation: Option<ConversationId>,
+        /// How many.
+        missing: u64,
+    },
+}

@@ -1,0 +1,65 @@
+//! The suite that every [`Store`] passes. Panics where one does not keep the contract: for tests.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test suite: a failure is a panic")]
+
+use super::{Batch, Order, Store, Table};
+
+fn batch(changes: &[(Table, &[u8], Option<&[u8]>)]) -> Batch {
+    let mut batch = Batch::default();
+    for (table, key, value) in changes {
+        match value {
+            Some(value) => batch.put(*table, key, value.to_vec()),
+            None => batch.delete(*table, key),
+        }
+    }
+    batch
+}
+
+/// Runs the suite on stores from `fresh`; `reopen` closes one and opens it again.
+pub async fn run<S: Store>(mut fresh: impl FnMut() -> S, mut reopen: impl FnMut(S) -> S) {
+    let (a, b) = (Table::Messages, Table::Outbox);
+
+    // Values are set, replaced and removed; tables are apart.
+    let mut store = fresh();
+    store.commit(batch(&[(a, b"k", Some(b"1")), (b, b"k", Some(b"2"))])).await.unwrap();
+    assert_eq!(store.get(a, b"k").unwrap().unwrap(), b"1");
+    assert_eq!(store.get(b, b"k").unwrap().unwrap(), b"2");
+    store.commit(batch(&[(a, b"k", Some(b"3")), (b, b"k", None), (b, b"missing", None)])).await.unwrap();
+    assert_eq!(store.get(a, b"k").unwrap().unwrap(), b"3");
+    assert_eq!(store.get(b, b"k").unwrap(), None);
+
+    // A batch's last word about a key counts.
+    let mut twice = Batch::default();
+    twice.put(a, b"k", vec![1]);
+    twice.delete(a, b"k");
+    store.commit(twice).await.unwrap();
+    assert_eq!(store.get(a, b"k").unwrap(), None);
+
+    // An empty batch and empty values and keys are fine.
+    store.commit(Batch::default()).await.unwrap();
+    store.commit(batch(&[(a, b"", Some(b""))])).await.unwrap();
+    assert_eq!(store.get(a, b"").unwrap().unwrap(), b"");
+
+    // Scans are ordered bytewise, bounded on both sides and by number, in both directions.
+    let mut store = fresh();
+    let keys: &[&[u8]] = &[b"a", b"a\0", b"a\xff", b"b", b"\xff", b"\xff\xff"];
+    for key in keys {
+        store.commit(batch(&[(a, key, Some(key))])).await.unwrap();
+    }
+    store.commit(batch(&[(b, b"a", Some(b"other table"))])).await.unwrap();
+    let scan = |store: &S, from: &[u8], until: Option<&[u8]>, order, limit| -> Vec<Vec<u8>> {
+        store.scan(a, from, until, order, limit).unwrap().into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(scan(&store, b"", None, Order::Ascending, 100), keys);
+    assert_eq!(scan(&store, b"a", Some(b"b"), Order::Ascending, 100), &keys[..3]);
+    assert_eq!(scan(&store, b"", None, Order::Descending, 2), [keys[5], keys[4]]);
+    assert_eq!(scan(&store, b"b", Some(b"b"), Order::Ascending, 100), Vec::<Vec<u8>>::new());
+    assert_eq!(scan(&store, b"", None, Order::Ascending, 0), Vec::<Vec<u8>>::new());
+
+    // What was committed is there after closing, large values included.
+    let large = vec![7; 300_000];
+    store.commit(batch(&[(b, b"large", Some(&large))])).await.unwrap();
+    let store = reopen(store);
+    assert_eq!(store.get(b, b"large").unwrap().unwrap(), large);
+    assert_eq!(scan(&store, b"", None, Order::Ascending, 100), keys);
+}
