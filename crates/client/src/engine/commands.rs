@@ -155,11 +155,10 @@ impl Engine {
         Ok(self.read_through(ctx, place)?)
     }
 
-    /// Says that we are typing. Not kept: if it cannot leave at once, it never does.
+    /// Says that we are typing. Worth nothing later: without a connection it is not even queued.
     pub fn typing(&mut self, ctx: &mut Ctx<'_, '_>, to: ConversationId, on: bool) -> Result<(), CommandError> {
         let mut record = self.known(ctx, to)?;
-        let idle = !self.lanes.get(&to.0).is_some_and(|lane| lane.in_flight);
-        let ready = record.state == ConversationState::Open && idle && self.holds(MailboxId::new(*record.mailbox));
+        let ready = record.state == ConversationState::Open && self.holds(MailboxId::new(*record.mailbox));
         let relay = self.choose(ctx, to.0, Purpose::Control)?.map(|(relay, _)| relay);
         let Some(relay) = relay.filter(|_| ready) else { return Ok(()) };
         if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {

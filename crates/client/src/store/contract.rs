@@ -4,7 +4,10 @@
 
 use super::{Batch, Order, Store, Table};
 
-fn batch(changes: &[(Table, &[u8], Option<&[u8]>)]) -> Batch {
+/// Table, key, new value or removal.
+type Change<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+
+fn batch(changes: &[Change<'_>]) -> Batch {
     let mut batch = Batch::default();
     for (table, key, value) in changes {
         match value {

@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 use super::vault::{Scope, Vault};
 use super::{Batch, Order, Read, StoreError, Table};
 
+/// A key and its opened value.
+pub type OpenedRow = (Vec<u8>, Zeroizing<Vec<u8>>);
+
 /// A source of randomness that can be handed around.
 pub type Rng = Box<dyn CryptoRngCore + Send>;
 
@@ -149,7 +152,7 @@ impl<'a> Tx<'a> {
         until: Option<&[u8]>,
         order: Order,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>, StoreError> {
+    ) -> Result<Vec<OpenedRow>, StoreError> {
         let mut own: BTreeMap<&[u8], Option<&[u8]>> = self.batch.range(table, from, until).collect();
         // Own deletions may hide that many stored rows.
         let rows = self.read.scan(table, from, until, order, limit.saturating_add(own.len()))?;

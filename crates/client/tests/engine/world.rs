@@ -1,0 +1,182 @@
+//! A relay, a business and customers in one process, each with its own folder, so that a test reads as a story.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use bulla_client::clock::{Clock, ManualClock};
+use bulla_client::endpoint::{Begin, BusinessOptions, Endpoint, NoProjector, Options, RoleOptions};
+use bulla_client::event::{Connection, Conversation, Event, Message, Status};
+use bulla_client::store::keyfile;
+use bulla_e2ee::link::Link;
+use bulla_protocol::permit::RelayName;
+use rand_core::OsRng;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long a test waits for what must come before it fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A day on which all tests begin, so that nothing depends on today. Near today, because OpenMLS looks at the machine's clock when it
+/// checks a KeyPackage's lifetime.
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::at(bulla_client::clock::SystemClock.now_ms())
+}
+
+/// The relay's clock over the same time.
+struct RelayTime(ManualClock);
+
+impl bulla_relay::Clock for RelayTime {
+    fn unix_secs(&self) -> u64 {
+        self.0.now_ms() / 1000
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: ManualClock,
+    pub(crate) relay: Option<bulla_relay::Running>,
+    pub(crate) relay_addr: SocketAddr,
+    bundle: Arc<Mutex<Option<Vec<u8>>>>,
+    origin: SocketAddr,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let bundle: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+        let served = bundle.clone();
+        let answer = move || async move {
+            let bundle = served.lock().unwrap().clone();
+            bundle.ok_or(StatusCode::NOT_FOUND)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/@cortado", get(answer))).await });
+        let mut world = Self { folder, clock, relay: None, relay_addr: "127.0.0.1:0".parse().unwrap(), bundle, origin };
+        world.start_relay().await;
+        world
+    }
+
+    pub(crate) async fn start_relay(&mut self) {
+        let name = RelayName::new("relay.test").unwrap();
+        let mut config = bulla_relay::Config::new(self.folder.path().join("relay"), self.relay_addr, name);
+        config.work_bits = 4;
+        let clock = Arc::new(RelayTime(self.clock.clone()));
+        let running = bulla_relay::serve(config, clock, Box::new(OsRng)).await.unwrap();
+        self.relay_addr = running.addr();
+        self.relay = Some(running);
+    }
+
+    pub(crate) async fn stop_relay(&mut self) {
+        self.relay.take().unwrap().shutdown().await.unwrap();
+    }
+
+    fn relay_url(&self) -> String {
+        format!("ws://{}/v1/ws", self.relay_addr)
+    }
+
+    pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
+        let folder = self.folder.path().join(name);
+        let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
+        let options = Options { role, clock: Arc::new(self.clock.clone()) };
+        let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
+        Actor { endpoint, events, folder, seen: Vec::new() }
+    }
+
+    /// Starts the business and waits until customers can write to it.
+    pub(crate) async fn business(&self) -> Actor {
+        let actor = self.start("cortado", self.business_role());
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let card = actor.endpoint.business_card().await.unwrap();
+            if card.ready {
+                *self.bundle.lock().unwrap() = card.bundle;
+                return actor;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the business never became ready");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn business_role(&self) -> RoleOptions {
+        RoleOptions::Business(BusinessOptions {
+            handle: "cortado".into(),
+            name: "Cortado Coffee".into(),
+            relay_url: self.relay_url(),
+            readers: vec![("Team".into(), "agents".into())],
+            window_ms: 24 * 3_600_000,
+        })
+    }
+
+    pub(crate) fn serve_bundle(&self, bundle: Vec<u8>) {
+        *self.bundle.lock().unwrap() = Some(bundle);
+    }
+
+    pub(crate) async fn link(&self, business: &Actor) -> Link {
+        let card = business.endpoint.business_card().await.unwrap();
+        Link::new(&format!("http://{}", self.origin), "cortado", card.key, Some("flyer")).unwrap()
+    }
+
+    /// A customer who has opened the link and written nothing yet.
+    pub(crate) async fn customer(&self, name: &str, link: &Link) -> (Actor, Conversation) {
+        let actor = self.start(name, RoleOptions::Customer);
+        let begin = Begin { name: Some(name.into()), pseudonym: None };
+        let conversation = actor.endpoint.begin(link, begin).await.unwrap();
+        (actor, conversation)
+    }
+}
+
+pub(crate) struct Actor {
+    pub(crate) endpoint: Endpoint,
+    events: UnboundedReceiver<Event>,
+    pub(crate) folder: PathBuf,
+    /// Every event so far.
+    pub(crate) seen: Vec<Event>,
+}
+
+impl Actor {
+    /// The next event that fits; those before it are kept in `seen`.
+    pub(crate) async fn wait<T>(&mut self, what: &str, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
+        let waiting = async {
+            while let Some(event) = self.events.recv().await {
+                let found = fits(&event);
+                self.seen.push(event);
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+            panic!("the endpoint stopped while waiting for {what}");
+        };
+        match tokio::time::timeout(DEADLINE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("no {what}; seen: {:#?}", self.seen),
+        }
+    }
+
+    pub(crate) async fn incoming(&mut self) -> Message {
+        use bulla_client::event::Direction::Incoming;
+        self.wait("incoming message", |e| match e {
+            Event::Message(m) if m.direction == Incoming => Some(m.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until a message has a status.
+    pub(crate) async fn status(&mut self, id: bulla_e2ee::content::MessageId, status: Status) -> Message {
+        self.wait(&format!("status {status:?}"), |e| match e {
+            Event::Status { message, .. } if message.id == id && message.status == status => Some(message.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn connection(&mut self, state: Connection) {
+        self.wait(&format!("{state:?}"), |e| (*e == Event::Connection(state)).then_some(())).await;
+    }
+}
