@@ -14,8 +14,8 @@ use openmls::framing::errors::MessageDecryptionError;
 use openmls::group::{ProcessMessageError, ValidationError, WelcomeError};
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    BasicCredential, GroupId, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, ProcessedMessageContent,
-    ProtocolMessage, Sender as MlsSender, StagedWelcome, Welcome,
+    BasicCredential, GroupId, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PastEpochDeletion,
+    ProcessedMessageContent, ProtocolMessage, Sender as MlsSender, StagedWelcome, Welcome,
 };
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
@@ -246,6 +246,8 @@ impl Conversation {
             .add_members(&provider, &meta.leaf, std::slice::from_ref(bundle.package()))
             .map_err(|_| BeginError::Crypto)?;
         group.merge_pending_commit(&provider).map_err(|_| BeginError::Crypto)?;
+        // Nobody else was in the epoch before: its secrets are of no use.
+        group.delete_past_epoch_secrets(&provider, PastEpochDeletion::delete_all()).map_err(|_| BeginError::Crypto)?;
         let welcome = to_bytes(&welcome).ok_or(BeginError::Crypto)?;
         if welcome.len() > limits::WELCOME {
             return Err(BeginError::Crypto);
@@ -361,7 +363,12 @@ impl Conversation {
         if message.epoch() > self.group.epoch() {
             return Err(OpenError::FutureEpoch);
         }
-        let processed = self.group.process_message(&self.provider, message).map_err(open_error)?;
+        let is_past = message.epoch() < self.group.epoch();
+        let processed = self.group.process_message(&self.provider, message).map_err(|e| match open_error(e) {
+            // OpenMLS says the same of an epoch as of a message whose keys are gone.
+            OpenError::TooLate if is_past => OpenError::PastEpoch,
+            error => error,
+        })?;
         let signed_by_peer = matches!(processed.sender(), MlsSender::Member(index) if *index != self.group.own_leaf_index())
             && processed.credential().serialized_content() == self.peer.as_bytes();
         match processed.into_content() {

@@ -1,5 +1,9 @@
 //! Stories and attacks over the whole public interface, in one binary.
 
+mod attacks;
+mod craft;
 mod first_light;
 mod hello;
+mod messages;
+mod mimi;
 mod world;

@@ -146,3 +146,8 @@ impl Store {
         Conversation::load(State::load(self.0.clone()).unwrap()).unwrap()
     }
 }
+
+/// A file of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
