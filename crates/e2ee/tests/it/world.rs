@@ -17,7 +17,10 @@ use std::collections::BTreeMap;
 pub(crate) const CUSTOMER_MAILBOX: MailboxId = MailboxId::new([0xcc; 16]);
 pub(crate) const BUSINESS_MAILBOX: MailboxId = MailboxId::new([0xbb; 16]);
 
-/// OpenMLS checks a received KeyPackage against the system's clock, so that tests live in the present.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "OpenMLS checks received KeyPackages against it: tests live in the present"
+)]
 pub(crate) fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
