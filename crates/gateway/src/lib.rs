@@ -1,1 +1,51 @@
-//! Under construction.
+//! The gateway: a business's endpoint, with the REST surface and the webhooks of the WhatsApp Cloud API.
+//!
+//! It runs where the business decides, holds the business's keys, and is end to end: what it says over HTTP to the business's own
+//! programs it says inside the business's trust boundary. Towards customers it is an endpoint like any other ([`bulla_client`]).
+//!
+//! ```text
+//!                    ┌───────────────────────────── gateway ─────────────────────────────┐
+//!  any SDK ─ REST ──▶│ cloud_api ──▶ Business ──▶ bulla_client::Endpoint ◀─ envelopes ─▶ │ relay
+//!                    │                   │              │ events, in their transaction    │
+//!  receiver ◀─ POST ─│ egress ◀─ webhooks::deliverer ◀─ webhooks::projector ─▶ store      │
+//!  customer ── GET ─▶│ public (signed bundle)           env (credentials, unix socket)    │
+//!                    └────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! - `cloud_api`: routes, tokens, parameters, errors
+//! - `webhooks`: payloads, signatures, the queue's order and delivery
+//! - `store`: the gateway's rows beside the engine's, in the same transactions
+//! - `egress`: the only outgoing HTTP to addresses that others chose
+//! - `public`: what customers fetch; `env`: what `bulla env` reads; [`feed`]: what `bulla up` prints
+//!
+//! HTTP 200 of a message means durable in the outbox. The 24 h window is kept by the engine, which tells a message that came too late as
+//! failed; it reaches the caller as a `failed` status with 131047.
+//!
+//! The public interface is: [`Gateway`], [`Config`], [`Running`], [`Credentials`], [`read_credentials`], and the [`feed`].
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod account;
+mod business;
+mod cloud_api;
+mod config;
+mod egress;
+mod entropy;
+mod env;
+pub mod feed;
+mod gateway;
+mod numbers;
+mod open;
+mod public;
+mod secret;
+mod store;
+pub mod token;
+mod watch;
+mod webhooks;
+
+pub use account::Credentials;
+pub use config::{ApiReach, Config, NewBusiness};
+pub use egress::{AddressError, EgressError};
+pub use env::{EnvError, read_credentials};
+pub use gateway::{Gateway, Running, ServeError};
+pub use secret::Secret;

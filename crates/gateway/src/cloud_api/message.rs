@@ -1,0 +1,194 @@
+//! What `POST /{phone-number-id}/messages` asks for: parameters become a [`Request`], or an error that names the parameter.
+
+use bulla_client::event::Draft;
+use bulla_e2ee::content::MessageId;
+use bulla_e2ee::identity::UserId;
+
+use super::error::ApiError;
+use super::params::{Node, NotThat, Params};
+use crate::numbers;
+
+/// Characters of a text.
+const MAX_TEXT: usize = 4_096;
+
+/// Characters of `biz_opaque_callback_data`.
+const MAX_OPAQUE: usize = 512;
+
+/// Bytes of a reaction: the longest emoji sequences take some 40.
+const MAX_EMOJI: usize = 64;
+
+/// Types that the Cloud API has and this version does not carry yet.
+const LATER: &[&str] =
+    &["audio", "contacts", "document", "image", "interactive", "location", "pin", "sticker", "template", "video"];
+
+/// Who a message is for.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    /// A `wa_id`, digits only.
+    Number(String),
+    /// A `user_id`.
+    User(UserId),
+}
+
+/// What is asked for.
+pub(crate) enum Request {
+    /// Say something.
+    Send(Box<Send>),
+    /// Mark a message and all before it as read, and maybe show that an answer is being written.
+    Read { message: MessageId, typing: Typing },
+}
+
+/// A message to be sent.
+pub(crate) struct Send {
+    pub(crate) recipient: Recipient,
+    /// The recipient as the caller wrote it.
+    pub(crate) input: String,
+    pub(crate) draft: Draft,
+    pub(crate) opaque: Option<String>,
+}
+
+/// Whether the typing indicator is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Typing {
+    Show,
+    Unchanged,
+}
+
+/// Reads a request's parameters.
+pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
+    let root = params.root();
+    match general(&root, "messaging_product")? {
+        Some(product) if product == "whatsapp" => {}
+        Some(_) => return Err(ApiError::parameter("Param messaging_product must be one of {WHATSAPP}.")),
+        None => return Err(ApiError::required("messaging_product")),
+    }
+    if root.has("status") {
+        return read(&root);
+    }
+    match general(&root, "recipient_type")?.as_deref() {
+        None | Some("individual") => {}
+        Some("group") => {
+            return Err(ApiError::invalid("recipient_type", "may not be 'group': groups are not supported yet"));
+        }
+        Some(_) => return Err(ApiError::parameter("Param recipient_type must be one of {individual, group}.")),
+    }
+    let (recipient, input) = recipient(&root)?;
+    let kind = match root.text("type") {
+        Ok(kind) => kind.unwrap_or_else(|| "text".to_owned()),
+        Err(NotThat) => return Err(ApiError::invalid("type", "has to be a string")),
+    };
+    let draft = match kind.as_str() {
+        "text" => text(&root)?,
+        "reaction" => reaction(&root)?,
+        later if LATER.contains(&later) => {
+            return Err(ApiError::unsupported_type(format!(
+                "Messages of type '{later}' are not supported by this gateway yet; 'text' and 'reaction' are."
+            )));
+        }
+        _ => {
+            return Err(ApiError::unsupported_type(
+                "There is no such message type; 'text' and 'reaction' are supported.",
+            ));
+        }
+    };
+    let opaque = optional(&root, "biz_opaque_callback_data", "biz_opaque_callback_data")?;
+    if opaque.as_ref().is_some_and(|o| o.chars().count() > MAX_OPAQUE) {
+        return Err(ApiError::invalid("biz_opaque_callback_data", "may have at most 512 characters"));
+    }
+    Ok(Request::Send(Box::new(Send { recipient, input, draft, opaque })))
+}
+
+fn recipient(root: &Node<'_>) -> Result<(Recipient, String), ApiError> {
+    // With both, the number counts.
+    if let Some(input) = general(root, "to")?.filter(|to| !to.is_empty()) {
+        if let Some(number) = numbers::parse(&input) {
+            return Ok((Recipient::Number(number), input));
+        }
+        // Clients without a parameter for it write a `user_id` here.
+        return match input.parse() {
+            Ok(user) => Ok((Recipient::User(user), input)),
+            Err(_) => Err(ApiError::invalid("to", "is neither a phone number nor a user id")),
+        };
+    }
+    match general(root, "recipient")?.filter(|r| !r.is_empty()) {
+        Some(input) => match input.parse() {
+            Ok(user) => Ok((Recipient::User(user), input)),
+            Err(_) => Err(ApiError::invalid("recipient", "is not a user id")),
+        },
+        None => Err(ApiError::required("to")),
+    }
+}
+
+fn text(root: &Node<'_>) -> Result<Draft, ApiError> {
+    let text = section(root, "text")?;
+    let body = mandatory(&text, "body", "text.body")?;
+    if body.is_empty() {
+        return Err(ApiError::invalid("text.body", "may not be empty"));
+    }
+    if body.chars().count() > MAX_TEXT {
+        return Err(ApiError::parameter("Param text['body'] must be at most 4096 characters long."));
+    }
+    Ok(Draft::Text { body, reply_to: context(root)? })
+}
+
+fn reaction(root: &Node<'_>) -> Result<Draft, ApiError> {
+    let reaction = section(root, "reaction")?;
+    let to = message_id(&mandatory(&reaction, "message_id", "reaction.message_id")?, "reaction.message_id")?;
+    let emoji = mandatory(&reaction, "emoji", "reaction.emoji")?;
+    if emoji.len() > MAX_EMOJI || emoji.chars().any(|c| c.is_control() || c.is_whitespace() || c.is_ascii_alphabetic())
+    {
+        return Err(ApiError::invalid("reaction.emoji", "has to be one emoji, or empty to take the reaction back"));
+    }
+    Ok(Draft::Reaction { to, emoji: Some(emoji).filter(|e| !e.is_empty()) })
+}
+
+fn read(root: &Node<'_>) -> Result<Request, ApiError> {
+    if optional(root, "status", "status")?.as_deref() != Some("read") {
+        return Err(ApiError::invalid("status", "has to be 'read'"));
+    }
+    let message = message_id(&mandatory(root, "message_id", "message_id")?, "message_id")?;
+    let typing = match root.object("typing_indicator") {
+        Ok(None) => Typing::Unchanged,
+        Ok(Some(indicator)) => match mandatory(&indicator, "type", "typing_indicator.type")?.as_str() {
+            "text" => Typing::Show,
+            _ => return Err(ApiError::invalid("typing_indicator.type", "has to be 'text'")),
+        },
+        Err(NotThat) => return Err(ApiError::invalid("typing_indicator", "has to be an object")),
+    };
+    Ok(Request::Read { message, typing })
+}
+
+fn context(root: &Node<'_>) -> Result<Option<MessageId>, ApiError> {
+    match root.object("context") {
+        Ok(None) => Ok(None),
+        Ok(Some(context)) => {
+            let id = mandatory(&context, "message_id", "context.message_id")?;
+            message_id(&id, "context.message_id").map(Some)
+        }
+        Err(NotThat) => Err(ApiError::invalid("context", "has to be an object")),
+    }
+}
+
+fn section<'a>(root: &'a Node<'_>, name: &str) -> Result<Node<'a>, ApiError> {
+    match root.object(name) {
+        Ok(Some(section)) => Ok(section),
+        Ok(None) => Err(ApiError::missing(name)),
+        Err(NotThat) => Err(ApiError::invalid(name, "has to be an object")),
+    }
+}
+
+fn general(root: &Node<'_>, name: &str) -> Result<Option<String>, ApiError> {
+    root.text(name).map_err(|NotThat| ApiError::parameter(&format!("Param {name} must be a string.")))
+}
+
+fn optional(node: &Node<'_>, name: &str, path: &str) -> Result<Option<String>, ApiError> {
+    node.text(name).map_err(|NotThat| ApiError::invalid(path, "has to be a string"))
+}
+
+fn mandatory(node: &Node<'_>, name: &str, path: &str) -> Result<String, ApiError> {
+    optional(node, name, path)?.ok_or_else(|| ApiError::missing(path))
+}
+
+fn message_id(text: &str, path: &str) -> Result<MessageId, ApiError> {
+    MessageId::from_wamid(text).map_err(|_| ApiError::invalid(path, "is not a message id"))
+}

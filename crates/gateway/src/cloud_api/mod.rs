@@ -1,0 +1,272 @@
+//! The REST surface that WhatsApp SDKs take for the Cloud API.
+//!
+//! Every request goes the same way: version and trailing slash are taken off the path, the token names the business, the first
+//! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist; there are no other
+//! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
+
+mod error;
+mod fields;
+mod message;
+mod nodes;
+mod params;
+mod send;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::Value;
+
+use crate::business::Business;
+use crate::entropy::Entropy;
+use error::ApiError;
+use params::Params;
+
+/// What is said of the API's version to clients that do not name one.
+const VERSION: &str = "v23.0";
+
+/// The nodes of a business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Phone,
+    Waba,
+    App,
+}
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Messages,
+    Phone,
+    ConfigurePhone,
+    Waba,
+    PhoneNumbers,
+    ListSubscribedApps,
+    SubscribeApp,
+    UnsubscribeApp,
+    ListSubscriptions,
+    SetSubscription,
+    DeleteSubscription,
+}
+
+/// Method, node, edge, action: all there is.
+const ROUTES: &[(&str, Node, &str, Action)] = &[
+    ("POST", Node::Phone, "messages", Action::Messages),
+    ("GET", Node::Phone, "", Action::Phone),
+    ("POST", Node::Phone, "", Action::ConfigurePhone),
+    ("GET", Node::Waba, "", Action::Waba),
+    ("GET", Node::Waba, "phone_numbers", Action::PhoneNumbers),
+    ("GET", Node::Waba, "subscribed_apps", Action::ListSubscribedApps),
+    ("POST", Node::Waba, "subscribed_apps", Action::SubscribeApp),
+    ("DELETE", Node::Waba, "subscribed_apps", Action::UnsubscribeApp),
+    ("GET", Node::App, "subscriptions", Action::ListSubscriptions),
+    ("POST", Node::App, "subscriptions", Action::SetSubscription),
+    ("DELETE", Node::App, "subscriptions", Action::DeleteSubscription),
+];
+
+/// Whose token it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// The access token.
+    User,
+    /// `APP_ID|APP_SECRET`: for the app's own settings.
+    App,
+}
+
+/// What all requests share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) businesses: Arc<Vec<Arc<Business>>>,
+    pub(crate) entropy: Entropy,
+}
+
+/// The listener's service.
+pub(crate) fn router(api: Api) -> Router {
+    Router::new().fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Api>, request: Request) -> Response {
+    let trace = api.entropy.base62(22);
+    let (parts, body) = request.into_parts();
+    let path = Path::parse(parts.uri.path());
+    let version = path.version.unwrap_or(VERSION).to_owned();
+    let mut response = match dispatch(&api, parts, body).await {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => error.into_response(&trace),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [("facebook-api-version", &version), ("x-fb-trace-id", &trace), ("x-fb-request-id", &trace)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers.insert("cache-control", HeaderValue::from_static("private, no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError> {
+    let mut params = Params::of_query(&parts);
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let path = Path::parse(uri.path());
+    let early = bearer(&parts).or_else(|| query_token(&params));
+    // A token in the body is known only after the body is read; a wrong one elsewhere is refused before.
+    let (business, caller) = match early {
+        Some(token) => {
+            let found = authenticate(api, &token)?;
+            params.read_body(parts, body).await?;
+            found
+        }
+        None => {
+            params.read_body(parts, body).await?;
+            authenticate(api, &query_token(&params).ok_or_else(ApiError::invalid_token)?)?
+        }
+    };
+    let action = route(&business, &method, &path)?;
+    let permitted = match action {
+        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => true,
+        _ => caller == Caller::User,
+    };
+    if !permitted {
+        return Err(ApiError::no_permission());
+    }
+    match action {
+        Action::Messages => send::run(&business, message::parse(&params)?).await,
+        Action::Phone => nodes::phone(&business, &params).await,
+        Action::ConfigurePhone => subscriptions::phone_configure(&business, &params).await,
+        Action::Waba => nodes::waba(&business, &params),
+        Action::PhoneNumbers => nodes::phone_numbers(&business, &params).await,
+        Action::ListSubscribedApps => subscriptions::waba_list(&business).await,
+        Action::SubscribeApp => subscriptions::waba_subscribe(&business, &params).await,
+        Action::UnsubscribeApp => subscriptions::waba_unsubscribe(&business).await,
+        Action::ListSubscriptions => subscriptions::app_list(&business).await,
+        Action::SetSubscription => subscriptions::app_set(&business, &params).await,
+        Action::DeleteSubscription => subscriptions::app_delete(&business).await,
+    }
+}
+
+fn bearer(parts: &Parts) -> Option<String> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("oauth")).then(|| token.trim().to_owned())
+}
+
+fn query_token(params: &Params) -> Option<String> {
+    params.root().text("access_token").ok().flatten()
+}
+
+/// The business of a token. Every business is compared, each in constant time.
+fn authenticate(api: &Api, token: &str) -> Result<(Arc<Business>, Caller), ApiError> {
+    let mut found = None;
+    for business in api.businesses.iter() {
+        let account = &business.account;
+        if account.token_hash.matches(token) {
+            found = Some((Arc::clone(business), Caller::User));
+        } else if let Some((id, secret)) = token.split_once('|')
+            && id == account.app_id
+            && account.app_secret.matches(secret)
+        {
+            found = Some((Arc::clone(business), Caller::App));
+        }
+    }
+    found.ok_or_else(ApiError::invalid_token)
+}
+
+fn route(business: &Business, method: &Method, path: &Path<'_>) -> Result<Action, ApiError> {
+    let account = &business.account;
+    let unknown = || ApiError::unknown_node(method.as_str(), path.id);
+    let node = match path.id {
+        id if id == account.phone_number_id => Node::Phone,
+        id if id == account.waba_id => Node::Waba,
+        id if id == account.app_id => Node::App,
+        _ => return Err(unknown()),
+    };
+    // What may be read may be asked for without a body.
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let route = ROUTES.iter().find(|(m, n, e, _)| *m == method && *n == node && *e == path.edge);
+    route.map(|(.., action)| *action).ok_or_else(unknown)
+}
+
+/// `/{version}/{id}/{edge}`; version and edge may be missing, and one slash may follow.
+#[derive(Debug, PartialEq, Eq)]
+struct Path<'a> {
+    version: Option<&'a str>,
+    id: &'a str,
+    edge: &'a str,
+}
+
+impl<'a> Path<'a> {
+    fn parse(path: &'a str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        let (version, path) = if is_version(first) { (Some(first), rest) } else { (None, path) };
+        let (id, edge) = path.split_once('/').unwrap_or((path, ""));
+        Self { version, id, edge }
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    let number = |n: &str| (1..=4).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+    let Some(rest) = text.strip_prefix('v') else { return false };
+    match rest.split_once('.') {
+        Some((major, minor)) => number(major) && number(minor),
+        None => number(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new route changes this list, on purpose.
+    #[test]
+    fn gw_01_these_are_all_routes() {
+        let list: Vec<String> =
+            ROUTES.iter().map(|(method, node, edge, _)| format!("{method} {node:?}/{edge}")).collect();
+        assert_eq!(
+            list,
+            [
+                "POST Phone/messages",
+                "GET Phone/",
+                "POST Phone/",
+                "GET Waba/",
+                "GET Waba/phone_numbers",
+                "GET Waba/subscribed_apps",
+                "POST Waba/subscribed_apps",
+                "DELETE Waba/subscribed_apps",
+                "GET App/subscriptions",
+                "POST App/subscriptions",
+                "DELETE App/subscriptions",
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_with_and_without_version_and_slash_are_the_same() {
+        let path = |version, id, edge| Path { version, id, edge };
+        for (text, expected) in [
+            ("/v23.0/1/messages", path(Some("v23.0"), "1", "messages")),
+            ("/v13/1/messages/", path(Some("v13"), "1", "messages")),
+            ("/1/messages", path(None, "1", "messages")),
+            ("/1/", path(None, "1", "")),
+            ("/v23.0/1", path(Some("v23.0"), "1", "")),
+            ("/v23.0", path(Some("v23.0"), "", "")),
+            ("/vx/1", path(None, "vx", "1")),
+            ("/v1.2.3/1", path(None, "v1.2.3", "1")),
+            ("/1/messages/x", path(None, "1", "messages/x")),
+            ("/1/messages//", path(None, "1", "messages/")),
+            ("/", path(None, "", "")),
+            ("", path(None, "", "")),
+        ] {
+            assert_eq!(Path::parse(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The only place that makes HTTP requests to addresses that others chose.
+//!
+//! No proxy from the environment, no redirects, ten seconds for everything, at most [`MAX_RESPONSE`] bytes of an answer. Errors say
+//! what kind of failure it was and nothing of the address: URLs may carry secrets (GW-16).
+//!
+//! [`admit`] is the one gate for addresses. Webhook URLs may be loopback: receivers on the business's own machine are the normal case
+//! when developing. The guard against addresses that reach into the operator's network (GW-03) belongs there.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderName};
+use url::Url;
+
+/// The whole exchange. The Cloud API's own receivers are expected to answer within a second.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An unreachable address is known sooner than that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers are a status and at most a challenge; more is not read.
+const MAX_RESPONSE: usize = 4 * 1024;
+
+/// Longest URL, as browsers and proxies bear it.
+const MAX_URL: usize = 2_048;
+
+/// Why an address is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// Not a URL, or longer than 2,048 characters.
+    #[error("it is not a URL of at most 2048 characters")]
+    Form,
+    /// Neither `http` nor `https`.
+    #[error("it has to begin with http:// or https://")]
+    Scheme,
+    /// No host.
+    #[error("it has no host")]
+    Host,
+    /// `user:password@` in it: such secrets end in logs.
+    #[error("it must not contain a user name or password")]
+    Credentials,
+}
+
+/// Why a request got no usable answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EgressError {
+    /// No connection: refused, unreachable, unknown name, TLS.
+    #[error("no connection")]
+    Connect,
+    /// No complete answer in time.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// Answered, but not with 2xx; redirects are not followed.
+    #[error("answered {0}")]
+    Status(u16),
+    /// The connection broke, or what came was not HTTP.
+    #[error("the connection broke")]
+    Broken,
+    /// The system has no TLS roots or no sockets.
+    #[error("the HTTP client cannot be built")]
+    Client,
+}
+
+/// The HTTP client for foreign addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Egress(reqwest::Client);
+
+impl Egress {
+    pub(crate) fn new() -> Result<Self, EgressError> {
+        // Another part of the program may have installed it before; either is the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .user_agent(concat!("bulla/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(Self)
+            .map_err(|_| EgressError::Client)
+    }
+
+    /// Sends JSON. `Ok` is a 2xx; the answer's body is not read.
+    pub(crate) async fn post_json(
+        &self,
+        to: &Url,
+        body: Vec<u8>,
+        headers: [(&'static str, String); 2],
+    ) -> Result<(), EgressError> {
+        let mut request = self.0.post(to.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        for (name, value) in headers {
+            request = request.header(HeaderName::from_static(name), value);
+        }
+        let response = request.send().await.map_err(|e| classify(&e))?;
+        success(response.status())
+    }
+
+    /// Fetches a short text.
+    pub(crate) async fn get_text(&self, from: &Url) -> Result<String, EgressError> {
+        let mut response = self.0.get(from.clone()).send().await.map_err(|e| classify(&e))?;
+        success(response.status())?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_RESPONSE {
+                body.truncate(MAX_RESPONSE);
+                break;
+            }
+        }
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// Whether this gateway sends requests to a URL that somebody gave it.
+pub(crate) fn admit(text: &str) -> Result<Url, AddressError> {
+    if text.len() > MAX_URL {
+        return Err(AddressError::Form);
+    }
+    let url = Url::parse(text).map_err(|_| AddressError::Form)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(AddressError::Scheme);
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(AddressError::Host);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(AddressError::Credentials);
+    }
+    Ok(url)
+}
+
+fn success(status: reqwest::StatusCode) -> Result<(), EgressError> {
+    if status.is_success() { Ok(()) } else { Err(EgressError::Status(status.as_u16())) }
+}
+
+fn classify(e: &reqwest::Error) -> EgressError {
+    if e.is_timeout() {
+        EgressError::Timeout
+    } else if e.is_connect() {
+        EgressError::Connect
+    } else {
+        EgressError::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admits_http_urls_only() {
+        for good in ["http://127.0.0.1:9000/hook", "https://shop.example/a?b=c", "http://[::1]:1/"] {
+            assert!(admit(good).is_ok(), "{good}");
+        }
+        let long = format!("http://a/{}", "x".repeat(MAX_URL));
+        for (bad, why) in [
+            ("", AddressError::Form),
+            ("hook", AddressError::Form),
+            ("ftp://a/", AddressError::Scheme),
+            ("file:///etc/passwd", AddressError::Scheme),
+            ("unix:/run/x", AddressError::Scheme),
+            ("http://u:p@a/", AddressError::Credentials),
+            ("http://u@a/", AddressError::Credentials),
+            (long.as_str(), AddressError::Form),
+        ] {
+            assert_eq!(admit(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn gw_16_errors_do_not_contain_the_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let url = admit(&format!("http://127.0.0.1:{port}/hook?secret=canary")).unwrap();
+        let error = Egress::new().unwrap().get_text(&url).await.unwrap_err();
+        assert_eq!(error, EgressError::Connect);
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+}

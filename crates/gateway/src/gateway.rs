@@ -1,0 +1,358 @@
+//! Starting and stopping a gateway, in a process of its own or inside a test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulla_client::endpoint::{BusinessOptions, CommandError, Endpoint, Options, RoleOptions, StartError};
+use bulla_client::store::StoreError;
+use bulla_e2ee::link::{Link, LinkError};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Credentials;
+use crate::business::Business;
+use crate::config::{ApiReach, Config};
+use crate::egress::{Egress, EgressError};
+use crate::entropy::Entropy;
+use crate::feed::{Feed, Happening};
+use crate::open::{self, Opened, Start};
+use crate::store::facts;
+use crate::webhooks::deliverer::Deliverer;
+use crate::webhooks::payload::Place;
+use crate::webhooks::projector::{Opaque, WebhookProjector};
+use crate::{cloud_api, env, public, watch as watching};
+
+/// The service window: how long after a customer's message free text may be sent.
+const WINDOW_MS: u64 = 24 * 3_600_000;
+
+/// How long requests that are being answered may hold up a shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why a gateway did not start, or cannot answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The API would be reachable from elsewhere, and nobody said that it should.
+    #[error(
+        "the API would listen on {0}, which others can reach; listen on 127.0.0.1, or say explicitly that the network may reach it, with TLS before it"
+    )]
+    Exposed(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; choose another address, port 0 takes any free one")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// In the system's words.
+        cause: std::io::Error,
+    },
+    /// The data folder cannot be made or read.
+    #[error("cannot use the data folder {folder}: {cause}; choose another with --data, or mend its permissions")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// In the system's words.
+        cause: std::io::Error,
+    },
+    /// Nothing to serve.
+    #[error("there is no business in {0}; name one to be made")]
+    NoBusiness(PathBuf),
+    /// Not a handle.
+    #[error("'{0}' cannot be a handle: use 1 to 64 of a-z 0-9 . _ -, not beginning with a dot")]
+    Handle(String),
+    /// A business's store or key does not open.
+    #[error("the business '{handle}' cannot be opened: {cause}")]
+    Open {
+        /// The business.
+        handle: String,
+        /// Why.
+        cause: StoreError,
+    },
+    /// A business's endpoint does not start.
+    #[error("the business '{handle}' cannot be started: {cause}")]
+    Start {
+        /// The business.
+        handle: String,
+        /// Why.
+        cause: StartError,
+    },
+    /// Links cannot be made of the public address.
+    #[error(
+        "links cannot begin with {origin}: {cause}; give the https:// address under which customers reach this gateway with --public-url"
+    )]
+    Origin {
+        /// What links would begin with.
+        origin: String,
+        /// Why.
+        cause: LinkError,
+    },
+    /// An endpoint does not answer.
+    #[error("the business '{handle}' does not answer: {cause}")]
+    Endpoint {
+        /// The business.
+        handle: String,
+        /// Why.
+        cause: CommandError,
+    },
+    /// The webhook's URL cannot be one.
+    #[error("the webhook's URL cannot be used: {0}")]
+    Webhook(#[from] crate::egress::AddressError),
+    /// No HTTP client.
+    #[error("webhooks cannot be sent: {0}")]
+    Egress(#[from] EgressError),
+    /// No thread for the opening of stores.
+    #[error("the system has no thread left to open the stores with")]
+    Thread,
+}
+
+/// The gateway. See [`Gateway::serve`].
+#[derive(Debug, Clone, Copy)]
+pub struct Gateway;
+
+/// A gateway at work. It stops when [`Running::shutdown`] is called, or without grace when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where SDKs call.
+    pub api_addr: SocketAddr,
+    /// Where customers fetch bundles.
+    pub public_addr: SocketAddr,
+    served: Arc<Vec<Served>>,
+    feed: Feed,
+    ready: Vec<watch::Receiver<bool>>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+/// A business and where it is reached.
+#[derive(Debug)]
+pub(crate) struct Served {
+    business: Arc<Business>,
+    link: String,
+    api_base: String,
+    relay_url: String,
+}
+
+impl Served {
+    pub(crate) async fn credentials(&self) -> Result<Credentials, ServeError> {
+        let account = &self.business.account;
+        let fail = |cause| ServeError::Endpoint { handle: account.handle.clone(), cause };
+        let token = self.business.endpoint.with_store(|tx| facts::token(tx)).await.map_err(fail)?;
+        Ok(Credentials {
+            handle: account.handle.clone(),
+            name: account.name.clone(),
+            link: self.link.clone(),
+            api_base: self.api_base.clone(),
+            phone_number_id: account.phone_number_id.clone(),
+            waba_id: account.waba_id.clone(),
+            app_id: account.app_id.clone(),
+            access_token: token.ok_or(fail(CommandError::Stopped))?,
+            app_secret: account.app_secret.clone(),
+            verify_token: account.verify_token.clone(),
+            relay_url: self.relay_url.clone(),
+        })
+    }
+}
+
+impl Gateway {
+    /// Opens or makes the businesses, starts their endpoints and listens. Needs no relay to start: what waits for one waits.
+    pub async fn serve(config: Config) -> Result<Running, ServeError> {
+        if config.api_reach == ApiReach::Loopback && !config.api_listen.ip().is_loopback() {
+            return Err(ServeError::Exposed(config.api_listen));
+        }
+        if let Some(url) = &config.webhook {
+            crate::egress::admit(url.as_str())?;
+        }
+        let egress = Egress::new()?;
+        let (public_listener, public_addr) = listen(config.public_listen).await?;
+        let (api_listener, api_addr) = listen(config.api_listen).await?;
+        let origin = config.public_url.clone().unwrap_or_else(|| format!("http://{public_addr}"));
+        let origin = origin.trim_end_matches('/').to_owned();
+        let folder = |cause| ServeError::Folder { folder: config.data.clone(), cause };
+        open::make_folder(&config.data).map_err(folder)?;
+
+        let entropy = Entropy::new(Box::new(rand_core::OsRng));
+        let (feed, stop) = (Feed::new(), CancellationToken::new());
+        // Whatever fails from here on, tasks that have been started end.
+        let guard = stop.clone().drop_guard();
+        let mut taken = Vec::new();
+        let mut parts = Vec::new();
+        for (handle, name) in open::handles(&config.data, &config.businesses)? {
+            let opened = open_apart(&config, handle.clone(), name, taken.clone(), entropy.clone()).await?;
+            taken.extend(opened.account.ids().into_iter().cloned());
+            let shared = Shared { config: &config, origin: &origin, egress: &egress, entropy: &entropy, feed: &feed };
+            parts.push(shared.start(opened, &stop, api_addr).await?);
+        }
+        let socket = env::bind(&config.data).map_err(folder)?;
+
+        let (mut served, mut ready, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            served.push(part.served);
+            ready.push(part.ready);
+            tasks.extend(part.tasks);
+        }
+        let served = Arc::new(served);
+        let businesses: Arc<Vec<_>> = Arc::new(served.iter().map(|s: &Served| Arc::clone(&s.business)).collect());
+        let api = cloud_api::Api { businesses: Arc::clone(&businesses), entropy };
+        tasks.push(serve_http(api_listener, cloud_api::router(api), stop.clone()));
+        tasks.push(serve_http(public_listener, public::router(businesses), stop.clone()));
+        tasks.push(tokio::spawn(env::serve(socket, config.data.clone(), Arc::clone(&served), stop.clone())));
+        guard.disarm();
+        Ok(Running { api_addr, public_addr, served, feed, ready, tasks, stop })
+    }
+}
+
+impl Running {
+    /// What happens from now on, for a terminal.
+    #[must_use]
+    pub fn feed(&self) -> broadcast::Receiver<Happening> {
+        self.feed.subscribe()
+    }
+
+    /// Waits until every business can be written to: its mailbox is open and its bundle published.
+    pub async fn ready(&self) {
+        for business in &self.ready {
+            // An endpoint that ended will never be ready: whoever waits has a deadline, and the log has the reason.
+            if business.clone().wait_for(|ready| *ready).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What developers need, per business in order of handles.
+    pub async fn credentials(&self) -> Result<Vec<Credentials>, ServeError> {
+        let mut all = Vec::new();
+        for business in self.served.iter() {
+            all.push(business.credentials().await?);
+        }
+        Ok(all)
+    }
+
+    /// Stops: answers what is being asked, closes the stores. Webhooks on their way are sent again at the next start.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(GRACE, task).await.is_err() {
+                abort.abort();
+            }
+        }
+        for served in self.served.iter() {
+            served.business.endpoint.shutdown().await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Part {
+    served: Served,
+    ready: watch::Receiver<bool>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// What the businesses of one gateway share while they start.
+struct Shared<'a> {
+    config: &'a Config,
+    origin: &'a str,
+    egress: &'a Egress,
+    entropy: &'a Entropy,
+    feed: &'a Feed,
+}
+
+impl Shared<'_> {
+    async fn start(&self, opened: Opened, stop: &CancellationToken, api: SocketAddr) -> Result<Part, ServeError> {
+        let Opened { store, root, account } = opened;
+        let handle = account.handle.clone();
+        let options = Options {
+            role: RoleOptions::Business(BusinessOptions {
+                handle: handle.clone(),
+                name: account.name.clone(),
+                relay_url: self.config.relay_url.clone(),
+                readers: vec![(account.name.clone(), "business".to_owned())],
+                window_ms: WINDOW_MS,
+            }),
+            clock: Arc::clone(&self.config.clock),
+        };
+        let opaque = Opaque::default();
+        let place = Place { account: account.clone(), public_link: format!("{}/@{handle}", self.origin) };
+        let projector = Box::new(WebhookProjector { place, opaque: opaque.clone() });
+        let started = tokio::task::spawn_blocking(move || Endpoint::start_over(store, root, options, projector)).await;
+        let (endpoint, events) = started
+            .map_err(|_| ServeError::Thread)?
+            .map_err(|cause| ServeError::Start { handle: handle.clone(), cause })?;
+        let card = endpoint.business_card().await;
+        let card = card.map_err(|cause| ServeError::Endpoint { handle: handle.clone(), cause })?;
+        let link = Link::new(self.origin, &handle, card.key, None)
+            .map_err(|cause| ServeError::Origin { origin: self.origin.to_owned(), cause })?;
+
+        let (wakes, woken) = mpsc::unbounded_channel();
+        let deliverer = Deliverer {
+            handle,
+            secret: account.app_secret.clone(),
+            endpoint: endpoint.clone(),
+            egress: self.egress.clone(),
+            entropy: self.entropy.clone(),
+            clock: Arc::clone(&self.config.clock),
+            feed: self.feed.clone(),
+        };
+        let business =
+            Business::new(account, endpoint, self.egress.clone(), self.entropy.clone(), opaque, wakes, stop.clone());
+        let (is_ready, ready) = watch::channel(false);
+        let watched = watching::run(Arc::clone(&business), events, self.feed.clone(), is_ready, stop.clone());
+        let tasks = [tokio::spawn(watched), tokio::spawn(deliverer.run(woken, stop.clone()))];
+        let served = Served {
+            business,
+            link: link.to_string(),
+            api_base: format!("http://{api}"),
+            relay_url: self.config.relay_url.clone(),
+        };
+        Ok(Part { served, ready, tasks })
+    }
+}
+
+/// Opens a business on a thread for blocking work.
+async fn open_apart(
+    config: &Config,
+    handle: String,
+    name: Option<String>,
+    taken: Vec<String>,
+    entropy: Entropy,
+) -> Result<Opened, ServeError> {
+    let folder = Path::new(&config.data).join(&handle);
+    let (passphrase, webhook) = (config.passphrase.clone(), config.webhook.clone());
+    let (now_ms, runtime) = (config.clock.now_ms(), tokio::runtime::Handle::current());
+    let at = handle.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let start = Start {
+            name: name.as_deref(),
+            passphrase: passphrase.as_ref(),
+            webhook: webhook.as_ref().map(url::Url::as_str),
+            now_ms,
+        };
+        runtime.block_on(open::open(&folder, &at, &start, &taken, &entropy))
+    });
+    opened.await.map_err(|_| ServeError::Thread)?.map_err(|cause| ServeError::Open { handle, cause })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let fail = |cause| ServeError::Listen { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}
+
+fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(e) = served {
+            tracing::error!(error = %e, "a listener ended");
+        }
+    })
+}
