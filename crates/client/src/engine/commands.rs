@@ -241,7 +241,8 @@ impl Engine {
     pub fn business_card(&self, ctx: &Ctx<'_, '_>) -> Result<BusinessCard, CommandError> {
         let RoleOptions::Business(options) = &self.role else { return Err(CommandError::WrongRole) };
         let identity = self.identity()?;
-        let current = self.current_bundle(ctx)?;
+        let valid_ms = content_limits::BUNDLE_SECS * 1000;
+        let current = self.current_bundle(ctx)?.filter(|b| ctx.tx.now_ms() < b.made_ms.saturating_add(valid_ms));
         Ok(BusinessCard {
             key: identity.hash(),
             handle: options.handle.clone(),

@@ -258,7 +258,7 @@ impl Engine {
         match opened.map(|o| Content::decode(&o.content).map(|content| (content, o.content))) {
             Ok(Ok((content, bytes))) => {
                 if let Some(name) = &content.extensions.name {
-                    record.peer_name.clone_from(name);
+                    self.rename(ctx, &mut record, name)?;
                 }
                 ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
                 self.heard(ctx, number, &mut record, Purpose::Service, &bytes, &content)
@@ -296,9 +296,24 @@ impl Engine {
         ctx.tx.get(Table::Peers, &ctx.tx.blind("user", user.as_str().as_bytes()))
     }
 
-    pub(super) fn save_peer(&self, ctx: &mut Ctx<'_, '_>, user: &UserId, peer: &PeerRecord) -> Result<(), StoreError> {
+    fn save_peer(&self, ctx: &mut Ctx<'_, '_>, user: &UserId, peer: &PeerRecord) -> Result<(), StoreError> {
         let key = ctx.tx.blind("user", user.as_str().as_bytes());
         ctx.tx.put(Table::Peers, &key, Scope::Peer(peer.scope), peer)
+    }
+
+    /// A customer calls itself something else, in this conversation and the next.
+    pub(super) fn rename(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        record: &mut ConversationRecord,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        name.clone_into(&mut record.peer_name);
+        let user = record.user_id.parse().map_err(|_| damaged(Table::Conversations))?;
+        match self.peer(ctx, &user)? {
+            Some(peer) => self.save_peer(ctx, &user, &PeerRecord { name: name.to_owned(), ..peer }),
+            None => Ok(()),
+        }
     }
 
     fn next_conversation(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<u64, StoreError> {

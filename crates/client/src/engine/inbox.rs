@@ -11,7 +11,7 @@ use bulla_protocol::id::{MailboxId, TagBlock};
 use minicbor::bytes::ByteVec;
 
 use super::messages::{NewMessage, Wait, conversation_view};
-use super::record::{ConversationRecord, PeerRecord, UnreadableRecord};
+use super::record::{ConversationRecord, UnreadableRecord};
 use super::{Ctx, Engine, RoleOptions};
 use crate::event::{ConversationId, ConversationState, Direction, Event};
 use crate::store::vault::Scope;
@@ -153,13 +153,7 @@ impl Engine {
         match &self.role {
             RoleOptions::Business(_) => {
                 if let Some(name) = extensions.name.as_ref().filter(|n| **n != record.peer_name) {
-                    record.peer_name.clone_from(name);
-                    let user =
-                        record.user_id.parse().map_err(|_| StoreError::Format { table: Table::Conversations })?;
-                    if let Some(peer) = self.peer(ctx, &user)? {
-                        let renamed = PeerRecord { name: name.clone(), ..peer };
-                        self.save_peer(ctx, &user, &renamed)?;
-                    }
+                    self.rename(ctx, record, name)?;
                     changed = true;
                 }
             }

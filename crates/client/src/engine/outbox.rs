@@ -149,6 +149,11 @@ impl Engine {
             if record.state == ConversationState::Greeting {
                 return Ok(Head::Wait);
             }
+            if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
+                self.lanes.entry(number).or_default().waits_until = None;
+                self.timers.insert((window_end, Timer::Lane(number)));
+                return Ok(Head::Wait);
+            }
             return self.give_up(ctx, key, &entry, Failure::Refused);
         };
         if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
@@ -182,6 +187,21 @@ impl Engine {
         let RoleOptions::Business(options) = &self.role else { return None };
         let closed = ctx.tx.now_ms() >= record.last_heard_ms.saturating_add(options.window_ms);
         (is_message && purpose == Purpose::Service && closed).then_some(Failure::WindowClosed)
+    }
+
+    /// Until when a business waits for a permit: inside the window, where the one it has is merely over, a fresh one follows the
+    /// customer's message that opened the window.
+    fn fresh_permit_may_come(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        purpose: Purpose,
+    ) -> Result<Option<u64>, StoreError> {
+        let RoleOptions::Business(options) = &self.role else { return Ok(None) };
+        let end = record.last_heard_ms.saturating_add(options.window_ms);
+        let waits = purpose == Purpose::Service && ctx.tx.now_ms() < end && self.has_permit(ctx, number, purpose)?;
+        Ok(waits.then_some(end))
     }
 
     fn give_up(

@@ -158,6 +158,11 @@ impl Engine {
         Ok(valid.then_some((record.relay, given)))
     }
 
+    /// Whether there is a permit for a purpose at all, valid or over.
+    pub(super) fn has_permit(&self, ctx: &Ctx<'_, '_>, number: u64, purpose: Purpose) -> Result<bool, StoreError> {
+        Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, purpose))?.is_some())
+    }
+
     /// Forgets a permit that the relay refused, unless a newer one has taken its place.
     pub(super) fn drop_permit(
         ctx: &mut Ctx<'_, '_>,

@@ -1,4 +1,9 @@
 //! The engine against a real relay on real sockets and real files: two endpoints, one of each kind.
 
+mod beginnings;
+mod failures;
 mod first_light;
+mod fixtures;
+mod restarts;
+mod secrets;
 mod world;

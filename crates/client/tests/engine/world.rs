@@ -20,13 +20,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// How long a test waits for what must come before it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A day on which all tests begin, so that nothing depends on today. Near today, because OpenMLS looks at the machine's clock when it
-/// checks a KeyPackage's lifetime.
-pub(crate) fn clock() -> ManualClock {
-    ManualClock::at(bulla_client::clock::SystemClock.now_ms())
-}
-
-/// The relay's clock over the same time.
+/// The relay's clock over the same time. It begins near the machine's, because OpenMLS looks at that when it checks a KeyPackage's
+/// lifetime.
 struct RelayTime(ManualClock);
 
 impl bulla_relay::Clock for RelayTime {
@@ -46,8 +41,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::some_days_ago(0).await
+    }
+
+    /// A world that can be moved on by so many days without leaving the machine's time behind.
+    pub(crate) async fn some_days_ago(days: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = clock();
+        let clock = ManualClock::at(bulla_client::clock::SystemClock.now_ms() - days * 86_400_000);
         let bundle: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
         let served = bundle.clone();
         let answer = move || async move {
@@ -167,13 +167,16 @@ impl Actor {
         .await
     }
 
-    /// Waits until a message has a status.
+    /// Waits until a message has, or had, a status.
     pub(crate) async fn status(&mut self, id: bulla_e2ee::content::MessageId, status: Status) -> Message {
-        self.wait(&format!("status {status:?}"), |e| match e {
+        let fits = |e: &Event| match e {
             Event::Status { message, .. } if message.id == id && message.status == status => Some(message.clone()),
             _ => None,
-        })
-        .await
+        };
+        if let Some(earlier) = self.seen.iter().find_map(fits) {
+            return earlier;
+        }
+        self.wait(&format!("status {status:?}"), fits).await
     }
 
     pub(crate) async fn connection(&mut self, state: Connection) {

@@ -1,0 +1,188 @@
+//! Golden fixtures of what an endpoint stores: every later version must load them. `BULLA_WRITE_FIXTURES=1` writes new ones beside;
+//! those of a released version are never written again.
+
+use std::path::{Path, PathBuf};
+
+use bulla_client::endpoint::RoleOptions;
+use bulla_client::engine::record::*;
+use bulla_client::event::{ConversationState, Direction, Draft, Failure, Shown, Status};
+use bulla_client::store::keyfile;
+use rand_core::OsRng;
+
+use crate::world::World;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+fn writing() -> bool {
+    std::env::var_os("BULLA_WRITE_FIXTURES").is_some()
+}
+
+fn check<T>(name: &str, sample: &T)
+where
+    T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+{
+    let path = folder().join(format!("{name}.cbor"));
+    if writing() {
+        std::fs::create_dir_all(folder()).unwrap();
+        std::fs::write(&path, minicbor::to_vec(sample).unwrap()).unwrap();
+    }
+    let stored = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let loaded: T = minicbor::decode(&stored).unwrap_or_else(|e| panic!("{name} does not load: {e}"));
+    assert_eq!(
+        minicbor::to_vec(&loaded).unwrap(),
+        minicbor::to_vec(sample).unwrap(),
+        "{name} means something else now"
+    );
+}
+
+#[test]
+fn every_stored_record_loads() {
+    let (id, hash, secret) = ([1; 16].into(), [2; 32].into(), Secret([3; 32]));
+    let endpoint = EndpointRecord {
+        incarnation: 7,
+        nonce: id,
+        tag_key: secret.clone(),
+        next_conversation: 8,
+        next_peer: 9,
+        next_grant: 10,
+        identity: Some(secret.clone()),
+        bundle: 11,
+        contact_grant: Some(id),
+    };
+    check("endpoint", &endpoint);
+    let mailbox = MailboxRecord {
+        relay: "ws://relay.test/v1/ws".into(),
+        owner: secret.clone(),
+        root: secret.clone(),
+        created: true,
+        offset: -3,
+        instance: Some(id),
+    };
+    check("mailbox", &mailbox);
+    let hello = HelloRecord { digest: hash, reply_key: SecretVec(vec![4; 5]) };
+    let conversation = ConversationRecord {
+        peer: 1,
+        state: ConversationState::Greeting,
+        business: hash,
+        peer_key: hash,
+        user_id: "ZZ.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".into(),
+        mailbox: id,
+        peer_name: "Cortado Coffee".into(),
+        handle: "cortado".into(),
+        readers: vec![("Team".into(), "agents".into())],
+        next_order: 2,
+        next_sequence: 3,
+        counter: 4,
+        heard_counter: 5,
+        last_heard_ms: 6,
+        last_said_ms: 7,
+        unread: 8,
+        read_through: 9,
+        control_given: 10,
+        pseudonym: Some(secret.clone()),
+        own_name: Some("Alice".into()),
+        name_told: true,
+        reference: Some("flyer".into()),
+        bundle: Some(vec![5; 6].into()),
+        hello: Some(hello),
+        link: Some("https://shop.example/@cortado".into()),
+    };
+    check("conversation", &conversation);
+    check("peer", &PeerRecord { scope: 1, conversation: 2, name: "Alice".into() });
+    let message = MessageRecord {
+        id: hash,
+        direction: Direction::Incoming,
+        content: SecretVec(vec![6; 7]),
+        sent_ms: 1,
+        stored_ms: 2,
+        status: Status::Failed,
+        failure: Some(Failure::NoReceipt),
+        edited: Some("edited".into()),
+        deleted: true,
+        reactions: vec![(Direction::Outgoing, "👍".into(), hash)],
+        breach: true,
+        withdraws_from: Some(hash),
+    };
+    check("message", &message);
+    let place = Place { conversation: 1, order: 2 };
+    check("place", &place);
+    let sealed = SealedRecord {
+        send_id: id,
+        relay: "ws://relay.test/v1/ws".into(),
+        permit: vec![7; 58].into(),
+        mac: secret.clone(),
+        envelope: vec![8; 9].into(),
+        inner: Some(vec![9; 10].into()),
+    };
+    let outbox = OutboxRecord {
+        message: Some(place),
+        content: SecretVec(vec![10; 11]),
+        purpose: 1,
+        until_ms: Some(12),
+        sealed: Some(sealed),
+    };
+    check("outbox", &outbox);
+    check("permit", &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]) });
+    let grant =
+        GrantRecord { conversation: 1, purpose: 4, grant: id, mailbox: id, envelope_key: secret, revoked: true };
+    check("grant", &grant);
+    let bundle =
+        BundleRecord { bundle: vec![15; 16].into(), keys: SecretVec(vec![17; 18]), made_ms: 19, published: true };
+    check("bundle", &bundle);
+    check("receipts", &ReceiptsRecord { delivered: vec![hash], read: vec![hash], due_ms: 20 });
+    check("unreadable", &UnreadableRecord { reason: "why".into(), envelope: vec![21; 22].into(), stored_ms: 23 });
+}
+
+/// Copies a stored endpoint to where it may be changed.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in ["store.sqlite", "key"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_whole_endpoint_of_version_1_loads() {
+    let fixture = folder().join("customer");
+    if writing() {
+        let world = World::new().await;
+        let mut cortado = world.business().await;
+        let link = world.link(&cortado).await;
+        let (mut alice, conversation) = world.customer("Alice", &link).await;
+        let say = |body: &str| Draft::Text { body: body.into(), reply_to: None };
+        let hello = alice.endpoint.send(conversation.id, say("hello from version 1")).await.unwrap();
+        let heard = cortado.incoming().await;
+        cortado.endpoint.send(heard.conversation, say("hello yourself")).await.unwrap();
+        alice.incoming().await;
+        alice.status(hello.id, Status::Delivered).await;
+        alice.endpoint.shutdown().await;
+        copy(&alice.folder, &fixture);
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    copy(&fixture, temporary.path());
+    let root = keyfile::load_or_create(&temporary.path().join("key"), None, &mut OsRng).unwrap();
+    let options = bulla_client::endpoint::Options {
+        role: RoleOptions::Customer,
+        clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
+    };
+    let (endpoint, _events) = bulla_client::endpoint::Endpoint::start(
+        temporary.path(),
+        root,
+        options,
+        Box::new(bulla_client::endpoint::NoProjector),
+    )
+    .unwrap();
+    let conversations = endpoint.conversations().await.unwrap();
+    assert_eq!(conversations.len(), 1);
+    assert_eq!(conversations[0].peer_name, "Cortado Coffee");
+    assert_eq!(conversations[0].state, ConversationState::Open);
+    let messages = endpoint.messages(conversations[0].id, None, 10).await.unwrap();
+    let shown: Vec<_> = messages.iter().map(|m| m.shown.clone()).collect();
+    assert_eq!(shown, [Shown::Text("hello from version 1".into()), Shown::Text("hello yourself".into())]);
+    // Its MLS state loads too: it can say more, as far as the outbox.
+    let more = Draft::Text { body: "and more".into(), reply_to: Some(messages[1].id) };
+    endpoint.send(conversations[0].id, more).await.unwrap();
+    endpoint.shutdown().await;
+}

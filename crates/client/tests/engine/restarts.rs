@@ -1,0 +1,116 @@
+//! Relays and endpoints that stop, start again, or are run twice.
+
+use bulla_client::endpoint::CommandError;
+use bulla_client::event::{Connection, Draft, Shown, Status};
+
+use crate::world::World;
+
+fn text(body: &str) -> Draft {
+    Draft::Text { body: body.into(), reply_to: None }
+}
+
+#[tokio::test]
+async fn what_is_said_while_the_relay_is_down_arrives_in_order() {
+    let mut world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    alice.endpoint.send(conversation.id, text("0")).await.unwrap();
+    cortado.incoming().await;
+
+    world.stop_relay().await;
+    let mut last = None;
+    for n in 1..=20 {
+        last = Some(alice.endpoint.send(conversation.id, text(&n.to_string())).await.unwrap());
+    }
+    world.start_relay().await;
+    for n in 1..=20 {
+        assert_eq!(cortado.incoming().await.shown, Shown::Text(n.to_string()));
+    }
+    alice.status(last.unwrap().id, Status::Sent).await;
+}
+
+#[tokio::test]
+async fn an_outbox_survives_its_endpoint() {
+    let mut world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let first = alice.endpoint.send(conversation.id, text("0")).await.unwrap();
+    cortado.incoming().await;
+    world.clock.advance(1_000);
+    alice.status(first.id, Status::Delivered).await;
+
+    world.stop_relay().await;
+    for n in 1..=5 {
+        alice.endpoint.send(conversation.id, text(&n.to_string())).await.unwrap();
+    }
+    alice.endpoint.shutdown().await;
+    world.start_relay().await;
+    let mut alice = world.start("Alice", bulla_client::endpoint::RoleOptions::Customer);
+    for n in 1..=5 {
+        assert_eq!(cortado.incoming().await.shown, Shown::Text(n.to_string()));
+    }
+    let again = alice.endpoint.conversations().await.unwrap();
+    assert_eq!(again.len(), 1);
+    let history = alice.endpoint.messages(conversation.id, None, 100).await.unwrap();
+    assert_eq!(history.len(), 6);
+    alice.status(history[5].id, Status::Sent).await;
+}
+
+#[tokio::test]
+async fn a_business_that_was_away_answers_what_waited() {
+    let world = World::new().await;
+    let cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    cortado.endpoint.shutdown().await;
+    let hello = alice.endpoint.send(conversation.id, text("anybody there?")).await.unwrap();
+    alice.status(hello.id, Status::Sent).await;
+
+    let mut cortado = world.start("cortado", world.business_role());
+    let heard = cortado.incoming().await;
+    cortado.endpoint.send(heard.conversation, text("now, yes")).await.unwrap();
+    assert_eq!(alice.incoming().await.shown, Shown::Text("now, yes".into()));
+}
+
+#[tokio::test]
+async fn a_folder_run_twice_seals_in_one_place_only() {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    alice.endpoint.send(conversation.id, text("one")).await.unwrap();
+    let heard = cortado.incoming().await;
+    alice.connection(Connection::Online).await;
+
+    // A copy of the folder is started beside the first: it raises the incarnation higher.
+    let copy = world.folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    alice.endpoint.shutdown().await;
+    for entry in std::fs::read_dir(&alice.folder).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let role = bulla_client::endpoint::RoleOptions::Customer;
+    let mut alice = world.start("Alice", role.clone());
+    alice.connection(Connection::Online).await;
+    let mut clone = world.start("copy", role);
+    // Both raised to the same number with nonces of their own: the relay lets the first have it.
+    clone.connection(Connection::Superseded).await;
+    let refused = clone.endpoint.send(conversation.id, text("twice")).await;
+    assert!(matches!(refused, Err(CommandError::Superseded)), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("another copy"));
+
+    alice.endpoint.send(conversation.id, text("two")).await.unwrap();
+    assert_eq!(cortado.incoming().await.shown, Shown::Text("two".into()));
+
+    // Started once more, the copy is newer than the first, which now learns of it.
+    clone.endpoint.shutdown().await;
+    let mut clone = world.start("copy", bulla_client::endpoint::RoleOptions::Customer);
+    clone.connection(Connection::Online).await;
+    alice.connection(Connection::Superseded).await;
+    let refused = alice.endpoint.send(conversation.id, text("three")).await;
+    assert!(matches!(refused, Err(CommandError::Superseded)));
+    assert_eq!(cortado.endpoint.messages(heard.conversation, None, 10).await.unwrap().len(), 2);
+}
