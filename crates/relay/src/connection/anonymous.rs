@@ -37,7 +37,7 @@ impl Peer {
         if send.proof.len() != 32 {
             return Err(malformed("proof"));
         }
-        let permit = match Permit::from_frame(&send.permit.clone().unwrap_or_default()) {
+        let permit = match Permit::from_frame(send.permit.as_ref().ok_or(malformed("no permit"))?) {
             Ok(permit) => permit,
             Err(PermitError::Length(_)) => return Err(malformed("permit")),
             Err(_) => {

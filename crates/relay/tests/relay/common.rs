@@ -239,15 +239,17 @@ impl Client {
 
     /// The next frame, or none if the connection was closed.
     pub(crate) async fn frame(&mut self) -> Option<(u64, S)> {
-        loop {
-            let message = tokio::time::timeout(GUARD, self.socket.next()).await.expect("nothing came");
-            match message {
-                Some(Ok(Message::Binary(bytes))) => return Some(ServerFrame::from_bytes(bytes).unwrap()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(other)) => panic!("{other:?}"),
+        let frame = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Binary(bytes))) => return Some(ServerFrame::from_bytes(bytes).unwrap()),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(other)) => panic!("{other:?}"),
+                }
             }
-        }
+        };
+        tokio::time::timeout(GUARD, frame).await.expect("nothing came")
     }
 
     /// The next frame that was not asked for.
@@ -299,6 +301,15 @@ impl Client {
     /// A round trip: everything sent before has been taken by the relay.
     pub(crate) async fn ping(&mut self) {
         assert!(matches!(self.ask(C::Ping(Default::default())).await, S::Done(_)));
+    }
+
+    /// Reads to the end of the connection and returns the last frame.
+    pub(crate) async fn until_closed(&mut self) -> Option<(u64, S)> {
+        let mut last = None;
+        while let Some(frame) = self.frame().await {
+            last = Some(frame);
+        }
+        last
     }
 
     // ------------------------------------------------------------ owner

@@ -1,5 +1,10 @@
 //! The relay from outside: real sockets, real files, a clock that the test moves.
 
+mod bad_input;
 mod common;
 mod delivery;
+mod formats;
+mod held;
 mod ownership;
+mod permits;
+mod program;

@@ -1,0 +1,73 @@
+//! Stored formats: what version 1 wrote, every later version must load.
+
+use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, TagBlock};
+use bulla_protocol::permit::{Class, MacRoot};
+use bulla_relay::store::{MailboxRecord, Row, rows};
+use data_encoding::HEXLOWER;
+
+fn fixture(name: &str) -> Vec<u8> {
+    let text = include_str!("../fixtures/rows-v1.json");
+    let all: serde_json::Value = serde_json::from_str(text).unwrap();
+    HEXLOWER.decode(all[name].as_str().unwrap().as_bytes()).unwrap()
+}
+
+#[test]
+fn rows_of_version_1_are_read_and_written_as_they_were() {
+    let mailbox = MailboxId::new([0x11; 16]);
+    let record = MailboxRecord {
+        owner_key: [0x22; 32],
+        root: MacRoot::new([0x33; 32]),
+        incarnation: Incarnation { number: 0x0102_0304_0506_0708, nonce: IncarnationNonce::new([0x44; 16]) },
+        month: 681,
+    };
+    let bytes = fixture("mailbox");
+    assert_eq!(rows::encode_mailbox(&record), bytes);
+    let read = rows::decode_mailbox(&bytes).unwrap();
+    assert_eq!(read.owner_key, record.owner_key);
+    assert_eq!(read.root.expose(), record.root.expose());
+    assert_eq!((read.incarnation, read.month), (record.incarnation, record.month));
+
+    for (name, class) in [("row-ordinary", Class::Ordinary), ("row-contact", Class::Contact)] {
+        let row = Row { day: 20_484, class, tag: TagBlock::new([0x55; 16]), envelope: b"envelope".as_slice().into() };
+        assert_eq!(rows::encode_row(&row), fixture(name));
+        assert_eq!(rows::decode_row(&fixture(name)).unwrap(), row);
+    }
+    let key = fixture("row-key");
+    assert_eq!(rows::row_key(&mailbox, 258)[..], key);
+    assert_eq!(rows::row_order(&key).unwrap(), 258);
+    let key = fixture("revoked-key");
+    let grant = GrantId::new([0x66; 16]);
+    assert_eq!(rows::revoked_key(&mailbox, &grant)[..], key);
+    assert_eq!(rows::revoked_grant(&key).unwrap(), grant);
+    let key = fixture("day-key");
+    assert_eq!(rows::day_key(20_484, &mailbox)[..], key);
+    assert_eq!(rows::decode_day(&key).unwrap(), (20_484, mailbox));
+    assert_eq!(rows::encode_bundle(b"bundle"), fixture("bundle"));
+    assert_eq!(rows::decode_bundle(&fixture("bundle")).unwrap(), b"bundle"[..]);
+    assert_eq!(rows::encode_gap(3), fixture("gap"));
+    assert_eq!(rows::decode_gap(&fixture("gap")).unwrap(), 3);
+    let instance = InstanceId::new([0x77; 16]);
+    assert_eq!(rows::encode_instance(&instance), fixture("instance"));
+    assert_eq!(rows::decode_instance(&fixture("instance")).unwrap(), instance);
+    assert_eq!(rows::PRESENT, fixture("present"));
+}
+
+#[test]
+fn rows_of_another_version_or_length_are_refused() {
+    for name in ["mailbox", "row-ordinary", "gap", "instance", "bundle"] {
+        let good = fixture(name);
+        let mut other = good.clone();
+        other[0] = 2;
+        for bytes in [&other[..], &[], &good[..good.len().min(9) - 1]] {
+            let read = match name {
+                "mailbox" => rows::decode_mailbox(bytes).map(drop),
+                "row-ordinary" => rows::decode_row(bytes).map(drop),
+                "gap" => rows::decode_gap(bytes).map(drop),
+                "instance" => rows::decode_instance(bytes).map(drop),
+                _ if !bytes.is_empty() && bytes[0] == 1 => continue, // any length is a bundle
+                _ => rows::decode_bundle(bytes).map(drop),
+            };
+            assert!(read.is_err(), "{name} {bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The program as an operator runs it: `kill -9`, log lines, refusals to start.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use bulla_protocol::frame::{Role, client_frame::Body as C, server_frame::Body as S};
+
+use crate::common::*;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bulla-relay");
+
+struct Process {
+    child: Child,
+    url: String,
+    listen: String,
+}
+
+impl Process {
+    fn start(data: &Path, log: &str, name: &str) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", "--listen", "127.0.0.1:0", "--work-bits", "4", "--json", "--name", name, "--log", log])
+            .arg("--data")
+            .arg(data)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON when it is ready");
+        assert_eq!(ready["pid"], child.id());
+        let text = |field: &str| ready[field].as_str().unwrap().to_owned();
+        Self { child, url: text("url"), listen: text("listen") }
+    }
+
+    /// `kill -9`.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; what it wrote to standard error.
+    fn terminate(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        log
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that was answered `Accepted` is there after `kill -9`, once per accepted envelope and in its sender's order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_loses_nothing_that_was_accepted() {
+    const ROUNDS: usize = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let mailbox = Mailbox::new(1);
+    let mut given = mailbox.permit();
+    given.permit.expires = u32::MAX;
+    given.mac = mailbox.root.grant_key(&given.permit.grant).mac(&given.permit);
+    let mut accepted: Vec<Vec<u64>> = vec![Vec::new(); 3];
+    let mut next = [0u64; 3];
+    for round in 0..ROUNDS {
+        let mut process = Process::start(&data, "warn", NAME);
+        if round == 0 {
+            Client::connect(&process.url, Role::Owner).await.create(&mailbox).await;
+        }
+        let (reached, mut count) = tokio::sync::mpsc::unbounded_channel();
+        let mut writers = Vec::new();
+        for (lane, from) in next.iter().copied().enumerate() {
+            let (url, given, reached) = (process.url.clone(), given.clone(), reached.clone());
+            writers.push(tokio::spawn(async move {
+                let mut sender = Client::connect(&url, Role::Anonymous).await;
+                let (mut waiting, mut done, mut serial) = (std::collections::BTreeMap::new(), Vec::new(), from);
+                loop {
+                    while waiting.len() < 8 {
+                        let frame = sender.send_frame(&given, send_id(), format!("{lane} {serial}").as_bytes());
+                        waiting.insert(sender.begin(C::Send(frame)).await, serial);
+                        serial += 1;
+                    }
+                    match sender.frame().await {
+                        Some((request, S::Accepted(_))) => {
+                            done.push(waiting.remove(&request).unwrap());
+                            let _ = reached.send(());
+                        }
+                        Some(other) => panic!("{other:?}"),
+                        None => return (done, serial),
+                    }
+                }
+            }));
+        }
+        // Killed in the middle, at another point in each round.
+        for _ in 0..40 + 37 * round {
+            tokio::time::timeout(GUARD, count.recv()).await.expect("nothing was accepted").unwrap();
+        }
+        process.kill();
+        for (lane, writer) in writers.into_iter().enumerate() {
+            let (done, serial) = writer.await.unwrap();
+            accepted[lane].extend(done);
+            next[lane] = serial;
+        }
+    }
+
+    let process = Process::start(&data, "warn", NAME);
+    let mut owner = Client::connect(&process.url, Role::Owner).await;
+    owner.open(&mailbox).await;
+    let subscription = owner.subscribe(&mailbox).await;
+    let mut got: Vec<Vec<u64>> = vec![Vec::new(); 3];
+    loop {
+        match owner.event().await {
+            S::Deliver(deliver) => {
+                let text = text(&deliver);
+                let (lane, serial) = text.split_once(' ').unwrap();
+                got[lane.parse::<usize>().unwrap()].push(serial.parse().unwrap());
+                owner.ack(subscription, deliver.number).await;
+            }
+            S::CaughtUp(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    for (lane, (accepted, got)) in accepted.iter().zip(&got).enumerate() {
+        assert!(accepted.len() > 5);
+        assert!(got.is_sorted_by(|a, b| a < b), "lane {lane}: in order and once");
+        for serial in accepted {
+            assert!(got.binary_search(serial).is_ok(), "lane {lane}: {serial} was accepted and is gone");
+        }
+    }
+}
+
+/// P4: at `trace`, with libraries asked to speak too, no log line holds an address, an envelope, a key, a tag or a whole id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_no_log_line_tells_what_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&dir.path().join("relay"), "trace", NAME);
+    let mailbox = Mailbox::new(0xc7);
+    let mut given = mailbox.permit();
+    given.permit.expires = u32::MAX;
+    given.mac = mailbox.root.grant_key(&given.permit.grant).mac(&given.permit);
+    let mut owner = Client::connect(&process.url, Role::Owner).await;
+    owner.create(&mailbox).await;
+    owner.open(&mailbox).await;
+    let mut sender = Client::connect(&process.url, Role::Anonymous).await;
+    let canary = "log-canary-envelope-4711";
+    sender.send(&given, canary.as_bytes()).await;
+    let subscription = owner.subscribe(&mailbox).await;
+    assert_eq!(owner.texts(1).await, [canary]);
+    assert!(matches!(owner.event().await, S::CaughtUp(_)));
+    owner.ack(subscription, 1).await;
+    let live = sender.begin_send(&given, canary.as_bytes()).await;
+    assert_eq!(owner.texts(1).await, [canary]);
+    owner.close().await; // spilled
+    sender.accepted(live).await;
+    assert_eq!(code(&sender.try_send(&Mailbox::new(0xc8).permit(), b"x").await), bulla_protocol::frame::Code::Refused);
+
+    let listen = process.listen.clone();
+    let log = process.terminate();
+    assert!(log.contains("greeted") && log.contains("closed"), "it does log: {log}");
+    let hex = data_encoding::HEXLOWER.encode(canary.as_bytes());
+    let bytes = format!("{:?}", canary.as_bytes());
+    for secret in [
+        "127.0.0.1",
+        &listen,
+        canary,
+        &hex,
+        &bytes[1..20],
+        &mailbox.id.to_hex(),
+        &mailbox.id.to_hex()[..12],
+        &data_encoding::HEXLOWER.encode(mailbox.root.expose())[..12],
+        &data_encoding::HEXLOWER.encode(mailbox.key.verifying_key().as_bytes())[..12],
+        &given.permit.tag.to_hex()[..12],
+        &given.permit.grant.to_hex()[..12],
+    ] {
+        assert!(!log.contains(secret), "{secret} is in: {log}");
+    }
+}
+
+fn run(args: &[&str], data: &Path) -> Output {
+    Command::new(PROGRAM).args(args).arg("--data").arg(data).env_remove("RUST_LOG").output().unwrap()
+}
+
+fn sentence(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, other) = (dir.path().join("relay"), dir.path().join("other"));
+    let process = Process::start(&data, "warn", NAME);
+    let locked = sentence(&run(&["serve", "--listen", "127.0.0.1:0"], &data));
+    assert!(locked.contains("in use by a running relay") && locked.contains("--data"), "{locked}");
+    let taken = sentence(&run(&["serve", "--listen", &process.listen], &other));
+    assert!(taken.contains("cannot listen on") && taken.contains("port 0"), "{taken}");
+    let none = sentence(&run(&["disclose"], &dir.path().join("nothing")));
+    assert!(none.contains("is not the data folder of a relay"), "{none}");
+    let hex = sentence(&run(&["disclose", "--mailbox", "xyz"], &data));
+    assert!(hex.contains("32 lowercase hexadecimal digits"), "{hex}");
+
+    let running = run(&["disclose", "--json"], &data);
+    assert!(running.status.success());
+    process.terminate();
+    let stopped = run(&["disclose", "--json"], &data);
+    assert!(stopped.status.success());
+    assert_eq!(running.stdout, stopped.stdout);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
