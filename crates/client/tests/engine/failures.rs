@@ -147,7 +147,7 @@ async fn a_message_that_waited_for_days_is_followed_by_a_fresh_permit() {
     let world = World::new().await;
     let mut cortado = world.business().await;
     let link = world.link(&cortado).await;
-    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let (alice, conversation) = world.customer("Alice", &link).await;
     alice.endpoint.send(conversation.id, text("hello")).await.unwrap();
     let heard = cortado.incoming().await;
     // Alice's next word is written offline, leaves two days later, and is answered two days after that: the permit in it is over,
