@@ -15,10 +15,13 @@ use super::record::{ConversationRecord, UnreadableRecord};
 use super::{Ctx, Engine, RoleOptions};
 use crate::event::{ConversationId, ConversationState, Direction, Event};
 use crate::store::vault::Scope;
-use crate::store::{StoreError, Table};
+use crate::store::{Order, StoreError, Table};
 
 /// A customer's device accepts answers this long after its own last message: the window, and what a permit may outlive it.
 const WINDOW_MS: u64 = 24 * 3_600_000;
+
+/// Unreadable envelopes kept.
+const UNREADABLE_KEPT: usize = 1_000;
 
 impl Engine {
     /// Handles one envelope of one of our mailboxes.
@@ -168,6 +171,16 @@ impl Engine {
         Ok(changed)
     }
 
+    /// Forgets the oldest of many unreadable envelopes: a relay that makes them up must not fill the disk.
+    pub(super) fn bound_unreadable(ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        let newest = ctx.tx.scan_bytes(Table::Unreadable, &[], None, Order::Descending, UNREADABLE_KEPT)?;
+        let Some((oldest_kept, _)) = newest.last().filter(|_| newest.len() == UNREADABLE_KEPT) else { return Ok(()) };
+        for (key, _) in ctx.tx.scan_bytes(Table::Unreadable, &[], Some(oldest_kept), Order::Ascending, 10_000)? {
+            ctx.tx.delete(Table::Unreadable, &key);
+        }
+        Ok(())
+    }
+
     /// Keeps an envelope that could not be read, so that nothing accepted is silently lost, and goes on.
     pub(super) fn keep_unreadable(
         ctx: &mut Ctx<'_, '_>,
@@ -177,7 +190,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         tracing::warn!(reason, "an envelope could not be read and is kept");
         let now = ctx.tx.now_ms();
-        let key = [number.unwrap_or(0).to_be_bytes().as_slice(), &now.to_be_bytes(), &ctx.tx.random::<4>()].concat();
+        let key = [now.to_be_bytes().as_slice(), &number.unwrap_or(0).to_be_bytes(), &ctx.tx.random::<4>()].concat();
         let record =
             UnreadableRecord { reason: reason.to_owned(), envelope: ByteVec::from(envelope.to_vec()), stored_ms: now };
         ctx.tx.put(Table::Unreadable, &key, Scope::Endpoint, &record)?;

@@ -10,7 +10,7 @@ use bulla_protocol::frame::{
     Ack, ClientFrame, Code, Create, Deliver, Failed, Open, PermitClass, Ping, Role, ServerHello, Subscribe,
     client_frame, server_frame,
 };
-use bulla_protocol::id::{Challenge, MailboxId};
+use bulla_protocol::id::{Challenge, MailboxId, SendId};
 use bulla_protocol::permit::{MacRoot, RelayName};
 use bulla_protocol::work::Task;
 use bulla_protocol::{VERSION, limits, ownership};
@@ -62,7 +62,7 @@ enum Pending {
     Open(MailboxId),
     Subscribe(MailboxId),
     Bundle(u32),
-    Send(u64),
+    Send(u64, SendId),
     /// Its answer changes nothing.
     Nothing,
 }
@@ -143,7 +143,8 @@ impl Engine {
         send: bulla_protocol::frame::Send,
         lane: u64,
     ) {
-        self.request(out, key, client_frame::Body::Send(send), Pending::Send(lane));
+        let Ok(id) = SendId::from_slice(&send.send_id) else { return };
+        self.request(out, key, client_frame::Body::Send(send), Pending::Send(lane, id));
     }
 
     pub(super) fn request_bundle(&mut self, out: &mut Effects, mailbox: MailboxId, bundle: Vec<u8>, serial: u32) {
@@ -304,7 +305,7 @@ impl Engine {
                     self.subscriptions.insert((key.clone(), *number), id);
                 }
             }
-            (server_frame::Body::Accepted(_), Some(Pending::Send(lane))) => self.accepted(ctx, lane)?,
+            (server_frame::Body::Accepted(_), Some(Pending::Send(lane, id))) => self.accepted(ctx, lane, id)?,
             (server_frame::Body::Failed(failed), Some(pending)) => self.request_failed(ctx, key, pending, &failed)?,
             (server_frame::Body::Deliver(deliver), _) => self.delivered(ctx, key, deliver)?,
             (server_frame::Body::Gap(gap), _) => {
@@ -343,7 +344,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let code = failed.code();
         match pending {
-            Pending::Send(lane) => return self.refused(ctx, lane, code, failed.retry_after_ms),
+            Pending::Send(lane, id) => return self.refused(ctx, lane, id, code, failed.retry_after_ms),
             Pending::Open(_) if code == Code::Superseded => return self.supersede(ctx),
             Pending::Open(id) if code == Code::Denied => {
                 // The relay lost the mailbox (a restored backup, or half a year of silence): make it again.

@@ -347,6 +347,7 @@ impl Engine {
 
     fn sweep(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         self.fail_unreceipted(ctx)?;
+        Self::bound_unreadable(ctx)?;
         self.renew_bundle(ctx)
     }
 

@@ -265,13 +265,24 @@ impl Engine {
         Ok(())
     }
 
+    /// The head of a lane, if it is what was sent under this id. It is not where a Hello was made again while the first one's answer was
+    /// still on its way: that answer is nobody's.
+    fn head_of(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        id: SendId,
+    ) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
+        let head = self.head(ctx, number)?;
+        Ok(head.filter(|(_, entry)| entry.sealed.as_ref().is_some_and(|s| *s.send_id == *id.as_bytes())))
+    }
+
     /// The relay has it: durable there, or confirmed by the recipient.
-    pub(super) fn accepted(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        if let Some((key, entry)) = self.head(ctx, number)? {
-            ctx.tx.delete(Table::Outbox, &key);
-            if let Some(place) = entry.message {
-                self.progress(ctx, place, Status::Sent)?;
-            }
+    pub(super) fn accepted(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, id: SendId) -> Result<(), StoreError> {
+        let Some((key, entry)) = self.head_of(ctx, number, id)? else { return Ok(()) };
+        ctx.tx.delete(Table::Outbox, &key);
+        if let Some(place) = entry.message {
+            self.progress(ctx, place, Status::Sent)?;
         }
         if let Some(lane) = self.lanes.get_mut(&number) {
             *lane = Lane::default();
@@ -284,16 +295,17 @@ impl Engine {
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
+        id: SendId,
         code: Code,
         retry_after_ms: u32,
     ) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
+        let Some((key, mut entry)) = self.head_of(ctx, number, id)? else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
         lane.in_flight = false;
         lane.tries += 1;
         let doubled = BACKOFF_MS.saturating_mul(1 << lane.tries.min(16));
         let pause = doubled.min(MAX_BACKOFF_MS).max(u64::from(retry_after_ms));
-        let Some((key, mut entry)) = self.head(ctx, number)? else { return Ok(()) };
         // A lane without a conversation carries one answer to a Hello.
         let conversation = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
         match code {

@@ -407,7 +407,7 @@ pub struct ReceiptsRecord {
     pub due_ms: u64,
 }
 
-/// `Unreadable`, by conversation and time: an envelope as it came.
+/// `Unreadable`, by time and conversation: an envelope as it came.
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct UnreadableRecord {
