@@ -8,6 +8,7 @@ envelopes and neither does this file: sealing them is end-to-end encryption's pa
 """
 
 import argparse
+import contextlib
 import hashlib
 import hmac
 import importlib
@@ -84,7 +85,8 @@ class Connection:
     """One connection, in one of the two roles."""
 
     def __init__(self, url, role):
-        self.socket = connect(url, compression=None, max_size=None)
+        self.open_things = contextlib.ExitStack()
+        self.socket = self.open_things.enter_context(connect(url, compression=None, max_size=None))
         self.requests, self.events = 0, []
         frame = self.read()
         assert frame.WhichOneof("body") == "hello", "the relay speaks first"
@@ -92,7 +94,7 @@ class Connection:
         self.ask(hello=pb.ClientHello(version=1, role=role))
 
     def close(self):
-        self.socket.close()
+        self.open_things.close()
 
     def read(self):
         return pb.ServerFrame.FromString(self.socket.recv(timeout=30))

@@ -158,22 +158,6 @@ async fn mls_02_mutated_frames_never_end_the_relay() {
     world.anonymous().await.send(&mailbox.permit(), b"the relay lives").await;
 }
 
-/// A small generator, so that one printed number repeats a run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
-
 #[tokio::test]
 async fn a_client_that_says_nothing_loses_nobody_elses_time() {
     let world = World::start().await;

@@ -443,3 +443,19 @@ pub(crate) fn code(answer: &S) -> Code {
 pub(crate) fn failed(code: Code) -> S {
     S::Failed(Failed { code: code.into(), retry_after_ms: 0 })
 }
+
+/// A small generator, so that one printed number repeats a run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
