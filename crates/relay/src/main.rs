@@ -67,6 +67,10 @@ struct Serve {
     /// Print the line of readiness as JSON: {"listen", "url", "pid"}.
     #[arg(long)]
     json: bool,
+
+    /// Stop when standard input ends: whoever started the relay holds the other end of that pipe, and it cannot outlive him.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -133,15 +137,29 @@ fn serve(args: Serve) -> anyhow::Result<()> {
         } else {
             format!("bulla-relay is ready at {}", running.url())
         };
+        let stdin_ends = stdin_ends(args.exit_with_stdin);
         print_line(&line)?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = stdin_ends, if args.exit_with_stdin => {}
             error = running.failed() => bail!(error),
         }
         running.shutdown().await?;
         Ok(())
     })
+}
+
+/// Resolves when standard input ends, if it is read at all. A thread of its own: the runtime would wait for the read when it stops.
+fn stdin_ends(read: bool) -> tokio::sync::oneshot::Receiver<()> {
+    let (ended, ends) = tokio::sync::oneshot::channel();
+    if read {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+    }
+    ends
 }
 
 fn print_disclosure(args: &Disclose) -> anyhow::Result<()> {
