@@ -9,7 +9,7 @@ use bulla_protocol::id::MailboxId;
 use super::messages::{NewMessage, conversation_view, message_key, view};
 use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, SecretVec};
-use super::{Ctx, Engine, LinkKey, RoleOptions};
+use super::{Ctx, Engine, LinkKey, RoleOptions, damaged};
 use crate::event::{BusinessCard, Conversation, ConversationId, ConversationState, Direction, Draft, Event, Message};
 use crate::store::{Order, StoreError, Table};
 
@@ -165,7 +165,7 @@ impl Engine {
             return Ok(());
         }
         let content = Content::new(ctx.tx.random(), Body::Typing { on });
-        let bytes = content.encode().map_err(|_| StoreError::Format { table: Table::Outbox })?;
+        let bytes = content.encode().map_err(|_| damaged(Table::Outbox))?;
         let intent = OutboxRecord {
             message: None,
             content: SecretVec(bytes),

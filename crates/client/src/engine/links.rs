@@ -17,7 +17,7 @@ use bulla_protocol::{VERSION, limits, ownership};
 use ed25519_dalek::SigningKey;
 
 use super::record::MailboxRecord;
-use super::{Ctx, Effects, Engine, Timer, WorkFor};
+use super::{Ctx, Effects, Engine, Timer, WorkFor, damaged};
 use crate::event::{Connection, Event};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
@@ -89,7 +89,7 @@ impl Mailbox {
 impl Engine {
     pub(super) fn load_mailboxes(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         for (key, record) in ctx.tx.scan_prefix::<MailboxRecord>(Table::Mailboxes, b"")? {
-            let id = MailboxId::from_slice(&key).map_err(|_| StoreError::Format { table: Table::Mailboxes })?;
+            let id = MailboxId::from_slice(&key).map_err(|_| damaged(Table::Mailboxes))?;
             self.want_link(ctx.out, LinkKey::owner(&record.relay));
             self.mailboxes.insert(id, Mailbox::new(record));
         }

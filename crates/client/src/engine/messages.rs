@@ -6,7 +6,7 @@ use bulla_e2ee::tag::Purpose;
 
 use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
-use super::{Ctx, Engine, Timer};
+use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, Direction, Event, Failure, Message, Shown, Status};
 use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
@@ -49,7 +49,7 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<MessageId, StoreError> {
         let business = IdentityHash::new(*record.business);
-        let user: UserId = record.user_id.parse().map_err(|_| StoreError::Format { table: Table::Conversations })?;
+        let user: UserId = record.user_id.parse().map_err(|_| damaged(Table::Conversations))?;
         let we_are_customer = record.pseudonym.is_some();
         let by_customer = (direction == Direction::Outgoing) == we_are_customer;
         let sender = if by_customer { SenderUri::customer(&user) } else { SenderUri::business(&business) };
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     pub(super) fn message_record(ctx: &Ctx<'_, '_>, place: Place) -> Result<MessageRecord, StoreError> {
-        let missing = StoreError::Format { table: Table::Messages };
+        let missing = damaged(Table::Messages);
         ctx.tx.get(Table::Messages, &message_key(place))?.ok_or(missing)
     }
 
@@ -293,7 +293,7 @@ impl Engine {
         content.extensions.counter = Some(record.counter);
         content.extensions.sent_ms = Some(ctx.tx.now_ms());
         // Drafts are checked before they come here; what fails now is our own mistake.
-        content.encode().map_err(|_| StoreError::Format { table: Table::Outbox })
+        content.encode().map_err(|_| damaged(Table::Outbox))
     }
 
     /// Receipts of the other side.
@@ -395,7 +395,7 @@ pub(super) fn conversation_view(
 ) -> Result<crate::event::Conversation, StoreError> {
     Ok(crate::event::Conversation {
         id: ConversationId(number),
-        user_id: record.user_id.parse().map_err(|_| StoreError::Format { table: Table::Conversations })?,
+        user_id: record.user_id.parse().map_err(|_| damaged(Table::Conversations))?,
         peer_name: record.peer_name.clone(),
         handle: record.handle.clone(),
         readers: record.readers.clone(),

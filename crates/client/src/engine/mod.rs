@@ -5,7 +5,8 @@
 //! engine is loaded again from what is durable; the relay delivers again what was not acknowledged.
 //!
 //! - [`links`]: connections, mailboxes, subscriptions
-//! - [`hello`]: bundles, Hellos, joining
+//! - [`business`]: identity, bundles, Hellos that come in; [`customer`]: Hellos that go out
+//! - [`mls`]: the groups' state
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, sending, answers
 //! - [`permits`]: giving and taking rights to write
@@ -13,11 +14,13 @@
 //! - [`commands`]: what programs ask for
 //! - [`record`]: what is stored
 
+mod business;
 pub mod commands;
-mod hello;
+mod customer;
 mod inbox;
 mod links;
 mod messages;
+mod mls;
 mod outbox;
 mod permits;
 pub mod record;
@@ -37,7 +40,7 @@ use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 use record::{ConversationRecord, EndpointRecord};
 
-pub use hello::Begin;
+pub use customer::Begin;
 pub use links::{Link, LinkKey};
 
 /// Conversations kept loaded; with more, all are dropped and loaded again when needed.
@@ -249,7 +252,7 @@ impl Engine {
 
     /// Loads again after a failed commit, with the same incarnation.
     pub fn reload(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        let missing = StoreError::Format { table: Table::Meta };
+        let missing = damaged(Table::Meta);
         let endpoint = ctx.tx.get::<EndpointRecord>(Table::Meta, b"endpoint")?.ok_or(missing)?;
         let superseded = self.superseded;
         *self = Self::over(self.role.clone(), endpoint);
@@ -352,9 +355,7 @@ impl Engine {
     }
 
     fn conversation_record(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<ConversationRecord, StoreError> {
-        ctx.tx
-            .get(Table::Conversations, &number.to_be_bytes())?
-            .ok_or(StoreError::Format { table: Table::Conversations })
+        ctx.tx.get(Table::Conversations, &number.to_be_bytes())?.ok_or(damaged(Table::Conversations))
     }
 
     fn save_conversation(
@@ -374,4 +375,9 @@ impl Engine {
         self.told = Some(now);
         ctx.emit(Event::Connection(now))
     }
+}
+
+/// A stored value that this version did not write, or that is missing where it must be.
+fn damaged(table: Table) -> StoreError {
+    StoreError::Format { table }
 }

@@ -16,7 +16,7 @@ use minicbor::bytes::ByteVec;
 
 use super::messages::Wait;
 use super::record::{ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
-use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor};
+use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
@@ -140,7 +140,7 @@ impl Engine {
             return self.seal_hello(ctx, number, key, entry, &mut record);
         }
         let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
-            return Err(StoreError::Format { table: Table::Outbox });
+            return Err(damaged(Table::Outbox));
         };
         if let Some(failure) = self.window_failure(ctx, &record, purpose, entry.message.is_some()) {
             return self.give_up(ctx, key, &entry, failure);
@@ -220,7 +220,7 @@ impl Engine {
 
     /// Hands a sealed envelope to the relay, if it is connected.
     fn send_sealed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, sealed: &SealedRecord) -> Result<(), StoreError> {
-        let format = StoreError::Format { table: Table::Outbox };
+        let format = damaged(Table::Outbox);
         let Ok(permit) = Permit::from_bytes(&sealed.permit) else { return Err(format) };
         let key = LinkKey::anonymous(&sealed.relay);
         // Sealed bytes may leave without the lease (they repeat no key), but not after `Superseded`: `pump` sees to that.
@@ -252,7 +252,7 @@ impl Engine {
         let Some((_, entry)) = self.head(ctx, number)? else { return Ok(()) };
         let Some(sealed) = entry.sealed else { return Ok(()) };
         let Ok(permit) = Permit::from_bytes(&sealed.permit) else {
-            return Err(StoreError::Format { table: Table::Outbox });
+            return Err(damaged(Table::Outbox));
         };
         let key = LinkKey::anonymous(&sealed.relay);
         let Some(up) = self.link(ctx.out, &key).filter(|up| *up.challenge.as_bytes() == challenge) else {
@@ -311,7 +311,7 @@ impl Engine {
         match code {
             Code::Refused => {
                 let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
-                    return Err(StoreError::Format { table: Table::Outbox });
+                    return Err(damaged(Table::Outbox));
                 };
                 let refused = entry.sealed.as_ref().map(|s| s.permit.to_vec()).unwrap_or_default();
                 Self::drop_permit(ctx, number, purpose, &refused)?;

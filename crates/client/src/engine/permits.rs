@@ -8,7 +8,7 @@ use bulla_protocol::id::{GrantId, MailboxId};
 use bulla_protocol::permit::{Class, MacRoot, Permit};
 
 use super::record::{ConversationRecord, GrantRecord, PermitRecord, Secret, SecretVec};
-use super::{Ctx, Engine};
+use super::{Ctx, Engine, damaged};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 
@@ -93,7 +93,7 @@ impl Engine {
             tag: self.tag_key.seal(&Tag { conversation: number, purpose, serial }),
         };
         let root = self.mailboxes.get(&mailbox).map(|m| MacRoot::new(m.record.root.0));
-        let root = root.ok_or(StoreError::Format { table: Table::Mailboxes })?;
+        let root = root.ok_or(damaged(Table::Mailboxes))?;
         let mac = root.grant_key(&permit.grant).mac(&permit);
         Ok(GivenPermit { purpose, permit, mac, envelope_key: Some(EnvelopeKey::from_bytes(grant.envelope_key.0)) })
     }
@@ -153,7 +153,7 @@ impl Engine {
         let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, purpose))? else {
             return Ok(None);
         };
-        let given = GivenPermit::decode(&record.given.0).map_err(|_| StoreError::Format { table: Table::Permits })?;
+        let given = GivenPermit::decode(&record.given.0).map_err(|_| damaged(Table::Permits))?;
         let valid = given.permit.is_valid_at(ctx.tx.now_ms() / 1000);
         Ok(valid.then_some((record.relay, given)))
     }

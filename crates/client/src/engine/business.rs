@@ -1,0 +1,316 @@
+//! A business's beginnings: its identity and mailbox, its contact bundles, and the Hellos that come to its door.
+
+use bulla_e2ee::bundle::{BundleParams, BusinessKeys, make_bundle};
+use bulla_e2ee::content::{Content, Reader};
+use bulla_e2ee::conversation::{Conversation as Mls, JoinError};
+use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::hello::Hello;
+use bulla_e2ee::identity::{BusinessIdentity, IdentityHash, UserId};
+use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::tag::{Purpose, Tag};
+use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
+use bulla_protocol::limits;
+use bulla_protocol::permit::{Class, MacRoot, Permit};
+use minicbor::bytes::ByteVec;
+
+use super::messages::{Wait, conversation_view};
+use super::outbox::wrap;
+use super::record::{BundleRecord, ConversationRecord, OutboxRecord, PeerRecord, Secret, SecretVec};
+use super::{Ctx, Engine, RoleOptions, damaged};
+use crate::event::{ConversationState, Event};
+use crate::store::vault::Scope;
+use crate::store::{StoreError, Table};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// A bundle is renewed when it is this old: its KeyPackage's and seal key's forward secrecy is as good as this.
+const BUNDLE_RENEWED_MS: u64 = DAY_MS;
+
+/// A replaced bundle's KeyPackage is kept for this long: customers who fetched it last week are answered with a fresh one.
+const KEY_PACKAGE_KEPT_MS: u64 = 4 * DAY_MS;
+
+/// A replaced bundle's seal key is kept as long as a Hello to it can arrive: its validity and the relay's 30 days.
+const SEAL_KEY_KEPT_MS: u64 = 46 * DAY_MS;
+
+/// Contact envelopes per minute that the contact permit allows; the relay's own limit for the class applies besides.
+const CONTACT_RATE: u16 = 600;
+
+impl Engine {
+    pub(super) fn start_business(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        let RoleOptions::Business(options) = self.role.clone() else { return Ok(()) };
+        if self.endpoint.identity.is_none() {
+            self.endpoint.identity = Some(Secret(*BusinessIdentity::generate(&mut ctx.tx.rng()).to_bytes()));
+            self.endpoint.contact_grant = Some(ctx.tx.random::<16>().into());
+            self.make_mailbox(ctx, &options.relay_url)?;
+        }
+        // The relay may have moved: same mailbox, new address.
+        for (key, mut mailbox) in ctx.tx.scan_prefix::<super::record::MailboxRecord>(Table::Mailboxes, b"")? {
+            if mailbox.relay != options.relay_url {
+                mailbox.relay.clone_from(&options.relay_url);
+                ctx.tx.put(Table::Mailboxes, &key, Scope::Endpoint, &mailbox)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn identity(&self) -> Result<BusinessIdentity, StoreError> {
+        let key = self.endpoint.identity.as_ref().ok_or(damaged(Table::Meta))?;
+        Ok(BusinessIdentity::from_bytes(&key.0))
+    }
+
+    pub(super) fn own_readers(&self) -> Option<Vec<Reader>> {
+        let RoleOptions::Business(options) = &self.role else { return None };
+        let reader = |(name, role): &(String, String)| Reader { name: name.clone(), role: role.clone() };
+        Some(options.readers.iter().map(reader).collect())
+    }
+
+    pub(super) fn current_bundle(&self, ctx: &Ctx<'_, '_>) -> Result<Option<BundleRecord>, StoreError> {
+        ctx.tx.get(Table::BundleKeys, &self.endpoint.bundle.to_be_bytes())
+    }
+
+    /// Makes a new bundle if the current one is a day old, publishes it, and erases old keys.
+    pub(super) fn renew_bundle(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        let RoleOptions::Business(options) = self.role.clone() else { return Ok(()) };
+        let Some(mailbox) = self.mailboxes.keys().next().copied() else { return Ok(()) };
+        if !self.holds(mailbox) {
+            // Not before the relay has told its time, in which permits are minted.
+            return Ok(());
+        }
+        let now = ctx.tx.now_ms();
+        let current = self.current_bundle(ctx)?;
+        let fresh = current.as_ref().is_some_and(|b| now < b.made_ms.saturating_add(BUNDLE_RENEWED_MS));
+        if !fresh {
+            self.endpoint.bundle += 1;
+            self.save_endpoint(ctx)?;
+            let serial = self.endpoint.bundle;
+            let contact = self.contact_permit(ctx, mailbox, serial)?;
+            let params = BundleParams {
+                handle: options.handle,
+                name: options.name,
+                relay: options.relay_url,
+                mailbox,
+                contact,
+                readers: self.own_readers().unwrap_or_default(),
+                endpoint: "gateway".into(),
+                now: now / 1000,
+            };
+            let identity = self.identity()?;
+            let (bundle, keys) = make_bundle(&identity, &params, &mut ctx.tx.rng()).map_err(|e| {
+                tracing::error!(error = %e, "no contact bundle can be made: check handle, name and relay URL");
+                damaged(Table::BundleKeys)
+            })?;
+            let record = BundleRecord {
+                bundle: ByteVec::from(bundle),
+                keys: SecretVec(keys.to_bytes().to_vec()),
+                made_ms: now,
+                published: false,
+            };
+            ctx.tx.put(Table::BundleKeys, &serial.to_be_bytes(), Scope::Endpoint, &record)?;
+            self.erase_old_keys(ctx)?;
+        }
+        let Some(current) = self.current_bundle(ctx)? else { return Ok(()) };
+        if !current.published {
+            self.request_bundle(ctx.out, mailbox, current.bundle.to_vec(), self.endpoint.bundle);
+        }
+        Ok(())
+    }
+
+    fn contact_permit(&self, ctx: &Ctx<'_, '_>, mailbox: MailboxId, serial: u32) -> Result<GivenPermit, StoreError> {
+        let grant = self.endpoint.contact_grant.ok_or(damaged(Table::Meta))?;
+        let root = self.mailboxes.get(&mailbox).ok_or(damaged(Table::Mailboxes))?;
+        let permit = Permit {
+            mailbox,
+            grant: GrantId::new(*grant),
+            class: Class::Contact,
+            expires: Permit::expiry_at(self.relay_now(ctx, mailbox) + bulla_e2ee::limits::BUNDLE_SECS),
+            rate: CONTACT_RATE,
+            max_kib: u16::try_from(limits::MAX_CONTACT_ENVELOPE / 1024).unwrap_or(u16::MAX),
+            tag: self.tag_key.seal(&Tag { conversation: 0, purpose: Purpose::Contact, serial }),
+        };
+        let mac = MacRoot::new(root.record.root.0).grant_key(&permit.grant).mac(&permit);
+        Ok(GivenPermit { purpose: Purpose::Contact, permit, mac, envelope_key: None })
+    }
+
+    fn erase_old_keys(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        let now = ctx.tx.now_ms();
+        for (key, mut old) in ctx.tx.scan_prefix::<BundleRecord>(Table::BundleKeys, b"")? {
+            if now >= old.made_ms.saturating_add(SEAL_KEY_KEPT_MS) {
+                ctx.tx.delete(Table::BundleKeys, &key);
+            } else if now >= old.made_ms.saturating_add(KEY_PACKAGE_KEPT_MS) {
+                let mut keys = BusinessKeys::from_bytes(&old.keys.0).map_err(|_| damaged(Table::BundleKeys))?;
+                if keys.has_key_package() {
+                    keys.erase_key_package();
+                    old.keys = SecretVec(keys.to_bytes().to_vec());
+                    ctx.tx.put(Table::BundleKeys, &key, Scope::Endpoint, &old)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn bundle_published(&mut self, ctx: &mut Ctx<'_, '_>, serial: u32) -> Result<(), StoreError> {
+        let key = serial.to_be_bytes();
+        let Some(mut record) = ctx.tx.get::<BundleRecord>(Table::BundleKeys, &key)? else { return Ok(()) };
+        record.published = true;
+        ctx.tx.put(Table::BundleKeys, &key, Scope::Endpoint, &record)
+    }
+
+    /// Publishes again at the next opportunity: a relay restored from a backup has an old one.
+    pub(super) fn unpublish(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        let Some(mut record) = self.current_bundle(ctx)? else { return Ok(()) };
+        record.published = false;
+        ctx.tx.put(Table::BundleKeys, &self.endpoint.bundle.to_be_bytes(), Scope::Endpoint, &record)
+    }
+
+    /// Somebody says Hello. What cannot be opened is dropped, not kept: anybody may write here.
+    pub(super) fn hello_received(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        mailbox: MailboxId,
+        tag: TagBlock,
+        serial: u32,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        if !matches!(self.role, RoleOptions::Business(_)) {
+            return Ok(());
+        }
+        let Some(held) = ctx.tx.get::<BundleRecord>(Table::BundleKeys, &serial.to_be_bytes())? else {
+            tracing::warn!("a Hello to a bundle whose keys are gone: dropped");
+            return Ok(());
+        };
+        let keys = BusinessKeys::from_bytes(&held.keys.0).map_err(|_| damaged(Table::BundleKeys))?;
+        let business = self.identity()?.hash();
+        let Ok(hello) = Hello::open(&keys, &business, &mailbox, &tag, envelope) else {
+            tracing::warn!("a Hello that is none: dropped");
+            return Ok(());
+        };
+        let now = ctx.tx.now_ms();
+        if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() {
+            return Ok(());
+        }
+        let joined = Mls::join(&keys, &business, &hello, now / 1000);
+        ctx.tx.put(Table::Hellos, &hello.digest(), Scope::Endpoint, &now)?;
+        match joined {
+            Ok(mls) => self.joined(ctx, mailbox, &business, &hello, mls),
+            Err(JoinError::NoKeyPackage) => self.say_again(ctx, &hello),
+            Err(e) => {
+                tracing::warn!(error = %e, "a Hello whose group is not in order: dropped");
+                Ok(())
+            }
+        }
+    }
+
+    fn joined(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        mailbox: MailboxId,
+        business: &IdentityHash,
+        hello: &Hello,
+        mut mls: Mls,
+    ) -> Result<(), StoreError> {
+        let user = hello.user_id(business);
+        let number = self.next_conversation(ctx)?;
+        // A known pseudonym is the same customer on a new device.
+        let peer = match self.peer(ctx, &user)? {
+            Some(known) => PeerRecord { conversation: number, ..known },
+            None => {
+                let scope = self.endpoint.next_peer;
+                self.endpoint.next_peer += 1;
+                self.save_endpoint(ctx)?;
+                PeerRecord { scope, conversation: number, name: guest(&user) }
+            }
+        };
+        let opened = mls.open(hello.message());
+        let mut record = ConversationRecord {
+            peer: peer.scope,
+            state: ConversationState::Open,
+            business: (*business.as_bytes()).into(),
+            peer_key: (*hello.pseudonym()).into(),
+            user_id: user.as_str().to_owned(),
+            mailbox: (*mailbox.as_bytes()).into(),
+            peer_name: peer.name.clone(),
+            ..ConversationRecord::new()
+        };
+        self.save_peer(ctx, &user, &peer)?;
+        Self::take(ctx, number, peer.scope, hello.relay(), hello.permits())?;
+        self.save_mls(ctx, number, peer.scope, &mls)?;
+        self.keep_loaded(number, mls);
+        self.save_conversation(ctx, number, &record)?;
+        // Said at once, so that the customer can go on: it carries the permits.
+        self.owe_receipts(ctx, number, peer.scope, &[], &[], Wait::AtOnce)?;
+        match opened.map(|o| Content::decode(&o.content).map(|content| (content, o.content))) {
+            Ok(Ok((content, bytes))) => {
+                if let Some(name) = &content.extensions.name {
+                    self.rename(ctx, &mut record, name)?;
+                }
+                ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
+                self.heard(ctx, number, &mut record, Purpose::Service, &bytes, &content)
+            }
+            _ => {
+                ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
+                Self::keep_unreadable(ctx, Some(number), "the first message does not open", hello.message())?;
+                self.pump(ctx, number)
+            }
+        }
+    }
+
+    /// Answers a Hello whose KeyPackage is gone with the current bundle, under the permit that it brought.
+    fn say_again(&mut self, ctx: &mut Ctx<'_, '_>, hello: &Hello) -> Result<(), StoreError> {
+        let Some(current) = self.current_bundle(ctx)? else { return Ok(()) };
+        let control = hello.permits().iter().find(|p| p.purpose == Purpose::Control);
+        let (Some(control), Ok(body)) = (control, hello.say_again(&current.bundle)) else { return Ok(()) };
+        let Some(sealed) = wrap(ctx, hello.relay(), control, Kind::HelloAgain, &body) else { return Ok(()) };
+        // A lane of its own, under a number that no conversation has.
+        let lane = self.next_conversation(ctx)?;
+        let entry = OutboxRecord {
+            message: None,
+            content: SecretVec(Vec::new()),
+            purpose: Purpose::Control.to_wire(),
+            until_ms: None,
+            sealed: Some(sealed),
+        };
+        let key = [lane.to_be_bytes(), 0_u64.to_be_bytes()].concat();
+        ctx.tx.put(Table::Outbox, &key, Scope::Endpoint, &entry)?;
+        self.lanes.entry(lane).or_default();
+        self.pump(ctx, lane)
+    }
+
+    pub(super) fn peer(&self, ctx: &Ctx<'_, '_>, user: &UserId) -> Result<Option<PeerRecord>, StoreError> {
+        ctx.tx.get(Table::Peers, &ctx.tx.blind("user", user.as_str().as_bytes()))
+    }
+
+    fn save_peer(&self, ctx: &mut Ctx<'_, '_>, user: &UserId, peer: &PeerRecord) -> Result<(), StoreError> {
+        let key = ctx.tx.blind("user", user.as_str().as_bytes());
+        ctx.tx.put(Table::Peers, &key, Scope::Peer(peer.scope), peer)
+    }
+
+    /// A customer calls itself something else, in this conversation and the next.
+    pub(super) fn rename(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        record: &mut ConversationRecord,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        name.clone_into(&mut record.peer_name);
+        let user = record.user_id.parse().map_err(|_| damaged(Table::Conversations))?;
+        match self.peer(ctx, &user)? {
+            Some(peer) => self.save_peer(ctx, &user, &PeerRecord { name: name.to_owned(), ..peer }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn next_conversation(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<u64, StoreError> {
+        let number = self.endpoint.next_conversation;
+        self.endpoint.next_conversation += 1;
+        self.save_endpoint(ctx)?;
+        Ok(number)
+    }
+}
+
+/// What a customer without a name is called: *Guest* and four letters of its id.
+fn guest(user: &UserId) -> String {
+    const LETTERS: &[u8; 24] = b"ABCDEFGHJKLMNPQRSTUVWXYZ";
+    let letter = |b: u8| LETTERS.get(usize::from(b) % LETTERS.len()).copied().map_or('X', char::from);
+    let letters: String = user.as_str().bytes().skip(3).take(4).map(letter).collect();
+    format!("Guest {letters}")
+}

@@ -1,0 +1,224 @@
+//! A customer's beginnings: from a verified bundle to a Hello, and to the Hello that has to be said again.
+
+use bulla_e2ee::bundle::Bundle;
+use bulla_e2ee::conversation::Conversation as Mls;
+use bulla_e2ee::hello::{Hello, HelloAgain, HelloParams, ReplyKey};
+use bulla_e2ee::identity::{IdentityHash, Pseudonym};
+use bulla_e2ee::link::Link;
+use bulla_e2ee::tag::Purpose;
+use minicbor::bytes::ByteVec;
+use zeroize::Zeroizing;
+
+use super::commands::{CommandError, clean_name};
+use super::messages::conversation_view;
+use super::outbox::{Head, Lane};
+use super::permits::Carrier;
+use super::record::{
+    ConversationRecord, HelloRecord, MessageRecord, OutboxRecord, Place, SealedRecord, Secret, SecretVec,
+};
+use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
+use crate::event::{Conversation, ConversationId, ConversationState, Direction, Event, Status};
+use crate::store::vault::Scope;
+use crate::store::{StoreError, Table};
+
+/// Pause before an expired bundle is fetched again.
+const FETCH_AGAIN_MS: u64 = 10_000;
+
+impl Engine {
+    /// Begins a conversation with the business of a link whose bundle was fetched. Nothing leaves before the first message.
+    pub fn begin(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        link: &Link,
+        bundle: &[u8],
+        begin: &Begin,
+    ) -> Result<Conversation, CommandError> {
+        if !matches!(self.role, RoleOptions::Customer) {
+            return Err(CommandError::WrongRole);
+        }
+        let name = begin.name.as_deref().map(clean_name).transpose()?;
+        let verified = Bundle::verify(bundle, link.key(), ctx.tx.now_ms() / 1000)
+            .map_err(|e| CommandError::Bundle(e.to_string()))?;
+        if verified.handle() != link.handle() {
+            return Err(CommandError::Bundle("its handle is another".into()));
+        }
+        let pseudonym = match &begin.pseudonym {
+            Some(key) => Pseudonym::from_bytes(key),
+            None => Pseudonym::generate(&mut ctx.tx.rng()),
+        };
+        let number = self.next_conversation(ctx)?;
+        let peer = self.endpoint.next_peer;
+        self.endpoint.next_peer += 1;
+        self.save_endpoint(ctx)?;
+        let mailbox = self.make_mailbox(ctx, verified.relay())?;
+        let record = ConversationRecord {
+            peer,
+            business: (*link.key().as_bytes()).into(),
+            peer_key: (*verified.identity()).into(),
+            user_id: pseudonym.user_id(link.key()).as_str().to_owned(),
+            mailbox: (*mailbox.as_bytes()).into(),
+            peer_name: verified.name().to_owned(),
+            handle: verified.handle().to_owned(),
+            readers: verified.readers().iter().map(|r| (r.name.clone(), r.role.clone())).collect(),
+            pseudonym: Some(Secret(*pseudonym.to_bytes())),
+            own_name: name,
+            reference: link.reference().map(str::to_owned),
+            bundle: Some(ByteVec::from(bundle.to_vec())),
+            link: Some(link.bundle_url().to_owned()),
+            ..ConversationRecord::new()
+        };
+        self.save_conversation(ctx, number, &record)?;
+        // The first message will want it; connected by then.
+        self.want_link(ctx.out, LinkKey::anonymous(verified.relay()));
+        let view = conversation_view(number, &record)?;
+        ctx.emit(Event::Conversation(view.clone()))?;
+        Ok(view)
+    }
+
+    /// The pseudonym's key of a conversation: whoever has it can resume the pseudonym on another device.
+    pub fn pseudonym(&self, ctx: &Ctx<'_, '_>, of: ConversationId) -> Result<Zeroizing<[u8; 32]>, CommandError> {
+        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &of.0.to_be_bytes())?;
+        let record = record.ok_or(CommandError::UnknownConversation)?;
+        Ok(Zeroizing::new(record.pseudonym.as_ref().ok_or(CommandError::WrongRole)?.0))
+    }
+
+    /// Turns the first intent of a new conversation into a Hello.
+    pub(super) fn seal_hello(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        key: &[u8],
+        mut entry: OutboxRecord,
+        record: &mut ConversationRecord,
+    ) -> Result<Head, StoreError> {
+        let business = IdentityHash::new(*record.business);
+        let now = ctx.tx.now_ms();
+        let bytes = record.bundle.clone().unwrap_or_else(|| ByteVec::from(Vec::new()));
+        let Ok(bundle) = Bundle::verify(&bytes, &business, now / 1000) else {
+            // It expired while we were away: fetch it again, check it to the same hash.
+            if let Some(url) = &record.link {
+                ctx.out.fetch.push((number, url.clone()));
+                self.lanes.entry(number).or_default().waits_until = Some(now + FETCH_AGAIN_MS);
+                self.timers.insert((now + FETCH_AGAIN_MS, Timer::Lane(number)));
+            }
+            return Ok(Head::Wait);
+        };
+        if self.link(ctx.out, &LinkKey::anonymous(bundle.relay())).is_none() {
+            return Ok(Head::Wait);
+        }
+        let pseudonym = record.pseudonym.as_ref().map(|key| Pseudonym::from_bytes(&key.0));
+        let pseudonym = pseudonym.ok_or(damaged(Table::Conversations))?;
+        record.control_given = 0;
+        let permits = self.give(ctx, number, record, Carrier::Message)?.ok_or(damaged(Table::Grants))?;
+        let cannot = |_| damaged(Table::Mls);
+        let (mut mls, welcome) =
+            Mls::begin(&pseudonym, &bundle, now / 1000, &mut ctx.tx.rng()).map_err(|_| damaged(Table::Mls))?;
+        let message = mls.seal(&entry.content.0).map_err(|_| damaged(Table::Mls))?;
+        let reply_key = ReplyKey::generate(&mut ctx.tx.rng()).map_err(cannot)?;
+        let says = HelloParams {
+            relay: &permits.relay,
+            permits: &permits.permits,
+            reply_key: reply_key.public(),
+            welcome: &welcome,
+            message: &message,
+        };
+        let envelope = Hello::seal(&pseudonym, &bundle, &says).map_err(cannot)?;
+        record.state = ConversationState::Greeting;
+        record.hello = Some(HelloRecord {
+            digest: bulla_e2ee::hello::hello_digest(&welcome).into(),
+            reply_key: SecretVec(reply_key.to_bytes().to_vec()),
+        });
+        self.save_mls(ctx, number, record.peer, &mls)?;
+        self.keep_loaded(number, mls);
+        self.save_conversation(ctx, number, record)?;
+        let contact = bundle.contact();
+        let sealed = SealedRecord {
+            send_id: ctx.tx.random::<16>().into(),
+            relay: bundle.relay().to_owned(),
+            permit: ByteVec::from(contact.permit.to_bytes().to_vec()),
+            mac: Secret(*contact.mac.expose()),
+            envelope: ByteVec::from(envelope),
+            inner: None,
+        };
+        entry.content = SecretVec(Vec::new());
+        entry.sealed = Some(sealed.clone());
+        ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
+        self.tell_conversation(ctx, number)?;
+        Ok(Head::Send(Box::new(sealed)))
+    }
+
+    /// A bundle that was fetched again.
+    pub(super) fn fetched(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, bundle: &[u8]) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let business = IdentityHash::new(*record.business);
+        if record.state != ConversationState::New || Bundle::verify(bundle, &business, ctx.tx.now_ms() / 1000).is_err()
+        {
+            return Ok(());
+        }
+        record.bundle = Some(ByteVec::from(bundle.to_vec()));
+        self.save_conversation(ctx, number, &record)?;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.waits_until = None;
+        }
+        self.pump(ctx, number)
+    }
+
+    /// The business no longer has the KeyPackage of our Hello and sends a fresh bundle: the Hello is made again, with all
+    /// that was not delivered, under the same message ids.
+    pub(super) fn hello_again(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let Some(hello) = record.hello.as_ref().filter(|_| record.state == ConversationState::Greeting) else {
+            return Ok(());
+        };
+        let reply_key = ReplyKey::from_bytes(&hello.reply_key.0).map_err(|_| damaged(Table::Conversations))?;
+        let business = IdentityHash::new(*record.business);
+        let Ok(bundle) = HelloAgain::open(&reply_key, &hello.digest, body) else { return Ok(()) };
+        if let Err(e) = Bundle::verify(&bundle, &business, ctx.tx.now_ms() / 1000) {
+            tracing::warn!(error = %e, "an answer to our Hello brought a bundle of someone else: refused");
+            return Ok(());
+        }
+        record.state = ConversationState::New;
+        record.hello = None;
+        record.bundle = Some(ByteVec::from(bundle));
+        self.forget_mls(ctx, number)?;
+        self.requeue(ctx, number, &mut record)?;
+        self.save_conversation(ctx, number, &record)?;
+        self.pump(ctx, number)
+    }
+
+    /// Everything of ours without a receipt goes into the outbox again, in order.
+    fn requeue(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
+        let prefix = number.to_be_bytes();
+        for (key, _) in ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &prefix)? {
+            ctx.tx.delete(Table::Outbox, &key);
+        }
+        self.lanes.insert(number, Lane::default());
+        for (key, stored) in ctx.tx.scan_prefix::<MessageRecord>(Table::Messages, &prefix)? {
+            let waits = stored.direction == Direction::Outgoing && stored.status < Status::Delivered;
+            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)).filter(|_| waits) else { continue };
+            let intent = OutboxRecord {
+                message: Some(Place { conversation: number, order }),
+                content: stored.content.clone(),
+                purpose: Purpose::Service.to_wire(),
+                until_ms: None,
+                sealed: None,
+            };
+            self.enqueue(ctx, number, record, &intent)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a customer begins.
+#[derive(Debug, Clone, Default)]
+pub struct Begin {
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// A pseudonym's key from another device: the same customer.
+    pub pseudonym: Option<Zeroizing<[u8; 32]>>,
+}
