@@ -1,1 +1,33 @@
-//! Under construction.
+//! What the project's outer tests are made of. Used by tests and measurements only; nobody ships it.
+//!
+//! ```text
+//!   World ── starts ──▶ bulla up ──▶ bulla-relay, bulla gateway        (real programs, a temporary folder, free ports)
+//!     │                                   │ webhooks
+//!     ├── Receiver ◀──────────────────────┘        the business's own web server: can be down, slow, wrong
+//!     ├── CloudApi ──▶ the gateway                 the business's own program
+//!     └── Customer ──▶ bulla chat --plain          a customer in a terminal
+//! ```
+//!
+//! - [`world`]: the picture above, so that a test reads as a story
+//! - [`process`]: children that are gone when their owner is, and kill -9
+//! - [`webhook`]: a receiver of webhooks that keeps every byte and misbehaves when told
+//! - [`cloud`]: the Cloud API as a program calls it
+//! - [`terminal`]: `bulla chat --plain`, line by line
+//! - [`history`]: who was told that what was accepted, who was shown what, and the verdict
+//! - [`canary`]: strings that must not be found, and the scanner that looks for them in files and in memory
+//! - [`proxy`]: a relay in the middle that drops, repeats, swaps and edits
+//! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
+//! - [`chance`]: randomness that a printed seed repeats
+//! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
+
+pub mod canary;
+pub mod chance;
+pub mod cloud;
+pub mod history;
+pub mod process;
+pub mod proxy;
+pub mod relay;
+pub mod terminal;
+pub mod wait;
+pub mod webhook;
+pub mod world;

@@ -1,0 +1,125 @@
+//! The Cloud API, as a business's program calls it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+/// An HTTP client for addresses on this machine.
+pub fn http() -> Result<reqwest::Client> {
+    // The first call decides for the process; a later one finds that it has been done.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().context("an HTTP client")
+}
+
+/// One phone number's API.
+#[derive(Debug, Clone)]
+pub struct CloudApi {
+    http: reqwest::Client,
+    base: String,
+    phone_number_id: String,
+    token: String,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The id of the message that was accepted.
+    pub fn wamid(&self) -> Result<String> {
+        let id = self.body["messages"][0]["id"].as_str();
+        match id {
+            Some(id) if self.status == 200 => Ok(id.to_owned()),
+            _ => bail!("not accepted: {} {}", self.status, self.body),
+        }
+    }
+
+    /// The code of the error object.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        self.body["error"]["code"].as_i64()
+    }
+}
+
+impl CloudApi {
+    /// `base` without version, as `bulla up --json` prints it (a version at its end is taken off).
+    pub fn new(base: &str, phone_number_id: &str, token: &str) -> Result<Self> {
+        let base = base.trim_end_matches('/');
+        let base = base
+            .rsplit_once("/v")
+            .filter(|(_, v)| v.starts_with(|c: char| c.is_ascii_digit()))
+            .map_or(base, |(b, _)| b);
+        Ok(Self {
+            http: http()?,
+            base: base.to_owned(),
+            phone_number_id: phone_number_id.to_owned(),
+            token: token.to_owned(),
+        })
+    }
+
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// `POST /{version}/{phone-number-id}/messages`. An error here is the connection's; the API's own are answers.
+    pub async fn post(&self, body: &Value) -> Result<Answer> {
+        let url = format!("{}/v23.0/{}/messages", self.base, self.phone_number_id);
+        let request = self.http.post(url).bearer_auth(&self.token).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.context("POST messages")?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.context("the answer's body")?;
+        Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+    }
+
+    /// Sends a text to a `user_id`.
+    pub async fn text(&self, recipient: &str, body: &str) -> Result<Answer> {
+        self.post(&json!({
+            "messaging_product": "whatsapp", "recipient": recipient, "type": "text", "text": {"body": body},
+        }))
+        .await
+    }
+
+    /// Sends a reply.
+    pub async fn reply(&self, recipient: &str, to: &str, body: &str) -> Result<Answer> {
+        self.post(&json!({
+            "messaging_product": "whatsapp", "recipient": recipient, "type": "text", "text": {"body": body},
+            "context": {"message_id": to},
+        }))
+        .await
+    }
+
+    /// Reacts; an empty emoji takes the reaction back.
+    pub async fn react(&self, recipient: &str, to: &str, emoji: &str) -> Result<Answer> {
+        self.post(&json!({
+            "messaging_product": "whatsapp", "recipient": recipient, "type": "reaction",
+            "reaction": {"message_id": to, "emoji": emoji},
+        }))
+        .await
+    }
+
+    /// Marks as read.
+    pub async fn read(&self, wamid: &str) -> Result<Answer> {
+        self.post(&json!({"messaging_product": "whatsapp", "status": "read", "message_id": wamid})).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_in_the_base_is_not_doubled() {
+        let base = |text: &str| CloudApi::new(text, "1", "t").unwrap().base;
+        assert_eq!(base("http://127.0.0.1:7412"), "http://127.0.0.1:7412");
+        assert_eq!(base("http://127.0.0.1:7412/"), "http://127.0.0.1:7412");
+        assert_eq!(base("http://127.0.0.1:7412/v23.0"), "http://127.0.0.1:7412");
+    }
+}
