@@ -46,14 +46,32 @@ pub(super) const PROMISES: &[Promise] = &[
         id: "P2",
         says: "A message that a connected device confirms within five seconds never touches the relay's disk; any other waits as \
                ciphertext, at most 30 days, then is gone",
-        evidence: &[],
+        evidence: &[Evidence {
+            shows: "what a connected reader confirms is not in the relay's files; what waits is (positive control)",
+            runs: Runs::Test {
+                package: "bulla-testkit",
+                target: &["--test", "relay"],
+                name: "p2_what_a_connected_reader_confirms_never_touches_the_disk",
+            },
+        }],
     },
     Promise {
         id: "P3",
         says: "Media waits as ciphertext, for a limited time; forwarding it uploads nothing while it lives",
         evidence: &[],
     },
-    Promise { id: "P4", says: "The relay keeps no call or message detail records", evidence: &[] },
+    Promise {
+        id: "P4",
+        says: "The relay keeps no call or message detail records",
+        evidence: &[Evidence {
+            shows: "the relay's log, at its most talkative, has no envelope and no peer's address",
+            runs: Runs::Test {
+                package: "bulla-testkit",
+                target: &["--test", "relay"],
+                name: "p4_the_relays_log_has_no_envelope_and_no_address",
+            },
+        }],
+    },
     Promise {
         id: "P5",
         says: "A business is who it says it is, and so is its provider; strict rules hold for both",

@@ -1,0 +1,99 @@
+//! The relay alone, as a real program: what of the promises can be seen from outside of it, without any end-to-end part.
+
+use anyhow::Result;
+use bulla_testkit::canary::{Canary, Scanner};
+use bulla_testkit::chance::Chance;
+use bulla_testkit::process::turn;
+use bulla_testkit::relay::{Mailbox, Owner, RelayProgram, Sender};
+use bytes::Bytes;
+use rand_core::OsRng;
+
+const MESSAGES: u64 = 1_000;
+
+/// An envelope of 1 KiB with a canary in it: to the relay it is opaque anyhow.
+fn envelope(canary: &Canary, number: u64) -> Bytes {
+    let mut bytes = canary.text(number).into_bytes();
+    bytes.resize(1_024, b' ');
+    bytes.into()
+}
+
+/// P2: what a connected reader confirms in time is never written to the relay's disk, while the relay runs or after; what waits for a
+/// reader who is away is (the positive control: the same scan finds it, or sees the store grow by it).
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_what_a_connected_reader_confirms_never_touches_the_disk() -> Result<()> {
+    let _turn = turn()?;
+    let relay = RelayProgram::start().await?;
+    let mut rng = Chance::new(2);
+    let (live, away) = (Canary::new(&mut OsRng), Canary::new(&mut OsRng));
+    let scanner = Scanner::new([&live]);
+
+    let mailbox = Mailbox::new(&mut OsRng);
+    let mut owner = Owner::create(relay.url(), &mailbox).await?;
+    owner.subscribe(&mailbox).await?;
+    owner.live().await?;
+    let mut sender = Sender::connect(relay.url(), &mailbox).await?;
+    let before = scanner.files(&relay.data())?.bytes;
+    for number in 0..MESSAGES {
+        sender.begin(&mut rng, envelope(&live, number)).await?;
+        let deliver = owner.deliver().await?;
+        owner.ack(deliver.number).await?;
+        sender.accepted().await?;
+    }
+    let scan = scanner.files(&relay.data())?;
+    scan.must_be_clean("the relay's files after hand-over")?;
+    let grown = scan.bytes.saturating_sub(before);
+    assert!(grown < MESSAGES * 100, "handed over in memory, and yet the store grew by {grown} bytes");
+
+    let other = Mailbox::new(&mut OsRng);
+    let _reader_is_away = Owner::create(relay.url(), &other).await?;
+    let mut sender = Sender::connect(relay.url(), &other).await?;
+    for number in 0..MESSAGES {
+        sender.begin(&mut rng, envelope(&away, number)).await?;
+        while sender.in_flight() >= 128 {
+            sender.accepted().await?;
+        }
+    }
+    while sender.in_flight() > 0 {
+        sender.accepted().await?;
+    }
+    let stored = Scanner::new([&away]).files(&relay.data())?;
+    let grown = stored.bytes.saturating_sub(scan.bytes);
+    assert!(
+        !stored.findings.is_empty() || grown >= MESSAGES * 1_024,
+        "the positive control: envelopes that wait must be found on the disk"
+    );
+    println!(
+        "figure: {MESSAGES} envelopes confirmed by a connected reader: 0 found in {} bytes of the relay's files",
+        scan.bytes
+    );
+    println!("figure: {MESSAGES} envelopes for an absent reader: the files grew by {grown} bytes (positive control)");
+    Ok(())
+}
+
+/// P4: what the relay logs at TRACE and what it holds name nobody: the envelope's bytes, the permit's MAC and the addresses are not in
+/// its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_the_relays_log_has_no_envelope_and_no_address() -> Result<()> {
+    let _turn = turn()?;
+    let relay = RelayProgram::start().await?;
+    let mut rng = Chance::new(4);
+    let canary = Canary::new(&mut OsRng);
+    let mailbox = Mailbox::new(&mut OsRng);
+    let mut owner = Owner::create(relay.url(), &mailbox).await?;
+    owner.subscribe(&mailbox).await?;
+    owner.live().await?;
+    let mut sender = Sender::connect(relay.url(), &mailbox).await?;
+    for number in 0..100 {
+        sender.begin(&mut rng, envelope(&canary, number)).await?;
+        let deliver = owner.deliver().await?;
+        owner.ack(deliver.number).await?;
+        sender.accepted().await?;
+    }
+    let log = relay.log();
+    Scanner::new([&canary]).bytes("log", format!("{log} ").as_bytes()).must_be_clean("the relay's log")?;
+    let own = relay.url().trim_start_matches("ws://").split('/').next().unwrap_or_default().to_owned();
+    let others: Vec<_> = log.match_indices("127.0.0.1:").filter(|(at, _)| !log[*at..].starts_with(&own)).collect();
+    assert!(others.is_empty(), "a peer's address stands in the log:\n{log}");
+    println!("figure: 100 envelopes, {} lines of log at TRACE: no envelope, no peer's address", log.lines().count());
+    Ok(())
+}
