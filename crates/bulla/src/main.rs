@@ -1,1 +1,69 @@
-fn main() {}
+//! `bulla`: the one program for people. `up` tries everything on one machine, `gateway` runs a business's endpoint, `chat` is a
+//! customer's terminal, `env` prints what a developer needs.
+//!
+//! The relay is a program of its own, `bulla-relay`, and never linked into this one: `up` starts it as a process, so that "the relay
+//! cannot read" stays a fact of the build.
+
+mod chat;
+mod env;
+mod folders;
+mod gateway;
+mod log;
+mod text;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// End-to-end encrypted conversations between a business and its customers.
+///
+/// The business's side speaks the WhatsApp Cloud API and holds the keys itself; customers open a link, without account or phone number.
+/// Start with `bulla up`.
+#[derive(Debug, Parser)]
+#[command(name = "bulla", version)]
+struct Cli {
+    /// What to log, to standard error: error, warn, info, debug or trace, or a filter such as bulla_client=debug. Never what people
+    /// write, never names or keys.
+    #[arg(long, env = "BULLA_LOG", default_value = "warn", global = true, value_name = "LEVEL")]
+    log: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Args),
+    Env(env::Args),
+    Chat(chat::Args),
+    #[command(subcommand)]
+    Gateway(gateway::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match cli.command {
+        // What the chat logs would stand in the middle of its screen.
+        Command::Chat(args) => chat::run(args, &cli.log),
+        command => log::to_stderr(&cli.log).and_then(|()| match command {
+            Command::Up(args) => up::run(args),
+            Command::Env(args) => env::run(&args),
+            Command::Gateway(command) => gateway::run(command),
+            Command::Chat(_) => unreachable!("matched above"),
+        }),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bulla: {}", text::sentence(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The runtime of every command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context as _;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
+}

@@ -71,7 +71,7 @@ impl World {
         let receiver = Receiver::start().await?;
         let mut command = Command::new(bulla);
         command
-            .args(["up", "--json", "--no-open", "--listen", "127.0.0.1:0", "--webhook", &receiver.url(), "--data"])
+            .args(["up", "--json", "--listen", "127.0.0.1:0", "--webhook", &receiver.url(), "--data"])
             .arg(folder.path().join("data"))
             .env("BULLA_LOG", "trace")
             .env("RUST_LOG", "trace")

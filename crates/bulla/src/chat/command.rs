@@ -1,0 +1,188 @@
+//! What a person types: text, or a command that begins with a slash.
+
+use bulla_client::endpoint::CommandError;
+use bulla_client::event::{Conversation, Direction, Draft, Message, Shown};
+
+use super::{Session, short};
+
+/// For `--help` and `/help`.
+pub(super) const HELP: &str = "While chatting:
+  TEXT             says it
+  /reply TEXT      answers the business's last message; /reply ID TEXT another one
+  /react EMOJI     reacts to the business's last message, or /react ID EMOJI; without an emoji takes it back
+  /edit TEXT       gives your last message a new text, or /edit ID TEXT
+  /delete          takes your last message back, or /delete ID
+  /name NAME       changes what the business calls you
+  /who             who you talk to, and who can read
+  /help            this
+  //TEXT           says a text that begins with a slash";
+
+/// A line, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// Nothing.
+    Empty,
+    /// Say this.
+    Say(String),
+    /// Answer a message: an id as it is shown, or the last one.
+    Reply(Option<String>, String),
+    /// React, or take the reaction back.
+    React(Option<String>, Option<String>),
+    /// New text for an own message.
+    Edit(Option<String>, String),
+    /// Take an own message back.
+    Delete(Option<String>),
+    /// A new name.
+    Name(String),
+    /// Whom one talks to.
+    Who,
+    /// The commands.
+    Help,
+    /// Something that is not understood, as a sentence.
+    Unknown(String),
+}
+
+impl Typed {
+    /// From a line.
+    pub(super) fn parse(line: &str) -> Self {
+        let Some(rest) = line.strip_prefix('/') else {
+            return if line.trim().is_empty() { Self::Empty } else { Self::Say(line.to_owned()) };
+        };
+        if rest.starts_with('/') {
+            return Self::Say(rest.to_owned());
+        }
+        let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let rest = rest.trim();
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let (id, after) = with_id(rest);
+        match (word, after) {
+            ("reply", "") => Self::Unknown("say what to answer: /reply TEXT".to_owned()),
+            ("reply", text) => Self::Reply(id, text.to_owned()),
+            ("react", emoji) => Self::React(id, some(emoji)),
+            ("edit", "") => Self::Unknown("say the new text: /edit TEXT".to_owned()),
+            ("edit", text) => Self::Edit(id, text.to_owned()),
+            ("delete", "") => Self::Delete(id),
+            ("delete", _) => Self::Unknown("/delete takes nothing or an ID".to_owned()),
+            ("name", _) if rest.is_empty() => Self::Unknown("say the name: /name NAME".to_owned()),
+            ("name", _) => Self::Name(rest.to_owned()),
+            ("who", _) => Self::Who,
+            ("help", _) => Self::Help,
+            _ => Self::Unknown(format!("there is no command /{word}; /help lists them, //{word} says it as a text")),
+        }
+    }
+}
+
+/// Takes a leading ID off.
+fn with_id(text: &str) -> (Option<String>, &str) {
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let is_id = first.len() == 8 && first.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if is_id { (Some(first.to_owned()), rest.trim()) } else { (None, text) }
+}
+
+/// Messages looked through for an ID or for the last one.
+const LOOKED_THROUGH: usize = 1_000;
+
+impl Session {
+    /// Does what was typed. What is to be told at once comes back; what happens to a message comes as events.
+    pub(super) async fn carry_out(&self, typed: Typed) -> Result<Option<String>, String> {
+        let to = self.conversation.id;
+        let draft = match typed {
+            Typed::Empty => return Ok(None),
+            Typed::Unknown(sentence) => return Err(sentence),
+            Typed::Help => return Ok(Some(HELP.to_owned())),
+            Typed::Who => return self.who().await.map(Some),
+            Typed::Name(name) => {
+                self.endpoint.set_name(to, name).await.map_err(words)?;
+                return Ok(Some("the business will see the new name with your next message".to_owned()));
+            }
+            Typed::Say(body) => Draft::Text { body, reply_to: None },
+            Typed::Reply(id, body) => {
+                let under = self.find(id, "business's", |m| m.direction == Direction::Incoming && is_said(m)).await?;
+                Draft::Text { body, reply_to: Some(under.id) }
+            }
+            Typed::React(id, emoji) => {
+                let under = self.find(id, "business's", |m| m.direction == Direction::Incoming && is_said(m)).await?;
+                Draft::Reaction { to: under.id, emoji }
+            }
+            Typed::Edit(id, body) => {
+                let of = self.find(id, "own", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
+                Draft::Edit { of: of.id, body }
+            }
+            Typed::Delete(id) => {
+                let of = self.find(id, "own", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
+                Draft::Delete { of: of.id }
+            }
+        };
+        self.endpoint.send(to, draft).await.map_err(words)?;
+        Ok(None)
+    }
+
+    /// A message by its ID, or the newest that fits.
+    async fn find(&self, id: Option<String>, whose: &str, fits: impl Fn(&Message) -> bool) -> Result<Message, String> {
+        let messages = self.endpoint.messages(self.conversation.id, None, LOOKED_THROUGH).await.map_err(words)?;
+        let mut newest_first = messages.into_iter().rev();
+        match id {
+            Some(id) => newest_first.find(|m| short(&m.id) == id).ok_or_else(|| format!("there is no message {id}")),
+            None => newest_first.find(fits).ok_or_else(|| format!("there is no {whose} message yet")),
+        }
+    }
+
+    async fn who(&self) -> Result<String, String> {
+        let now = self.endpoint.conversation(self.conversation.id).await.map_err(words)?;
+        Ok(who(now.as_ref().unwrap_or(&self.conversation)))
+    }
+}
+
+/// Whom one talks to, and who says that he reads.
+pub(super) fn who(conversation: &Conversation) -> String {
+    let clean = |text: &str| crate::text::one_line(text, 80);
+    let readers: Vec<_> =
+        conversation.readers.iter().map(|(name, role)| format!("{} ({})", clean(name), clean(role))).collect();
+    let readers = if readers.is_empty() { "nobody but the business itself".to_owned() } else { readers.join(", ") };
+    format!(
+        "{} (@{}), whose key is the one in your link. Who can read there, as the business says: {readers}. You are {} to it",
+        clean(&conversation.peer_name),
+        conversation.handle,
+        conversation.user_id,
+    )
+}
+
+/// A text that still stands: something to answer, react to, edit or delete.
+fn is_said(message: &Message) -> bool {
+    matches!(message.shown, Shown::Text(_)) && !message.deleted
+}
+
+fn words(error: CommandError) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_texts_or_commands() {
+        let text = |s: &str| Some(s.to_owned());
+        for (line, typed) in [
+            ("hello", Typed::Say("hello".into())),
+            ("  indented", Typed::Say("  indented".into())),
+            ("  ", Typed::Empty),
+            ("//etc/passwd", Typed::Say("/etc/passwd".into())),
+            ("/reply yes, please", Typed::Reply(None, "yes, please".into())),
+            ("/reply 0a1b2c3d yes", Typed::Reply(text("0a1b2c3d"), "yes".into())),
+            ("/react 👍", Typed::React(None, text("👍"))),
+            ("/react", Typed::React(None, None)),
+            ("/react 0a1b2c3d", Typed::React(text("0a1b2c3d"), None)),
+            ("/edit a new text", Typed::Edit(None, "a new text".into())),
+            ("/delete", Typed::Delete(None)),
+            ("/name Ana María", Typed::Name("Ana María".into())),
+            ("/who", Typed::Who),
+            ("/help", Typed::Help),
+        ] {
+            assert_eq!(Typed::parse(line), typed, "{line}");
+        }
+        for line in ["/", "/reply", "/edit", "/name", "/delete now", "/frobnicate"] {
+            assert!(matches!(Typed::parse(line), Typed::Unknown(_)), "{line}");
+        }
+    }
+}

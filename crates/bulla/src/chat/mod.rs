@@ -1,0 +1,104 @@
+//! `bulla chat`: a customer in a terminal.
+
+mod command;
+mod plain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bulla_client::clock::SystemClock;
+use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
+use bulla_client::event::{Conversation, Event};
+use bulla_client::store::keyfile;
+use bulla_e2ee::content::MessageId;
+use bulla_e2ee::link::Link;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{folders, log};
+
+/// Talks to the business behind a link, end to end encrypted: no account, no phone number.
+///
+/// The part of the link behind # names the business's key: nothing is sent unless the business proves that it holds it. What you say is kept,
+/// sealed, in a folder on this machine, and so is the key that makes you the same customer next time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = command::HELP)]
+pub(crate) struct Args {
+    /// The business's link, https://shop.example/@handle#k=…; in quotes, for the # in it.
+    link: String,
+
+    /// The folder that keeps this conversation. Default: one per business below the user's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// What the business shall call you. Without it: Guest and four letters.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// No screen: read lines from standard input, write one line per event, for scripts.
+    ///
+    /// Lines out: `> ID TEXT` stored and on its way, `✓ ID` the relay has it, `✓✓ ID` delivered, `👁 ID` read, `! ID REASON` failed; `< TEXT` said by
+    /// the business, `~ 👍 ID` its reaction (`~ - ID` taken back), `~ edited ID TEXT`, `~ deleted ID`. An ID is the first 8 digits of a message's id. In
+    /// texts, \\ \n \t \u{…} stand for a backslash and for characters that would steer a terminal. At the end of input it waits until everything
+    /// is delivered and exits with 0, or with 1 if something failed.
+    #[arg(long)]
+    plain: bool,
+
+    /// With --plain: first print everything that is stored, oldest first.
+    #[arg(long, requires = "plain")]
+    history: bool,
+}
+
+/// An open conversation with a business.
+struct Session {
+    endpoint: Endpoint,
+    events: UnboundedReceiver<Event>,
+    conversation: Conversation,
+}
+
+pub(crate) fn run(args: Args, level: &str) -> anyhow::Result<ExitCode> {
+    let link = Link::parse(&args.link)?;
+    let data = args.data.clone().map_or_else(|| folders::chat(link.key().as_bytes()), Ok)?;
+    folders::make(&data)?;
+    log::to_stderr(level)?;
+    crate::runtime()?.block_on(async {
+        let session = Session::open(&args, &link, &data).await?;
+        let endpoint = session.endpoint.clone();
+        let ended = plain::run(session, args.history).await;
+        endpoint.shutdown().await;
+        ended
+    })
+}
+
+impl Session {
+    async fn open(args: &Args, link: &Link, data: &std::path::Path) -> anyhow::Result<Self> {
+        let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
+        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock) };
+        let folder = data.to_owned();
+        let started =
+            tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
+        let (endpoint, events) = started.await.context("the endpoint's thread")??;
+        let begin = Begin { name: args.name.clone(), pseudonym: None };
+        let conversation = endpoint.begin(link, begin).await?;
+        Ok(Self { endpoint, events, conversation })
+    }
+}
+
+/// A message's id as people read and type it: 8 digits.
+fn short(id: &MessageId) -> String {
+    let [_, a, b, c, d, ..] = id.as_bytes();
+    format!("{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+/// Why a message failed, in words.
+fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {
+    use bulla_client::event::Failure;
+    match failure {
+        Some(Failure::WindowClosed) => "the time to answer is over",
+        Some(Failure::Refused) => "the business does not take messages from here any more",
+        Some(Failure::NoReceipt) => "nobody confirmed it within 31 days",
+        Some(Failure::TooLarge) => "it is larger than the business allows",
+        _ => "it cannot be delivered",
+    }
+}

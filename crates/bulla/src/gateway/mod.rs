@@ -1,0 +1,237 @@
+//! `bulla gateway`: a business's endpoint, served.
+
+mod feed;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use bulla_gateway::{ApiReach, Config, Gateway, NewBusiness, Running, Secret};
+use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
+
+/// A business's endpoint: holds its keys, speaks the Cloud API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Serve),
+}
+
+/// Serves the businesses of a folder until SIGTERM or Ctrl-C.
+///
+/// One business is one folder below --data: an SQLite file and a key file. Never run two copies of it, and do not go back to an older copy.
+/// The public port is for customers: put a reverse proxy with TLS before it and say its address with --public-url. The API port is for the
+/// business's own programs: leave it on loopback or inside your own network.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// The folder with one folder per business; made if it is not there, readable by its owner only.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// The relay that carries the envelopes: wss://relay.example/v1/ws (ws:// on this machine only). Not needed to start.
+    #[arg(long, value_name = "URL", value_parser = relay_url)]
+    relay: String,
+
+    /// A business to be made at the first start, as HANDLE=NAME: links are …/@HANDLE, people read NAME. Can be given several times; a
+    /// business that exists is served without it, and renamed with it.
+    #[arg(long = "business", value_name = "HANDLE=NAME", value_parser = business)]
+    businesses: Vec<NewBusiness>,
+
+    /// Where customers fetch the signed bundle behind a link; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8471")]
+    public_listen: SocketAddr,
+
+    /// The origin that links begin with, as customers reach the public port: https://shop.example. Default: http:// and the public address.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+
+    /// Where the Cloud API listens; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8472")]
+    api_listen: SocketAddr,
+
+    /// Let the API listen on an address that other machines can reach. Tokens cross that network: put TLS before it.
+    #[arg(long)]
+    api_on_network: bool,
+
+    /// Where webhooks of all businesses go, until the API says otherwise.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<Url>,
+
+    /// A file whose first line is the passphrase of the businesses' key files. Given at the first start, it is needed ever after.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+
+    /// Print each message and what became of it. This is the business's own side: the text is shown.
+    #[arg(long)]
+    feed: bool,
+
+    /// Print the line of readiness as JSON, credentials included, and wait with it until customers can write.
+    #[arg(long)]
+    json: bool,
+
+    /// Stop when standard input ends: whoever started the gateway holds the other end of that pipe, and it cannot outlive him.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Ready {
+    /// This process.
+    pub(crate) pid: u32,
+    /// Where customers fetch bundles.
+    pub(crate) public: SocketAddr,
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// The businesses.
+    pub(crate) businesses: Vec<bulla_gateway::Credentials>,
+}
+
+fn relay_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "ws" | "wss") && url.has_host() => Ok(text.to_owned()),
+        _ => {
+            Err("a relay's address is like wss://relay.example/v1/ws; bulla-relay prints its own when it starts"
+                .to_owned())
+        }
+    }
+}
+
+fn business(text: &str) -> Result<NewBusiness, String> {
+    match text.split_once('=') {
+        Some((handle, name)) if !handle.is_empty() && !name.trim().is_empty() => {
+            Ok(NewBusiness { handle: handle.to_owned(), name: name.trim().to_owned() })
+        }
+        _ => Err("say it as HANDLE=NAME, for example cortado='Cortado Coffee'".to_owned()),
+    }
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let Command::Serve(args) = command;
+    let config = args.config()?;
+    crate::runtime()?.block_on(async {
+        // Before anything is started, so that no signal finds nobody.
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+        let stdin_ends = stdin_ends(args.exit_with_stdin);
+        let running = Gateway::serve(config).await?;
+        let happenings = args.feed.then(|| running.feed());
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = stdin_ends, if args.exit_with_stdin => {}
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            ended = serve(&running, &args, happenings) => ended?,
+        }
+        running.shutdown().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Says that it is ready, then tells what happens.
+async fn serve(
+    running: &Running,
+    args: &Serve,
+    happenings: Option<tokio::sync::broadcast::Receiver<bulla_gateway::feed::Happening>>,
+) -> anyhow::Result<()> {
+    let businesses = if args.json {
+        running.ready().await;
+        let ready = Ready {
+            pid: std::process::id(),
+            public: running.public_addr,
+            api: running.api_addr,
+            businesses: running.credentials().await?,
+        };
+        print(&serde_json::to_string(&ready)?)?;
+        ready.businesses
+    } else {
+        let businesses = running.credentials().await?;
+        print(&format!("public    http://{}   for customers: TLS by your reverse proxy", running.public_addr))?;
+        print(&format!(
+            "API       http://{}   for your programs: bulla env --data {}",
+            running.api_addr,
+            args.data.display()
+        ))?;
+        for business in &businesses {
+            print(&format!("business  {}   {}", business.name, business.link))?;
+        }
+        businesses
+    };
+    match happenings {
+        Some(happenings) => feed::print_all(happenings, &businesses, args.webhook.is_some()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Serve {
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = Config::new(self.data.clone(), self.relay.clone());
+        config.public_listen = self.public_listen;
+        config.public_url = self.public_url.clone();
+        config.api_listen = self.api_listen;
+        config.api_reach = if self.api_on_network { ApiReach::Network } else { ApiReach::Loopback };
+        config.businesses = self.businesses.clone();
+        config.webhook = self.webhook.clone();
+        config.passphrase = self.passphrase_file.as_deref().map(passphrase).transpose()?;
+        Ok(config)
+    }
+}
+
+fn passphrase(file: &std::path::Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    let text = text.with_context(|| format!("the passphrase file {} cannot be read", file.display()))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Secret::new(line)),
+        _ => bail!("the passphrase file {} is empty: its first line is the passphrase", file.display()),
+    }
+}
+
+/// Resolves when standard input ends, if it is read at all. A thread of its own: the runtime would wait for the read when it stops.
+fn stdin_ends(read: bool) -> tokio::sync::oneshot::Receiver<()> {
+    let (ended, ends) = tokio::sync::oneshot::channel();
+    if read {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+    }
+    ends
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot print to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn businesses_and_relays_are_said_so() {
+        let made = business("cortado=Cortado Coffee = best").unwrap();
+        assert_eq!((made.handle.as_str(), made.name.as_str()), ("cortado", "Cortado Coffee = best"));
+        for wrong in ["cortado", "=x", "a=", "a=  "] {
+            assert!(business(wrong).unwrap_err().contains("HANDLE=NAME"), "{wrong}");
+        }
+        assert!(relay_url("wss://relay.example/v1/ws").is_ok());
+        assert!(relay_url("https://relay.example").is_err());
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passphrase");
+        assert!(passphrase(&file).unwrap_err().to_string().contains("cannot be read"));
+        std::fs::write(&file, "\nx").unwrap();
+        assert!(passphrase(&file).unwrap_err().to_string().contains("is empty"));
+        std::fs::write(&file, "correct horse\nbattery\n").unwrap();
+        assert_eq!(passphrase(&file).unwrap().expose(), "correct horse");
+    }
+}
