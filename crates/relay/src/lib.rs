@@ -19,12 +19,12 @@
 //! ```
 //!
 //! - [`server`]: starting, stopping, routes
-//! - `connection`: one WebSocket, greeting, the two roles
-//! - `mailbox`: the state of one mailbox; order, hand-over, spilling, acks; `sends` (retries), `rate`
-//! - `registry`: which mailboxes are in memory
-//! - `pump`: one reader's task; `sweep`: what expires
-//! - `writer`: the thread that writes in groups; [`store`]: what is written, and its bytes
-//! - `outbox`, `memory`, `limits`: what bounds a client, envelopes, this process
+//! - [`connection`]: one WebSocket, greeting, the two roles
+//! - [`mailbox`]: the state of one mailbox; order, hand-over, spilling, acks; `sends` (retries), `rate`
+//! - [`registry`]: which mailboxes are in memory
+//! - [`pump`]: one reader's task; [`sweep`]: what expires
+//! - [`writer`]: the thread that writes in groups; [`store`]: what is written, and its bytes
+//! - [`outbox`], [`memory`], [`limits`]: what bounds a client, envelopes, this process
 //! - [`disclose`]: everything that is held, printed
 //! - [`clock`]: time, injected
 //!

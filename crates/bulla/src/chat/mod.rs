@@ -25,7 +25,7 @@ use crate::{folders, log};
 #[derive(Debug, clap::Args)]
 #[command(after_help = command::HELP)]
 pub(crate) struct Args {
-    /// The business's link, https://shop.example/@handle#k=…; in quotes, for the # in it.
+    /// The business's link, `https://shop.example/@handle#k=…`; in quotes, for the # in it.
     link: String,
 
     /// The folder that keeps this conversation. Default: one per business below the user's data folder.

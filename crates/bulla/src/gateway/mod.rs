@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8471")]
     public_listen: SocketAddr,
 
-    /// The origin that links begin with, as customers reach the public port: https://shop.example. Default: http:// and the public address.
+    /// The origin that links begin with, as customers reach the public port: `https://shop.example`. Default: http:// and the public address.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
 

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7410")]
     listen: SocketAddr,
 
-    /// Where webhooks go: http://127.0.0.1:9000/hook.
+    /// Where webhooks go: `http://127.0.0.1:9000/hook`.
     #[arg(long, value_name = "URL")]
     webhook: Option<Url>,
 
