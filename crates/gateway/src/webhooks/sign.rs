@@ -7,9 +7,9 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// Header with [`sha256`].
+/// Header with [`sha256()`].
 pub(crate) const HEADER: &str = "x-hub-signature-256";
-/// Header with [`sha1`].
+/// Header with [`sha1()`].
 pub(crate) const LEGACY_HEADER: &str = "x-hub-signature";
 
 /// `sha256=` and the MAC in lowercase hexadecimal.
