@@ -9,9 +9,8 @@ use core::fmt;
 use bulla_protocol::id::MailboxId;
 use bulla_protocol::label;
 use bulla_protocol::limits::MAX_BUNDLE;
-use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
-use openmls::prelude::{BasicCredential, KeyPackage, KeyPackageIn, KeyPackageVerifyError, ProtocolVersion};
-use openmls_traits::OpenMlsProvider as _;
+use openmls::prelude::KeyPackage;
+use openmls::prelude::tls_codec::Serialize as _;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
@@ -26,6 +25,7 @@ use crate::link::is_handle;
 use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
 use crate::permits::GivenPermit;
 use crate::signed::{self, Unverified};
+use crate::spare::{PackageError, Spare};
 use crate::state::State;
 use crate::tag::Purpose;
 use crate::{VERSION, limits};
@@ -422,28 +422,16 @@ impl Bundle {
 }
 
 fn verify_package(bytes: &[u8], business: &IdentityHash, now: u64) -> Result<(KeyPackage, Certificate), BundleError> {
-    let package = KeyPackageIn::tls_deserialize_exact_bytes(bytes).map_err(|_| BundleError::KeyPackage)?;
-    let package = package.validate(Provider::default().crypto(), ProtocolVersion::Mls10).map_err(|e| match e {
-        KeyPackageVerifyError::LifetimeError(_) => BundleError::KeyPackageLifetime,
-        _ => BundleError::KeyPackage,
+    let spare = Spare::verify(bytes, &Expect::business(*business), now).map_err(|e| match e {
+        PackageError::Invalid => BundleError::KeyPackage,
+        PackageError::Lifetime => BundleError::KeyPackageLifetime,
+        PackageError::UnsoundKey => BundleError::UnsoundKey,
+        PackageError::Certificate(e) => BundleError::Certificate(e),
     })?;
-    let leaf = package.leaf_node();
-    if package.ciphersuite() != CIPHERSUITE || !package.last_resort() || !package.life_time().has_acceptable_range() {
+    if !spare.package.life_time().has_acceptable_range() {
         return Err(BundleError::KeyPackage);
     }
-    // OpenMLS shows a leaf's encryption key only as TLS: two bytes of length before it.
-    let encryption_key = leaf.encryption_key().tls_serialize_detached().map_err(|_| BundleError::KeyPackage)?;
-    let encryption_key = encryption_key.get(2..).unwrap_or_default();
-    if !hpke::is_sound(package.hpke_init_key().as_slice()) || !hpke::is_sound(encryption_key) {
-        return Err(BundleError::UnsoundKey);
-    }
-    let credential = BasicCredential::try_from(leaf.credential().clone()).map_err(|_| BundleError::KeyPackage)?;
-    let certificate = Certificate::verify(credential.identity(), now, &Expect::business(*business))
-        .map_err(BundleError::Certificate)?;
-    if leaf.signature_key().as_slice() != certificate.leaf() {
-        return Err(BundleError::Certificate(CertificateError::WrongIdentity));
-    }
-    Ok((package, certificate))
+    Ok((spare.package, spare.certificate))
 }
 
 /// The state in which a KeyPackage's Welcome can be processed.

@@ -1,62 +1,42 @@
-//! Conversations: an MLS group of one endpoint of a business and one device of a customer.
+//! Conversations: an MLS group of a business's endpoints and a customer's devices.
 //!
 //! The customer begins it with the KeyPackage of a verified bundle ([`Conversation::begin`]); the business joins from a Hello
-//! ([`Conversation::join`]). Then both [`seal`](Conversation::seal) and [`open`](Conversation::open). After every call that changes
-//! something, [`State::take_changes`] must be stored before anything that follows from it is acted on: before a sealed message
-//! leaves, before an opened one is acknowledged. If the store fails, drop the conversation and load it again: then a re-delivered message opens again.
+//! ([`Conversation::join`]). Then all [`seal`](Conversation::seal) and [`open`](Conversation::open), and move on together by commits
+//! ([`stage`](Conversation::stage), [`follow`](Conversation::follow)). Who cannot go on begins a new group between the same identities
+//! ([`Conversation::reform`], [`Conversation::rejoin`]). After every call that changes something, [`State::take_changes`] must be stored before
+//! anything that follows from it is acted on: before a sealed message leaves, before an opened one is acknowledged. If the store fails, drop
+//! the conversation and load it again: then a re-delivered message opens again.
 //!
-//! Certificates are checked for time when a conversation begins. It may outlive them; leaf keys change only with commits, which
-//! this version does not make and refuses as [`OpenError::NotApplication`].
+//! Certificates are checked for time when a member comes in. A membership may outlive them; leaf signature keys stay as they are.
+
+mod commit;
+mod group;
+mod roster;
 
 use core::fmt;
 
 use openmls::framing::errors::MessageDecryptionError;
-use openmls::group::{ProcessMessageError, ValidationError, WelcomeError};
+use openmls::group::{ProcessMessageError, ValidationError};
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::{
-    BasicCredential, GroupId, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PastEpochDeletion,
-    ProcessedMessageContent, ProtocolMessage, Sender as MlsSender, StagedWelcome, Welcome,
+    GroupId, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, ProcessedMessageContent, ProtocolMessage,
+    Sender as MlsSender,
 };
-use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
-use crate::bundle::{Bundle, BusinessKeys, state_with};
+pub use commit::{AUTHENTICATOR, Change, CommitError, Followed, Staged};
+pub use group::{BeginError, JoinError};
+pub use roster::Member;
+use roster::{Heard, Roster};
+
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::certificate::{Certificate, CertificateError, Expect, Role, Subject, issue_customer};
+use crate::certificate::{Certificate, Role};
 use crate::content::{RoomUri, SenderUri};
-use crate::hello::Hello;
-use crate::identity::{IdentityHash, Pseudonym, UserId, base32};
-use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
+use crate::identity::{IdentityHash, UserId};
+use crate::mls::{LeafKey, Provider};
 use crate::state::{FORMAT, State, StateError};
 use crate::storage::kind;
-use crate::{VERSION, hpke, limits};
-
-/// A conversation could not be begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BeginError {
-    /// OpenMLS or its provider failed: nothing of the peer's can cause this, since the bundle was verified.
-    #[error("the conversation could not be made")]
-    Crypto,
-}
-
-/// Why a Hello's Welcome was not joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// Its KeyPackage is not, or no longer, among these keys: answer with [`Hello::say_again`].
-    #[error("the KeyPackage is gone")]
-    NoKeyPackage,
-    /// Not a Welcome, or one into a group that is not as this version makes them.
-    #[error("the Welcome is refused")]
-    Refused,
-    /// A member of the group is not who it must be.
-    #[error("a member of the group: {0}")]
-    Certificate(#[source] CertificateError),
-    /// Our own state is damaged.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
+use crate::{VERSION, limits};
 
 /// Why a content was not sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -104,10 +84,13 @@ pub enum OpenError {
     /// Our own message came back.
     #[error("our own message")]
     OwnEcho,
-    /// A commit or proposal, which this version neither makes nor follows.
+    /// Not an application message: commits travel in envelopes of their own and are followed, proposals are not used.
     #[error("not an application message")]
     NotApplication,
-    /// Its sender is not who the other side is.
+    /// A commit that changes what its author may not change.
+    #[error("a commit that its author may not make")]
+    NotAllowed,
+    /// Its sender is nobody of the two sides, or one of our own side's endpoints that speaks for the other.
     #[error("message of an unexpected sender")]
     Sender,
     /// Our own state is damaged.
@@ -122,6 +105,8 @@ pub struct Opened {
     pub sender: Sender,
     /// The content's exact bytes.
     pub content: Zeroizing<Vec<u8>>,
+    /// The epoch in which it was sealed: the current one or the one before.
+    pub epoch: u64,
 }
 
 impl fmt::Debug for Opened {
@@ -186,14 +171,6 @@ impl Meta {
         };
         read().map_err(|Malformed| StateError::Damaged)
     }
-
-    /// Who the other side must be.
-    fn expect_peer(&self) -> Expect {
-        match self.role {
-            Role::Business => Expect::customer(self.business, self.customer),
-            Role::Customer => Expect::business(self.business),
-        }
-    }
 }
 
 /// A conversation, loaded.
@@ -201,8 +178,8 @@ pub struct Conversation {
     provider: Provider,
     group: MlsGroup,
     meta: Meta,
-    peer: Certificate,
-    unheard: u32,
+    roster: Roster,
+    heard: Heard,
 }
 
 impl fmt::Debug for Conversation {
@@ -211,116 +188,16 @@ impl fmt::Debug for Conversation {
     }
 }
 
-const UNHEARD: [u8; 1] = [kind::UNHEARD];
-
 impl Conversation {
-    /// The customer's side: a new group with the bundle's KeyPackage. Returns the Welcome for the Hello.
-    pub fn begin(
-        pseudonym: &Pseudonym,
-        bundle: &Bundle,
-        now: u64,
-        rng: &mut impl CryptoRngCore,
-    ) -> Result<(Self, Vec<u8>), BeginError> {
-        let leaf = LeafKey::generate(rng);
-        let mut random = [0; 21];
-        rng.fill_bytes(&mut random);
-        let (group_id, endpoint) = random.split_at(16);
-        // From the bundle's time if ours is behind, so that a wrong clock does not break the first contact.
-        let not_after = now.max(bundle.not_after()).saturating_add(limits::CUSTOMER_CERTIFICATE_SECS);
-        // A random name: it tells devices of one conversation apart and nothing else.
-        let endpoint = base32(endpoint);
-        let subject = Subject { handle: "", endpoint: &endpoint, not_after };
-        let business = *bundle.identity_hash();
-        let certificate = issue_customer(pseudonym, &leaf.public(), &business, &subject);
-        let credential = leaf.credential(&certificate);
-        let meta =
-            Meta { role: Role::Customer, business, customer: pseudonym.public(), group: group_id.to_vec(), leaf };
-
-        let provider = Provider::default();
-        let group_id = GroupId::from_slice(group_id);
-        let mut group =
-            MlsGroup::new_with_group_id(&provider, &meta.leaf, &mls::create_config(now), group_id, credential)
-                .map_err(|_| BeginError::Crypto)?;
-        // With a path: then no leaf of ours carries a lifetime, and a wrong clock does not break the join.
-        let (_commit, welcome, _group_info) = group
-            .add_members(&provider, &meta.leaf, std::slice::from_ref(bundle.package()))
-            .map_err(|_| BeginError::Crypto)?;
-        group.merge_pending_commit(&provider).map_err(|_| BeginError::Crypto)?;
-        // Nobody else was in the epoch before: its secrets are of no use.
-        group.delete_past_epoch_secrets(&provider, PastEpochDeletion::delete_all()).map_err(|_| BeginError::Crypto)?;
-        let welcome = to_bytes(&welcome).ok_or(BeginError::Crypto)?;
-        if welcome.len() > limits::WELCOME {
-            return Err(BeginError::Crypto);
-        }
-        meta.store(&provider.state);
-        let peer = bundle.certificate().clone();
-        Ok((Self { provider, group, meta, peer, unheard: 0 }, welcome))
-    }
-
-    /// The business's side: joins the group of an opened Hello, after checking who is in it.
-    pub fn join(keys: &BusinessKeys, business: &IdentityHash, hello: &Hello, now: u64) -> Result<Self, JoinError> {
-        let package = keys.package_at(now).ok_or(JoinError::NoKeyPackage)?;
-        let provider = Provider::new(state_with(package));
-        let welcome = parse_welcome(hello.welcome()).ok_or(JoinError::Refused)?;
-        let builder = StagedWelcome::build_from_welcome(&provider, &mls::join_config(), welcome).map_err(join_error)?;
-        if !builder.processed_welcome().psks().is_empty() {
-            return Err(JoinError::Refused);
-        }
-        // Only our own leaf carries a lifetime, and `package_at` has checked it against the given time.
-        let staged = builder.skip_lifetime_validation().build().map_err(join_error)?;
-
-        let own = staged.own_leaf_index();
-        let is_plain = staged.group_context().ciphersuite() == CIPHERSUITE
-            && staged.group_context().extensions().iter().next().is_none();
-        let members: Vec<_> = staged.members().collect();
-        let [a, b] = members.as_slice() else { return Err(JoinError::Refused) };
-        let other = if a.index == own { b } else { a };
-        if !is_plain || other.index == own || staged.welcome_sender_index() != other.index {
-            return Err(JoinError::Refused);
-        }
-        if !hpke::is_sound(&other.encryption_key) {
-            return Err(JoinError::Refused);
-        }
-        let expect = Expect::customer(*business, *hello.pseudonym());
-        let credential = BasicCredential::try_from(other.credential.clone()).map_err(|_| JoinError::Refused)?;
-        let peer = Certificate::verify(credential.identity(), now, &expect).map_err(JoinError::Certificate)?;
-        if other.signature_key != peer.leaf() {
-            return Err(JoinError::Certificate(CertificateError::WrongIdentity));
-        }
-
-        let group = staged.into_group(&provider).map_err(join_error)?;
-        // The KeyPackage is the bundle's, not the conversation's: erasing it there must erase it everywhere.
-        provider.state.forget(&package.0);
-        let meta = Meta {
-            role: Role::Business,
-            business: *business,
-            customer: *hello.pseudonym(),
-            group: group.group_id().to_vec(),
-            leaf: keys.leaf().clone(),
-        };
-        meta.store(&provider.state);
-        Ok(Self { provider, group, meta, peer, unheard: 0 })
-    }
-
     /// From the store.
     pub fn load(state: State) -> Result<Self, StateError> {
         let provider = Provider::new(state);
         let meta = Meta::load(&provider.state)?;
         let group =
             MlsGroup::load(&provider.state, &GroupId::from_slice(&meta.group))?.ok_or(StateError::Incomplete)?;
-        let unheard = match provider.state.get(&UNHEARD) {
-            None => 0,
-            Some(value) => match value.as_slice() {
-                [FORMAT, a, b, c, d] => u32::from_be_bytes([*a, *b, *c, *d]),
-                _ => return Err(StateError::Damaged),
-            },
-        };
-        let own = group.own_leaf_index();
-        let other = group.members().find(|m| m.index != own).ok_or(StateError::Incomplete)?;
-        let credential = BasicCredential::try_from(other.credential).map_err(|_| StateError::Damaged)?;
-        let peer =
-            Certificate::verify_ever(credential.identity(), &meta.expect_peer()).map_err(|_| StateError::Damaged)?;
-        Ok(Self { provider, group, meta, peer, unheard })
+        let roster = Roster::of(&group, &meta)?;
+        let heard = Heard::load(&provider.state)?;
+        Ok(Self { provider, group, meta, roster, heard })
     }
 
     /// What must be stored.
@@ -339,12 +216,13 @@ impl Conversation {
         if content.len() > limits::CONTENT {
             return Err(SealError::TooLarge);
         }
-        if self.unheard >= limits::UNHEARD {
+        if self.unheard() >= limits::UNHEARD {
             return Err(SealError::Unheard);
         }
         let message =
             self.group.create_message(&self.provider, &self.meta.leaf, content).map_err(|_| SealError::Crypto)?;
-        self.set_unheard(self.unheard + 1);
+        self.heard.sealed += 1;
+        self.heard.store(&self.provider.state);
         to_bytes(&message).ok_or(SealError::Crypto)
     }
 
@@ -363,41 +241,46 @@ impl Conversation {
         if message.epoch() > self.group.epoch() {
             return Err(OpenError::FutureEpoch);
         }
-        let is_past = message.epoch() < self.group.epoch();
+        let epoch = message.epoch().as_u64();
+        let is_past = epoch < self.epoch();
         let processed = self.group.process_message(&self.provider, message).map_err(|e| match open_error(e) {
             // OpenMLS says the same of an epoch as of a message whose keys are gone.
             OpenError::TooLate if is_past => OpenError::PastEpoch,
             error => error,
         })?;
-        let signed_by_peer = matches!(processed.sender(), MlsSender::Member(index) if *index != self.group.own_leaf_index())
-            && processed.credential().serialized_content() == self.peer.as_bytes();
+        let MlsSender::Member(leaf) = *processed.sender() else { return Err(OpenError::Sender) };
+        let leaf = leaf.u32();
+        // The credential is that of the message's own epoch: a leaf may have changed hands since (MLS-03).
+        let credential = processed.credential().clone();
         match processed.into_content() {
             ProcessedMessageContent::OwnPrivateMessage => Err(OpenError::OwnEcho),
-            ProcessedMessageContent::ApplicationMessage(message) if signed_by_peer => {
-                self.set_unheard(0);
-                Ok(Opened { sender: self.peer_as_sender(), content: Zeroizing::new(message.into_bytes()) })
+            ProcessedMessageContent::ApplicationMessage(_) if leaf == self.group.own_leaf_index().u32() => {
+                Err(OpenError::OwnEcho)
             }
-            ProcessedMessageContent::ApplicationMessage(_) => Err(OpenError::Sender),
+            ProcessedMessageContent::ApplicationMessage(message) => {
+                let sender = self.sender_of(leaf, credential).ok_or(OpenError::Sender)?;
+                if !is_past {
+                    self.heard.note(leaf);
+                    self.heard.store(&self.provider.state);
+                }
+                Ok(Opened { sender, content: Zeroizing::new(message.into_bytes()), epoch })
+            }
             _ => Err(OpenError::NotApplication),
         }
     }
 
-    fn set_unheard(&mut self, unheard: u32) {
-        if unheard != self.unheard {
-            self.unheard = unheard;
-            let value = [&[FORMAT][..], &unheard.to_be_bytes()].concat();
-            self.provider.state.put(UNHEARD.to_vec(), Zeroizing::new(value));
+    fn sender_of(&self, leaf: u32, credential: openmls::prelude::Credential) -> Option<Sender> {
+        let identity = commit::identity_of(credential)?;
+        match self.roster.at(leaf) {
+            Some(known) if known.as_bytes() == identity => Some(known.into()),
+            _ => roster::verify_member(&identity, &self.meta).ok().map(|c| (&c).into()),
         }
     }
 
-    fn peer_as_sender(&self) -> Sender {
-        Sender { role: self.peer.role(), identity: *self.peer.identity(), endpoint: self.peer.endpoint().to_owned() }
-    }
-
-    /// The other side's endpoint.
+    /// An endpoint of the other side: the first by leaf.
     #[must_use]
-    pub fn peer(&self) -> &Certificate {
-        &self.peer
+    pub fn peer(&self) -> Option<&Certificate> {
+        self.roster.iter().map(|(_, c)| c).find(|c| c.role() != self.meta.role)
     }
 
     /// Which side we are.
@@ -445,10 +328,10 @@ impl Conversation {
         self.group.epoch_authenticator().as_slice()
     }
 
-    /// Messages sealed since the other side was heard.
+    /// Messages sealed in this epoch since anybody was heard.
     #[must_use]
     pub fn unheard(&self) -> u32 {
-        self.unheard
+        self.heard.unheard()
     }
 }
 
@@ -458,21 +341,6 @@ fn to_bytes(message: &MlsMessageOut) -> Option<Vec<u8>> {
 
 fn parse(bytes: &[u8]) -> Option<MlsMessageBodyIn> {
     Some(MlsMessageIn::tls_deserialize_exact_bytes(bytes).ok()?.extract())
-}
-
-fn parse_welcome(bytes: &[u8]) -> Option<Welcome> {
-    match parse(bytes)? {
-        MlsMessageBodyIn::Welcome(welcome) => Some(welcome),
-        _ => None,
-    }
-}
-
-fn join_error(error: WelcomeError<StateError>) -> JoinError {
-    match error {
-        WelcomeError::NoMatchingKeyPackage => JoinError::NoKeyPackage,
-        WelcomeError::StorageError(e) => JoinError::State(e),
-        _ => JoinError::Refused,
-    }
 }
 
 fn open_error(error: ProcessMessageError<StateError>) -> OpenError {

@@ -8,7 +8,8 @@
 //! - [`tag`], [`permits`]: what a mailbox's owner hands out and gets back
 //! - [`envelope`]: the outer envelope, which hides group, epoch and length
 //! - [`bundle`], [`hello`]: how a conversation begins
-//! - [`conversation`], [`state`]: an MLS group and what must be stored of it
+//! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
+//! - [`spare`], [`continues`]: how a conversation goes on in a new group
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`limits`]: every limit of this crate, each with its reason
 //!
@@ -24,6 +25,7 @@ pub mod bundle;
 mod cbor;
 pub mod certificate;
 pub mod content;
+pub mod continues;
 pub mod conversation;
 pub mod envelope;
 pub mod hello;
@@ -34,6 +36,8 @@ pub mod link;
 mod mls;
 pub mod permits;
 mod signed;
+pub mod slot;
+pub mod spare;
 pub mod state;
 mod storage;
 pub mod tag;

@@ -36,8 +36,14 @@ pub const KEY_PACKAGE: usize = 8 * 1024;
 /// Bytes of a certificate with its signature.
 pub const CERTIFICATE: usize = 1_024;
 
-/// Bytes of a Welcome for two members; ours take about 8 KiB.
-pub const WELCOME: usize = 24 * 1024;
+/// Bytes of a Welcome; one for two members takes about 8 KiB, one for 16 about 40.
+pub const WELCOME: usize = 64 * 1024;
+
+/// Members of a group: a business's endpoints and a customer's devices, which people can count.
+pub const MEMBERS: usize = 16;
+
+/// Bytes of a commit; one of 16 members takes about 20 KiB, one of two about 4.
+pub const COMMIT: usize = 48 * 1024;
 
 /// Bytes of one MLS message: what fits into the largest envelope.
 pub const MLS_MESSAGE: usize = bulla_protocol::limits::MAX_ENVELOPE - 1024;
@@ -86,6 +92,9 @@ pub const LIFETIME_BEFORE_SECS: u64 = 7 * DAY_SECS;
 
 /// Seconds that a KeyPackage lives: a bundle's validity, 28 days, and customers' clocks that are fast.
 pub const LIFETIME_AFTER_SECS: u64 = 42 * DAY_SECS;
+
+/// Seconds that a spare KeyPackage lives: it is renewed when half of this is over, and lies in a drawer with the device.
+pub const SPARE_SECS: u64 = 360 * DAY_SECS;
 
 /// Seconds that a customer's certificate may be used to begin conversations. Long, because a wrong clock of the customer
 /// must not break a first contact; the certificate is made for one conversation and its key never leaves the device.

@@ -113,6 +113,11 @@ pub(crate) fn lifetime(now_secs: u64) -> Lifetime {
     )
 }
 
+/// Of a spare: long, because it is wanted when something went wrong after a long time.
+pub(crate) fn spare_lifetime(now_secs: u64) -> Lifetime {
+    Lifetime::init(now_secs.saturating_sub(limits::LIFETIME_BEFORE_SECS), now_secs.saturating_add(limits::SPARE_SECS))
+}
+
 fn ratchet() -> SenderRatchetConfiguration {
     SenderRatchetConfiguration::new(limits::OUT_OF_ORDER, limits::FORWARD)
 }

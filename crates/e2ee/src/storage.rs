@@ -1,6 +1,6 @@
 //! OpenMLS's storage over [`State`]: each value under one byte of kind and the CBOR of its key.
 //!
-//! A list is one value, `(u32 length ‖ item)*`. Commits are not made yet, so lists are written once per conversation.
+//! A list is one value, `(u32 length ‖ item)*`: they are short and written with commits only.
 
 use openmls_traits::storage::{CURRENT_VERSION, StorageProvider, traits};
 use serde::Serialize;
@@ -13,8 +13,12 @@ use crate::state::{FORMAT, State, StateError};
 pub(crate) mod kind {
     /// Our own record of the conversation.
     pub(crate) const META: u8 = 0;
-    /// Messages sealed since the other side was heard.
+    /// Messages sealed since the other side was heard: read where it stands, no longer written.
     pub(crate) const UNHEARD: u8 = 1;
+    /// Messages sealed in this epoch, and by whom we were heard.
+    pub(crate) const HEARD: u8 = 2;
+    /// The epoch before, and the beginning of its authenticator.
+    pub(crate) const PREVIOUS: u8 = 3;
     pub(crate) const JOIN_CONFIG: u8 = 10;
     pub(crate) const OWN_LEAF_NODES: u8 = 11;
     pub(crate) const PROPOSAL: u8 = 12;

@@ -77,8 +77,8 @@ fn a_customer_and_a_business_talk() {
     let hello = business.opens(&said.hello);
     let mut joined = business.joins(&hello);
     assert_eq!(joined.user_id(), pseudonym.user_id(&business.identity.hash()));
-    assert_eq!(joined.peer().identity(), &pseudonym.public());
-    assert_eq!(said.conversation.peer().identity(), &business.identity.public());
+    assert_eq!(joined.peer().unwrap().identity(), &pseudonym.public());
+    assert_eq!(said.conversation.peer().unwrap().identity(), &business.identity.public());
     assert_eq!(joined.epoch_authenticator(), said.conversation.epoch_authenticator());
     assert_eq!((joined.epoch(), said.conversation.epoch()), (1, 1));
     assert_eq!(hello.permits(), customer_permits());

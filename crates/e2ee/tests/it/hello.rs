@@ -65,7 +65,12 @@ fn a_resumed_pseudonym_is_the_same_customer_in_a_new_conversation() {
     let ids = [pseudonym, resumed].map(|p| {
         let said = says_hello(&p, &business.verified(), b"first");
         let joined = business.joins(&business.opens(&said.hello));
-        (joined.user_id(), joined.room_uri(), joined.peer().leaf().to_vec(), joined.peer().endpoint().to_owned())
+        (
+            joined.user_id(),
+            joined.room_uri(),
+            joined.peer().unwrap().leaf().to_vec(),
+            joined.peer().unwrap().endpoint().to_owned(),
+        )
     });
     let [(user, room, leaf, device), (user2, room2, leaf2, device2)] = ids;
     assert_eq!((user, room), (user2, room2));

@@ -1,6 +1,7 @@
 //! Stories and attacks over the whole public interface, in one binary.
 
 mod attacks;
+mod commits;
 mod craft;
 mod first_light;
 mod hello;

@@ -266,7 +266,7 @@ fn a_member_that_is_not_who_it_must_be_is_not_joined() {
     assert_eq!(join(&Tricks { other_leaf: true, ..Tricks::default() }), of(CertificateError::WrongIdentity));
 }
 
-/// Commits are not made or followed yet: they are told from the rest, and what comes under the old epoch still opens.
+/// A commit is no message, and what comes under the epoch before it still opens.
 #[test]
 fn commits_and_other_epochs_are_told_from_the_rest() {
     let business = Business::new();

@@ -1,0 +1,207 @@
+//! *Continues*: the statement with which somebody brings the other side into a new group of the same conversation (envelope kind 3).
+//!
+//! `[Signed, Welcome: bstr]`, `Signed` by the identity or pseudonym key under label `CONTINUES` over
+//! `[1, role: uint, identity key: bstr 32, business: bstr 32, user id: tstr, at: uint (Unix ms), reason: uint, SHA-256(Welcome): bstr 32,
+//! heard: [* bstr 32]]`.
+//!
+//! `at` orders the statements of one side: an older one than the newest known is a replay. `heard` are the newest messages of the other side
+//! that the speaker still has; what came after them, the other side says again.
+
+use bulla_protocol::label;
+use sha2::{Digest as _, Sha256};
+
+use crate::cbor::{Malformed, Reader, Writer};
+use crate::certificate::Role;
+use crate::content::MessageId;
+use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, UserId};
+use crate::signed::{self, Unverified};
+use crate::{VERSION, limits};
+
+/// Why a conversation is continued in a new group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The two sides had different groups.
+    Fork,
+    /// Messages or commits are missing for good.
+    Gap,
+    /// This endpoint went back to an older state, or a copy of it was used.
+    Restored,
+    /// A newer suite or version.
+    Newer,
+    /// Of a later version.
+    Other(u64),
+}
+
+impl Reason {
+    fn to_wire(self) -> u64 {
+        match self {
+            Self::Fork => 1,
+            Self::Gap => 2,
+            Self::Restored => 3,
+            Self::Newer => 4,
+            Self::Other(value) => value,
+        }
+    }
+
+    fn from_wire(value: u64) -> Self {
+        match value {
+            1 => Self::Fork,
+            2 => Self::Gap,
+            3 => Self::Restored,
+            4 => Self::Newer,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// Not a statement that this version understands, or not one of its signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a statement that continues this conversation")]
+pub struct ContinuesError;
+
+impl From<Malformed> for ContinuesError {
+    fn from(_: Malformed) -> Self {
+        Self
+    }
+}
+
+/// Who says it.
+#[derive(Debug, Clone, Copy)]
+pub enum Speaker<'a> {
+    /// The business.
+    Business(&'a BusinessIdentity),
+    /// The customer.
+    Customer(&'a Pseudonym),
+}
+
+/// A statement whose signature was checked to the key in it. Whether that is the key that one knows is for the reader to see: another key
+/// is a key change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continues {
+    /// Which side says it.
+    pub role: Role,
+    /// Under which identity or pseudonym key.
+    pub identity: [u8; 32],
+    /// When, Unix ms, by the speaker's clock; it only grows.
+    pub at_ms: u64,
+    /// Why.
+    pub reason: Reason,
+    /// The newest messages of the other side that the speaker has.
+    pub heard: Vec<MessageId>,
+    /// The Welcome into the new group.
+    pub welcome: Vec<u8>,
+}
+
+/// Ids in one statement.
+pub const HEARD: usize = 16;
+
+impl Continues {
+    /// Signs a statement.
+    pub fn seal(
+        speaker: &Speaker<'_>,
+        business: &IdentityHash,
+        user: &UserId,
+        at_ms: u64,
+        reason: Reason,
+        heard: &[MessageId],
+        welcome: &[u8],
+    ) -> Result<Vec<u8>, ContinuesError> {
+        if heard.len() > HEARD || welcome.len() > limits::WELCOME {
+            return Err(ContinuesError);
+        }
+        let (key, role) = match speaker {
+            Speaker::Business(identity) => (identity.key(), Role::Business),
+            Speaker::Customer(pseudonym) => (pseudonym.key(), Role::Customer),
+        };
+        let digest: [u8; 32] = Sha256::digest(welcome).into();
+        let w = Writer::new()
+            .array(9)
+            .uint(u64::from(VERSION))
+            .uint(role.to_wire())
+            .bytes(&key.verifying_key().to_bytes())
+            .bytes(business.as_bytes())
+            .text(user.as_str())
+            .uint(at_ms)
+            .uint(reason.to_wire())
+            .bytes(&digest);
+        let w = heard.iter().fold(w.array(heard.len()), |w, id| w.bytes(id.as_bytes()));
+        let signed = signed::sign(key, label::CONTINUES, &w.finish());
+        Ok(Writer::new().array(2).bytes(&signed).bytes(welcome).finish())
+    }
+
+    /// Reads a statement about the conversation of `business` and `user`, and checks its signature.
+    pub fn open(body: &[u8], business: &IdentityHash, user: &UserId) -> Result<Self, ContinuesError> {
+        let mut outer = Reader::new(body)?;
+        let more = outer.array(2)?;
+        let signed = outer.bytes(limits::CERTIFICATE + HEARD * 40)?;
+        let welcome = outer.bytes(limits::WELCOME)?;
+        if more != 0 {
+            return Err(ContinuesError);
+        }
+        let unverified = Unverified::parse(signed, signed.len())?;
+        let mut r = Reader::new(unverified.payload())?;
+        let more = r.array(9)?;
+        if r.uint()? != u64::from(VERSION) {
+            return Err(ContinuesError);
+        }
+        let role = Role::from_wire(r.uint()?).ok_or(ContinuesError)?;
+        let identity: [u8; 32] = r.exact()?;
+        let of: [u8; 32] = r.exact()?;
+        let with = r.text(64)?;
+        let (at_ms, reason) = (r.uint()?, Reason::from_wire(r.uint()?));
+        let digest: [u8; 32] = r.exact()?;
+        let count = r.list_max(HEARD)?;
+        let heard = (0..count).map(|_| Ok(MessageId::new(r.exact()?))).collect::<Result<Vec<_>, Malformed>>()?;
+        r.skip_rest(more)?;
+        let is_about = of == *business.as_bytes() && with == user.as_str();
+        let is_whole = digest == <[u8; 32]>::from(Sha256::digest(welcome));
+        if !is_about || !is_whole || !unverified.is_signed_by(&identity, label::CONTINUES) {
+            return Err(ContinuesError);
+        }
+        Ok(Self { role, identity, at_ms, reason, heard, welcome: welcome.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::OsRng;
+
+    #[test]
+    fn a_statement_is_about_one_conversation_and_cannot_be_changed() {
+        let shop = BusinessIdentity::generate(&mut OsRng);
+        let anna = Pseudonym::generate(&mut OsRng);
+        let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &anna.public()));
+        let ids = [MessageId::new([7; 32])];
+        let speaker = Speaker::Business(&shop);
+        let body = Continues::seal(&speaker, &business, &user, 5, Reason::Restored, &ids, b"welcome").unwrap();
+        let read = Continues::open(&body, &business, &user).unwrap();
+        assert_eq!((read.role, read.identity), (Role::Business, shop.public()));
+        assert_eq!(
+            (read.at_ms, read.reason, &read.heard[..], &read.welcome[..]),
+            (5, Reason::Restored, &ids[..], &b"welcome"[..])
+        );
+        let other = UserId::of(&business, &[9; 32]);
+        assert_eq!(Continues::open(&body, &business, &other), Err(ContinuesError));
+        for at in 0..body.len() {
+            let mut turned = body.clone();
+            turned[at] ^= 1;
+            assert!(Continues::open(&turned, &business, &user).is_err(), "byte {at}");
+            assert!(Continues::open(&body[..at], &business, &user).is_err(), "length {at}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_n_and_n_plus_1() {
+        let shop = BusinessIdentity::generate(&mut OsRng);
+        let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &[1; 32]));
+        let seal = |ids: usize, welcome: usize| {
+            let ids = vec![MessageId::new([1; 32]); ids];
+            Continues::seal(&Speaker::Business(&shop), &business, &user, 1, Reason::Gap, &ids, &vec![0; welcome])
+        };
+        let largest = seal(HEARD, limits::WELCOME).unwrap();
+        assert!(Continues::open(&largest, &business, &user).is_ok());
+        assert!(seal(HEARD + 1, 1).is_err() && seal(1, limits::WELCOME + 1).is_err());
+    }
+}
