@@ -129,6 +129,9 @@ await inWorld(async (world) => {
   ok("errors: unknown recipient, unknown number, unknown type and wrong token are the SDK's own errors, with Meta's codes");
 
   assert.equal(await alice.finish(), 0);
-  for (const each of world.receiver.deliveries.all()) events(world, each);
-  ok("verify: every delivery of the conversation");
+  for (const each of world.receiver.deliveries.all()) {
+    events(world, each);
+    assert.ok(each.body.every((byte) => byte < 0x80), `${each}`);
+  }
+  ok("verify: every delivery of the conversation, all in ASCII");
 });

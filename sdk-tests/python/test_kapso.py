@@ -145,4 +145,5 @@ with World() as world:
     check.assertEqual(alice.finish(), 0)
     for each in world.receiver.deliveries.all():
         events(world, each)
-    ok("verify: every delivery of the conversation")
+        check.assertTrue(each.body.isascii(), each)
+    ok("verify: every delivery of the conversation, all in ASCII")
