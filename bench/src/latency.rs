@@ -93,8 +93,8 @@ impl Way<'_> {
             self.every.tick().await;
             let began = Instant::now();
             match &self.direction {
-                Direction::ToTerminal { user } => self.to_terminal(user, &text).await?,
-                Direction::ToWebhook => self.to_webhook(&text).await?,
+                Direction::ToTerminal { user } => self.reach_terminal(user, &text).await?,
+                Direction::ToWebhook => self.reach_webhook(&text).await?,
             }
             took.push(began.elapsed().as_secs_f64() * 1e3);
             if let Some(bar) = bar {
@@ -104,7 +104,7 @@ impl Way<'_> {
         Ok(took)
     }
 
-    async fn to_terminal(&self, user: &str, text: &str) -> Result<()> {
+    async fn reach_terminal(&self, user: &str, text: &str) -> Result<()> {
         // Only what is printed from here on is looked at: the line before may be anything.
         let printed = self.chat.stdout.len();
         let line = format!("< {text}");
@@ -117,7 +117,7 @@ impl Way<'_> {
         shown
     }
 
-    async fn to_webhook(&mut self, text: &str) -> Result<()> {
+    async fn reach_webhook(&mut self, text: &str) -> Result<()> {
         let deliveries = self.world.receiver.deliveries();
         let before = deliveries.len();
         self.chat.write_line(text)?;

@@ -124,7 +124,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let report = Report {
         commit: cli.commit.clone(),
         date: jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().to_string(),
-        command: command_line(),
+        command: command_line(cli),
         machine,
         strangers,
         caveats,
@@ -151,8 +151,12 @@ async fn measure(what: Measurement, bench: &Bench) -> Result<Vec<Group>> {
     })
 }
 
-/// How it was called, without the folder that the program happens to lie in.
-fn command_line() -> String {
-    let arguments = std::env::args().skip(1);
-    std::iter::once("bulla-bench".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+/// How to measure the same again.
+fn command_line(cli: &Cli) -> String {
+    let mut command = format!("bulla-bench --messages {} --runs {}", cli.messages, cli.runs);
+    for name in cli.only.iter().filter_map(Measurement::to_possible_value) {
+        command.push_str(" --only ");
+        command.push_str(name.get_name());
+    }
+    command
 }

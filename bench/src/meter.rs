@@ -130,7 +130,7 @@ impl Meter {
             None => Duration::ZERO,
         };
         let (busy, ours) = (busy_ticks()?, own_ticks()?);
-        let foreign = ticks((busy - self.busy).saturating_sub(ours.saturating_sub(self.ours)));
+        let foreign = ticks(busy.saturating_sub(self.busy).saturating_sub(ours.saturating_sub(self.ours)));
         Ok(Taken { wall, watched, driver, foreign })
     }
 }

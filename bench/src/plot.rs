@@ -5,6 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::bench::Group;
+use crate::report::thousands;
 use crate::stats::{Spread, percentile, sorted};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -52,7 +53,7 @@ fn panel(area: &Area<'_>, groups: &[(&str, &Group)], what: &str, title: &str) ->
             figures.filter_map(|figure| Some((figure.case.as_str(), Spread::of(&figure.runs)?))).collect()
         })
         .collect();
-    let top = bars.iter().flatten().map(|(_, spread)| spread.max).fold(0.0, f64::max) * 1.15;
+    let top = bars.iter().flatten().map(|(_, spread)| spread.max).fold(0.0, f64::max) * 1.35;
     let words: Vec<&str> = groups.iter().map(|(word, _)| *word).collect();
     let mut chart = ChartBuilder::on(area)
         .caption(title, (FONT, 17, &INK))
@@ -69,6 +70,7 @@ fn panel(area: &Area<'_>, groups: &[(&str, &Group)], what: &str, title: &str) ->
         .axis_style(INK)
         .x_labels(0)
         .y_label_style((FONT, 13, &INK))
+        .y_label_formatter(&|value| thousands(*value))
         .draw()
         .map_err(drawn)?;
     // Cases differ by group only in their words: the first is many connections, the second one.
@@ -131,6 +133,7 @@ pub(crate) fn latency(groups: &[Group]) -> Result<Option<String>> {
             .bold_line_style(PALE)
             .axis_style(INK)
             .x_desc("ms")
+            .x_label_formatter(&|ms| thousands(*ms))
             .y_labels(6)
             .y_label_formatter(&|share| format!("{share:.0} %"))
             .label_style((FONT, 13, &INK))

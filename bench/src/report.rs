@@ -142,12 +142,14 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let rounded = |values: &[f64]| values.iter().map(|value| (value * 1e3).round() / 1e3).collect::<Vec<_>>();
+        let round = |value: f64| (value * 1e3).round() / 1e3;
+        let rounded = |values: &[f64]| values.iter().map(|value| round(*value)).collect::<Vec<_>>();
         let figure = |figure: &Figure| {
             let spread = Spread::of(&figure.runs);
             json!({
                 "case": figure.case, "what": figure.what.trim(), "unit": figure.unit, "runs": rounded(&figure.runs),
-                "median": spread.map(|s| s.median), "min": spread.map(|s| s.min), "max": spread.map(|s| s.max),
+                "median": spread.map(|s| round(s.median)), "min": spread.map(|s| round(s.min)),
+                "max": spread.map(|s| round(s.max)),
             })
         };
         let group = |group: &Group| {
@@ -160,7 +162,7 @@ impl Report {
         };
         json!({
             "format": FORMAT, "commit": self.commit, "date": self.date, "command": self.command,
-            "machine": self.machine, "processors_used_by_others": (self.strangers * 1e3).round() / 1e3,
+            "machine": self.machine, "processors_used_by_others": round(self.strangers),
             "draft": self.caveats, "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
         })
     }
@@ -175,7 +177,8 @@ fn number(value: f64) -> String {
     }
 }
 
-fn thousands(value: f64) -> String {
+/// Without a fraction, thousands apart.
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -33,7 +33,7 @@ pub(crate) fn sorted(values: &[f64]) -> Vec<f64> {
 /// The nearest-rank percentile: the lowest measured value that at least `percent` % of all values do not exceed.
 pub(crate) fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     let sorted = sorted(values);
-    let rank = (percent / 100.0 * sorted.len() as f64).ceil().max(1.0) as usize;
+    let rank = (percent * sorted.len() as f64 / 100.0).ceil().max(1.0) as usize;
     sorted.get(rank.min(sorted.len()).checked_sub(1)?).copied()
 }
 
@@ -55,7 +55,9 @@ mod tests {
         assert_eq!(percentile(&hundred, 50.0), Some(50.0));
         assert_eq!(percentile(&hundred, 99.0), Some(99.0));
         assert_eq!(percentile(&hundred, 100.0), Some(100.0));
-        assert_eq!(percentile(&[15.0, 20.0, 35.0, 40.0, 50.0], 40.0), Some(20.0), "the textbook's example");
+        assert_eq!(percentile(&hundred, 7.0), Some(7.0), "no rank too high by rounding");
+        let textbook = |percent| percentile(&[15.0, 20.0, 35.0, 40.0, 50.0], percent);
+        assert_eq!((textbook(30.0), textbook(40.0), textbook(50.0)), (Some(20.0), Some(20.0), Some(35.0)));
         assert_eq!(percentile(&[5.0], 0.0), Some(5.0));
         assert_eq!(percentile(&[], 50.0), None);
     }
