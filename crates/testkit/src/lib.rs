@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - [`world`]: the picture above, so that a test reads as a story
+//! - [`apart`]: the same with relay and gateway as the test's own children, and maybe a proxy between
 //! - [`process`]: children that are gone when their owner is, and kill -9
 //! - [`webhook`]: a receiver of webhooks that keeps every byte and misbehaves when told
 //! - [`cloud`]: the Cloud API as a program calls it
@@ -20,6 +21,7 @@
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
 
+pub mod apart;
 pub mod canary;
 pub mod chance;
 pub mod cloud;

@@ -165,22 +165,28 @@ impl Receiver {
             .await
     }
 
-    /// Texts of messages that were delivered and taken, each message id once, in the order of their first coming.
+    /// [`texts`] of everything so far.
     #[must_use]
     pub fn texts(&self) -> Vec<(String, String)> {
-        let mut seen = std::collections::BTreeSet::new();
-        let taken = self.shared.deliveries.all().into_iter().filter(|d| matches!(d.mood, Mood::Well | Mood::Slow(_)));
-        taken
-            .flat_map(|d| d.messages())
-            .filter(|m| seen.insert(m["id"].as_str().unwrap_or_default().to_owned()))
-            .filter_map(|m| {
-                Some((
-                    m["from_user_id"].as_str().or(m["from"].as_str())?.to_owned(),
-                    m["text"]["body"].as_str()?.to_owned(),
-                ))
-            })
-            .collect()
+        texts(&self.shared.deliveries.all())
     }
+}
+
+/// Sender and text of messages that were delivered and taken, each message id once, in the order of their first coming.
+#[must_use]
+pub fn texts(deliveries: &[Delivery]) -> Vec<(String, String)> {
+    let mut seen = std::collections::BTreeSet::new();
+    let taken = deliveries.iter().filter(|d| matches!(d.mood, Mood::Well | Mood::Slow(_)));
+    taken
+        .flat_map(Delivery::messages)
+        .filter(|m| seen.insert(m["id"].as_str().unwrap_or_default().to_owned()))
+        .filter_map(|m| {
+            Some((
+                m["from_user_id"].as_str().or(m["from"].as_str())?.to_owned(),
+                m["text"]["body"].as_str()?.to_owned(),
+            ))
+        })
+        .collect()
 }
 
 async fn challenge(State(shared): State<Shared>, Query(query): Query<Vec<(String, String)>>) -> Response {
