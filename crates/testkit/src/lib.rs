@@ -10,6 +10,7 @@
 //!
 //! - [`world`]: the picture above, so that a test reads as a story
 //! - [`apart`]: the same with relay and gateway as the test's own children, and maybe a proxy between
+//! - [`town`]: people who talk while parts are killed, and the verdict over what they were told and shown
 //! - [`process`]: children that are gone when their owner is, and kill -9
 //! - [`webhook`]: a receiver of webhooks that keeps every byte and misbehaves when told
 //! - [`cloud`]: the Cloud API as a program calls it
@@ -30,6 +31,7 @@ pub mod process;
 pub mod proxy;
 pub mod relay;
 pub mod terminal;
+pub mod town;
 pub mod wait;
 pub mod webhook;
 pub mod world;

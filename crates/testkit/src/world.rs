@@ -107,10 +107,10 @@ impl World {
         self.folder.path()
     }
 
-    /// What `bulla up` said about its parts.
+    /// Everything that `bulla up` and its parts have printed: the line for programs, and the log.
     #[must_use]
     pub fn said(&self) -> String {
-        self.up.stderr.all().join("\n")
+        [self.up.stdout.all(), self.up.stderr.all()].concat().join("\n")
     }
 
     /// A customer with a terminal and a folder of its own, and a name that the business sees.

@@ -2,37 +2,41 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::apart::Apart;
+use crate::history::Lane;
+use crate::process::kill_9;
+use crate::terminal::{Line, Terminal};
+use crate::wait::Log;
 use anyhow::{Context as _, Result, bail, ensure};
-use bulla_testkit::apart::Apart;
-use bulla_testkit::history::Lane;
-use bulla_testkit::process::kill_9;
-use bulla_testkit::terminal::{Line, Terminal};
-use bulla_testkit::wait::Log;
 
-use crate::round::Talk;
-use crate::town::{BUSINESS, Told};
+use super::plan::Talk;
+use super::{BUSINESS, Told};
 
 /// A terminal that ends so often in one round does not end because it is killed.
 const RETURNS: usize = 30;
 
 /// A terminal's process, and its output, which ends with it.
-#[derive(Clone)]
-pub(crate) struct Life(Arc<Mutex<(u32, Log<String>)>>);
+#[derive(Debug, Clone)]
+pub(super) struct Life(Arc<Mutex<(u32, Log<String>)>>);
 
 impl Life {
     fn of(terminal: &Terminal) -> Self {
         Self(Arc::new(Mutex::new((terminal.pid(), terminal.stdout().clone()))))
     }
 
+    fn lock(&self) -> MutexGuard<'_, (u32, Log<String>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn goes_on_as(&self, terminal: &Terminal) {
-        *self.0.lock().unwrap() = (terminal.pid(), terminal.stdout().clone());
+        *self.lock() = (terminal.pid(), terminal.stdout().clone());
     }
 
     /// kill -9, and waits until it is over. Does nothing to one that has ended already, whose number may be another's by now.
-    pub(crate) async fn ends(&self) -> Result<()> {
-        let (pid, stdout) = self.0.lock().unwrap().clone();
+    pub(super) async fn ends(&self) -> Result<()> {
+        let (pid, stdout) = self.lock().clone();
         if !stdout.is_closed() {
             kill_9(pid);
         }
@@ -40,36 +44,37 @@ impl Life {
     }
 }
 
-pub(crate) struct Person {
-    pub(crate) name: String,
-    pub(crate) terminal: Terminal,
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) name: String,
+    pub(super) terminal: Terminal,
     /// The terminal's process, for whoever wants to end it.
-    pub(crate) life: Life,
+    pub(super) life: Life,
     /// What any of the terminals has shown so far.
-    pub(crate) read: BTreeSet<String>,
+    pub(super) read: BTreeSet<String>,
     said: u64,
     returns: usize,
 }
 
 impl Person {
-    pub(crate) fn comes(parts: &Apart, name: String) -> Result<Self> {
+    pub(super) fn comes(parts: &Apart, name: String) -> Result<Self> {
         let terminal = Terminal::run(parts.chat(&name).args(["--name", &name]))?;
         let life = Life::of(&terminal);
         Ok(Self { name, terminal, life, read: BTreeSet::new(), said: 0, returns: 0 })
     }
 
     /// What he says to the business.
-    pub(crate) fn says(&self) -> Lane {
+    pub(super) fn says(&self) -> Lane {
         Lane::new(&self.name, BUSINESS)
     }
 
     /// What the business says to him.
-    pub(crate) fn hears(&self) -> Lane {
+    pub(super) fn hears(&self) -> Lane {
         Lane::new(BUSINESS, &self.name)
     }
 
     /// Writes his lines of a round, whatever happens to his terminal.
-    pub(crate) async fn talks(
+    pub(super) async fn talks(
         &mut self,
         parts: &Apart,
         told: &Told,
@@ -125,7 +130,7 @@ impl Person {
     }
 
     /// Writes down what the terminal has said so far.
-    pub(crate) fn harvest(&mut self, told: &Told) {
+    pub(super) fn harvest(&mut self, told: &Told) {
         for line in self.terminal.lines() {
             match line {
                 Line::Stored { text, .. } => told.lock().accepted(&self.says(), &text),
@@ -136,7 +141,7 @@ impl Person {
     }
 
     /// Makes sure that a terminal runs: if the last one has ended, another one goes on in its folder.
-    pub(crate) async fn lives(&mut self, parts: &Apart, told: &Told) -> Result<()> {
+    pub(super) async fn lives(&mut self, parts: &Apart, told: &Told) -> Result<()> {
         if self.has_ended() {
             self.returns += 1;
             if self.returns > RETURNS {
@@ -160,7 +165,7 @@ impl Person {
 
     /// What his store holds of the business's words. The terminal ends for that, in order or by kill -9, and the one that follows prints
     /// everything stored before it takes the next line.
-    pub(crate) async fn store(&mut self, parts: &Apart, told: &Told, round: u64, talk: &Talk) -> Result<Vec<String>> {
+    pub(super) async fn store(&mut self, parts: &Apart, told: &Told, round: u64, talk: &Talk) -> Result<Vec<String>> {
         self.lives(parts, told).await?;
         if talk.ends_in_order {
             let next = Terminal::run(&mut Command::new("true"))?;
@@ -182,6 +187,6 @@ impl Person {
 }
 
 /// The business's texts among lines.
-pub(crate) fn shown(lines: impl Iterator<Item = Line>) -> Vec<String> {
+pub(super) fn shown(lines: impl Iterator<Item = Line>) -> Vec<String> {
     lines.filter_map(|line| if let Line::Text(text) = line { Some(text) } else { None }).collect()
 }

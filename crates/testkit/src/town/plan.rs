@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
-use bulla_testkit::chance::Chance;
+use crate::chance::Chance;
 
 /// Who can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Menu {
+pub enum Menu {
+    /// Nobody.
+    Nothing,
     /// Relay, gateway, terminals.
     Everything,
     /// Gateway and terminals.
     EndpointsOnly,
 }
 
+/// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
+    /// The relay.
     Relay,
+    /// The gateway.
     Gateway,
     /// A person's terminal.
     Terminal(usize),
@@ -23,48 +28,52 @@ pub(crate) enum Target {
 
 /// One kill -9.
 #[derive(Debug, Clone)]
-pub(crate) struct Kill {
-    pub(crate) target: Target,
+pub struct Kill {
+    /// Who.
+    pub target: Target,
     /// After so many messages of the round have been begun …
-    pub(crate) after: usize,
+    pub after: usize,
     /// … and so much longer: the moment itself.
-    pub(crate) then: Duration,
+    pub then: Duration,
     /// How long it stays away.
-    pub(crate) away: Duration,
+    pub away: Duration,
 }
 
 /// What one person's side and the API's side of the conversation do.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Talk {
+pub struct Talk {
     /// Lines written at once, then waited for.
-    pub(crate) bursts: Vec<usize>,
+    pub bursts: Vec<usize>,
     /// Messages of the API.
-    pub(crate) answers: usize,
+    pub answers: usize,
     /// How long the terminal stays away after a kill.
-    pub(crate) away: Duration,
+    pub away: Duration,
     /// At the round's end: the terminal is ended by the end of its input, and must deliver everything. Otherwise by kill -9.
-    pub(crate) ends_in_order: bool,
+    pub ends_in_order: bool,
 }
 
 /// A round.
 #[derive(Debug, Clone)]
-pub(crate) struct RoundPlan {
-    /// How many of the people go, and how many come for the first time.
-    pub(crate) leave: usize,
-    pub(crate) come: usize,
+pub struct Round {
+    /// How many of the people go.
+    pub leave: usize,
+    /// How many come for the first time.
+    pub come: usize,
     /// Per person, those who come included.
-    pub(crate) talks: Vec<Talk>,
-    pub(crate) kills: Vec<Kill>,
+    pub talks: Vec<Talk>,
+    /// In the order of their moments.
+    pub kills: Vec<Kill>,
 }
 
 /// At most so many people talk at once.
 const CROWD: usize = 3;
 
-impl RoundPlan {
+impl Round {
     /// A round among `people` who are there already.
-    pub(crate) fn of(chance: &mut Chance, people: usize, menu: Menu) -> Self {
+    #[must_use]
+    pub fn of(chance: &mut Chance, people: usize, menu: Menu) -> Self {
         // Whoever ends in order waits until everything is delivered: where messages are lost that is for ever.
-        let in_order = menu == Menu::Everything;
+        let in_order = menu != Menu::EndpointsOnly;
         let (leave, come) = match people {
             0 => (0, 2),
             CROWD => (usize::from(in_order && chance.once_in(3)), 0),
@@ -76,7 +85,7 @@ impl RoundPlan {
         };
         let talks: Vec<_> = (0..people - leave + come).map(|_| talk(chance)).collect();
         let messages: usize = talks.iter().map(|talk| talk.answers + talk.bursts.iter().sum::<usize>()).sum();
-        let kills = 1 + chance.below(3);
+        let kills = if menu == Menu::Nothing { 0 } else { 1 + chance.below(3) };
         let mut kills: Vec<_> = (0..kills).map(|_| Self::kill(chance, messages, talks.len(), menu)).collect();
         kills.sort_by_key(|kill| kill.after);
         Self { leave, come, talks, kills }
@@ -107,7 +116,8 @@ impl RoundPlan {
     }
 
     /// For results and failures.
-    pub(crate) fn kills_in_words(&self) -> Vec<String> {
+    #[must_use]
+    pub fn kills_in_words(&self) -> Vec<String> {
         let words = |kill: &Kill| {
             let who = match kill.target {
                 Target::Relay => "relay".to_owned(),
@@ -120,7 +130,8 @@ impl RoundPlan {
     }
 
     /// How many kills of relay, gateway, terminals.
-    pub(crate) fn kills_by_kind(&self) -> [usize; 3] {
+    #[must_use]
+    pub fn kills_by_kind(&self) -> [usize; 3] {
         let count = |of: fn(&Target) -> bool| self.kills.iter().filter(|kill| of(&kill.target)).count();
         [count(|t| *t == Target::Relay), count(|t| *t == Target::Gateway), count(|t| matches!(t, Target::Terminal(_)))]
     }

@@ -1,31 +1,45 @@
-//! The people, the business and the relay of some rounds: one history that every round adds to and is judged over.
+//! People, a business and a relay through some rounds of traffic and trouble: one history that every round adds to and is judged over.
+//!
+//! *Accepted* is, on the business's side, the API's answer 200; on the customer's, the line `> ID TEXT`. *Shown* is, at the business, a text
+//! in a webhook, each message id once; at the customer, what its store holds (`bulla chat --plain --history`): printing is at least once
+//! over a crash, the store exactly once.
+//!
+//! - [`plan`]: what happens in a round, drawn from a seed before it begins
+//! - [`person`]: a customer, and the terminals that he has had
+
+pub mod person;
+pub mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::apart::Apart;
+use crate::history::{Broken, Figures, History, Lane};
+use crate::terminal::Line;
+use crate::wait::Log;
+use crate::webhook::{self, Delivery};
 use anyhow::{Context as _, Result, ensure};
-use bulla_testkit::apart::{Apart, Plan};
-use bulla_testkit::history::{Broken, Figures, History, Lane};
-use bulla_testkit::terminal::Line;
-use bulla_testkit::wait::Log;
-use bulla_testkit::webhook::{self, Delivery};
 use futures_util::future::{try_join_all, try_join3};
 
-use crate::person::{Life, Person, shown};
-use crate::round::{Kill, RoundPlan, Talk, Target};
+use person::{Life, Person, shown};
+use plan::{Kill, Round, Talk, Target};
 
 /// The business's name on lanes, and the beginning of what it says.
-pub(crate) const BUSINESS: &str = "business";
+const BUSINESS: &str = "business";
 
 /// How a round ended.
-pub(crate) struct Outcome {
+#[derive(Debug)]
+pub struct Outcome {
     /// What the checker says over everything since the town was started; the figures are this round's.
-    pub(crate) verdict: Result<Figures, Broken>,
-    pub(crate) took: Duration,
+    pub verdict: Result<Figures, Broken>,
+    /// From its beginning to the verdict.
+    pub took: Duration,
 }
 
-pub(crate) struct Town {
+/// A business, a relay, and the customers of the moment.
+#[derive(Debug)]
+pub struct Town {
     parts: Apart,
     people: Vec<Person>,
     /// How many have ever come.
@@ -37,28 +51,32 @@ pub(crate) struct Town {
 }
 
 /// What was sent and accepted so far, shared by all who speak in a round.
-#[derive(Default)]
-pub(crate) struct Told(Mutex<History>);
+#[derive(Debug, Default)]
+struct Told(Mutex<History>);
 
 impl Told {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, History> {
+    fn lock(&self) -> MutexGuard<'_, History> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Town {
-    pub(crate) async fn start(plan: Plan) -> Result<Self> {
-        let parts = Apart::start(plan).await?;
+    /// Around parts that run.
+    #[must_use]
+    pub fn around(parts: Apart) -> Self {
         let (told, before) = (Told::default(), Figures::default());
-        Ok(Self { parts, people: Vec::new(), known: 0, told, before, kept: Vec::new() })
+        Self { parts, people: Vec::new(), known: 0, told, before, kept: Vec::new() }
     }
 
-    pub(crate) fn people(&self) -> usize {
+    /// How many people are here.
+    #[must_use]
+    pub fn people(&self) -> usize {
         self.people.len()
     }
 
     /// The last lines of everybody, for a failure.
-    pub(crate) fn logs(&self) -> String {
+    #[must_use]
+    pub fn logs(&self) -> String {
         let mut all = vec![("relay", self.parts.relay.log()), ("gateway", self.parts.gateway.log())];
         all.extend(self.people.iter().map(|person| (person.name.as_str(), person.terminal.stderr())));
         let tail = |text: &str| {
@@ -68,12 +86,22 @@ impl Town {
         all.iter().map(|(who, log)| format!("--- {who}\n{}\n", tail(log))).collect()
     }
 
-    /// People talk, parts are killed, everything comes back; then the verdict. `patience`: how long what was accepted may take to be
-    /// shown.
-    pub(crate) async fn round(&mut self, number: u64, plan: &RoundPlan, patience: Duration) -> Result<Outcome> {
+    /// A round and its verdict. `patience`: how long what was accepted may take to be shown.
+    pub async fn round(&mut self, number: u64, plan: &Round, patience: Duration) -> Result<Outcome> {
         let began = Instant::now();
+        self.talks(number, plan, patience).await?;
+        let verdict = self.verdict(number, plan, patience).await?;
+        Ok(Outcome { verdict, took: began.elapsed() })
+    }
+
+    /// People come, go and talk, parts are killed, everything is started again.
+    pub async fn talks(&mut self, number: u64, plan: &Round, patience: Duration) -> Result<()> {
         self.people_come_and_go(plan).await?;
-        self.traffic(number, plan, patience).await?;
+        self.traffic(number, plan, patience).await
+    }
+
+    /// Waits until what was accepted is shown, and judges: everything since the town began; the figures are of what is new.
+    pub async fn verdict(&mut self, number: u64, plan: &Round, patience: Duration) -> Result<Result<Figures, Broken>> {
         self.what_was_accepted_is_shown(patience).await?;
 
         // Taken before the people speak again: their next words are of the next round.
@@ -92,18 +120,17 @@ impl Town {
             let name = names.entry(user).or_insert_with(|| text.split(' ').next().unwrap_or_default());
             judged.shown(&Lane::new(name, BUSINESS), text);
         }
-        let verdict = judged.verdict().map(|all| {
+        Ok(judged.verdict().map(|all| {
             let before = std::mem::replace(&mut self.before, all);
             Figures {
                 sent: all.sent - before.sent,
                 accepted: all.accepted - before.accepted,
                 shown: all.shown - before.shown,
             }
-        });
-        Ok(Outcome { verdict, took: began.elapsed() })
+        }))
     }
 
-    async fn people_come_and_go(&mut self, plan: &RoundPlan) -> Result<()> {
+    async fn people_come_and_go(&mut self, plan: &Round) -> Result<()> {
         for mut person in self.people.drain(..plan.leave) {
             // Whoever leaves has been told what became of his words.
             person.lives(&self.parts, &self.told).await?;
@@ -120,7 +147,7 @@ impl Town {
         Ok(())
     }
 
-    async fn traffic(&mut self, number: u64, plan: &RoundPlan, patience: Duration) -> Result<()> {
+    async fn traffic(&mut self, number: u64, plan: &Round, patience: Duration) -> Result<()> {
         let (parts, told, begun) = (&self.parts, &self.told, &Log::default());
         let lives: Vec<_> = self.people.iter().map(|person| person.life.clone()).collect();
         let names: Vec<_> = self.people.iter().map(|person| person.name.clone()).collect();
@@ -159,12 +186,8 @@ impl Town {
             };
             person.terminal.stdout().until_within(left(), "everything", all_read).await.ok();
         }
-        let owed: BTreeSet<String> = self.people.iter().flat_map(|person| owed(&person.says())).collect();
-        let all_come = |deliveries: &[Delivery]| {
-            let came: BTreeSet<String> = webhook::texts(deliveries).into_iter().map(|(_, text)| text).collect();
-            owed.is_subset(&came).then_some(())
-        };
-        self.parts.receiver.deliveries().until_within(left(), "everything", all_come).await.ok();
+        let owed = self.people.iter().flat_map(|person| owed(&person.says()));
+        self.parts.receiver.all_texts(left(), owed).await.ok();
         Ok(())
     }
 }
@@ -172,8 +195,11 @@ impl Town {
 /// A customer's `user_id`, once a first message has come.
 async fn heard_of(parts: &Apart, name: &str, patience: Duration) -> Option<String> {
     let begins = format!("{name} ");
-    let first = |all: &[Delivery]| webhook::texts(all).into_iter().find(|(_, text)| text.starts_with(&begins));
-    parts.receiver.deliveries().until_within(patience, "a first message", first).await.ok().map(|(user, _)| user)
+    let first = |delivery: &Delivery| {
+        let texts = webhook::texts(std::slice::from_ref(delivery));
+        texts.into_iter().find(|(_, text)| text.starts_with(&begins)).map(|(user, _)| user)
+    };
+    parts.receiver.each(patience, "a first message", first).await.ok()
 }
 
 /// The API's side of a conversation.

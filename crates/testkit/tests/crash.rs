@@ -1,28 +1,20 @@
-//! kill -9 of relay, gateway or a customer's terminal, at random moments, under traffic in both directions.
-//!
-//! *Accepted* is, on the business's side, the API's answer 200; on the customer's, the line `> ID TEXT`. *Shown* is, at the business, a text
-//! in a webhook, each message id once; at the customer, what its store holds (`bulla chat --plain --history`). What was accepted must be
-//! shown exactly once, in its sender's order ([`bulla_testkit::history`]).
+//! kill -9 of relay, gateway or a customer's terminal, at random moments, under traffic in both directions: what was accepted must be
+//! shown exactly once, in its sender's order ([`bulla_testkit::town`], [`bulla_testkit::history`]).
 //!
 //! Rounds come from a seed: `BULLA_CRASH_SEED`, `BULLA_CRASH_FIRST` and `BULLA_CRASH_ROUNDS` choose them, `BULLA_CRASH_RESULTS` names a file
 //! for one JSON line per round (`cargo xtask torture crash` does all of it).
-
-mod person;
-mod round;
-mod town;
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bulla_testkit::apart::Plan;
+use bulla_testkit::apart::{Apart, Plan};
 use bulla_testkit::chance::Chance;
 use bulla_testkit::history::{Breach, Figures};
 use bulla_testkit::process::{program, turn};
+use bulla_testkit::town::plan::{Menu, Round};
+use bulla_testkit::town::{Outcome, Town};
 use bulla_testkit::wait::GUARD;
-
-use round::{Menu, RoundPlan};
-use town::{Outcome, Town};
 
 /// Rounds that share one relay and one gateway; a conversation lives through several of them.
 const ROUNDS_PER_TOWN: u64 = 10;
@@ -37,8 +29,9 @@ fn number(name: &str, otherwise: u64) -> Result<u64> {
     }
 }
 
-fn plan(bulla: &str) -> Result<Plan> {
-    Ok(Plan { bulla: program(bulla)?, log: "debug", ..Plan::new()? })
+async fn town(bulla: &str) -> Result<Town> {
+    let plan = Plan { bulla: program(bulla)?, log: "debug", ..Plan::new()? };
+    Ok(Town::around(Apart::start(plan).await?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,9 +51,9 @@ async fn accepted_messages_survive_kill_9_of_any_part() -> Result<()> {
         }
         let town = match &mut town {
             Some(town) => town,
-            none => none.insert(Town::start(plan("bulla")?).await?),
+            none => none.insert(self::town("bulla").await?),
         };
-        let plan = RoundPlan::of(&mut Chance::of_round(seed, round), town.people(), Menu::Everything);
+        let plan = Round::of(&mut Chance::of_round(seed, round), town.people(), Menu::Everything);
         let outcome = town.round(round, &plan, GUARD).await;
         let held = matches!(&outcome, Ok(Outcome { verdict: Ok(_), .. }));
         if let Some(file) = &mut results {
@@ -99,9 +92,9 @@ async fn accepted_messages_survive_kill_9_of_any_part() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_sees_an_endpoint_that_acknowledges_before_its_commit() -> Result<()> {
     let _turn = turn()?;
-    let mut town = Town::start(plan("bulla-sabotaged")?).await?;
+    let mut town = town("bulla-sabotaged").await?;
     for round in 0..SABOTAGED_ROUNDS {
-        let plan = RoundPlan::of(&mut Chance::of_round(7, round), town.people(), Menu::EndpointsOnly);
+        let plan = Round::of(&mut Chance::of_round(7, round), town.people(), Menu::EndpointsOnly);
         // What is lost never comes: waiting for long would only be slow.
         let outcome = town.round(round, &plan, Duration::from_secs(3)).await.with_context(|| town.logs())?;
         let Err(broken) = outcome.verdict else { continue };
