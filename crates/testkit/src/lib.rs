@@ -17,7 +17,8 @@
 //! - [`terminal`]: `bulla chat --plain`, line by line
 //! - [`history`]: who was told that what was accepted, who was shown what, and the verdict
 //! - [`canary`]: strings that must not be found, and the scanner that looks for them in files and in memory
-//! - [`proxy`]: a relay in the middle that drops, repeats, swaps and edits
+//! - [`proxy`]: a relay in the middle: everything between endpoints and the real relay passes through a meddler
+//! - [`hostile`]: the meddler that drops, repeats, replays, edits, holds back and cuts
 //! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
@@ -27,6 +28,7 @@ pub mod canary;
 pub mod chance;
 pub mod cloud;
 pub mod history;
+pub mod hostile;
 pub mod process;
 pub mod proxy;
 pub mod relay;
