@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::apart::Apart;
-use crate::history::Lane;
-use crate::process::kill_9;
-use crate::terminal::{Line, Terminal};
-use crate::wait::Log;
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Talk;
 use super::{BUSINESS, Told};
+use crate::apart::Apart;
+use crate::history::Lane;
+use crate::process::kill_9;
+use crate::terminal::{Line, Terminal};
+use crate::wait::Log;
 
 /// A terminal that ends so often in one round does not end because it is killed.
 const RETURNS: usize = 30;
@@ -105,6 +105,7 @@ impl Person {
                 stored?;
             }
         }
+        self.harvest(told);
         // A conversation begins with its customer: what was cut off before it was ever stored is said again, in other words.
         while !told.lock().any_accepted(&self.says()) {
             self.lives(parts, told).await?;
