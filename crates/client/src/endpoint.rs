@@ -227,6 +227,11 @@ impl Endpoint {
         self.run(move |engine, ctx| engine.message(ctx, &id)).await
     }
 
+    /// The MLS epoch of a conversation and the beginning of its authenticator: the same at everybody who is in step.
+    pub async fn epoch(&self, of: ConversationId) -> Result<(u64, [u8; 8]), CommandError> {
+        self.run(move |engine, ctx| Ok(engine.epoch(ctx, of.0)?)).await
+    }
+
     /// Who this business is, and its current bundle.
     pub async fn business_card(&self) -> Result<BusinessCard, CommandError> {
         self.run(|engine, ctx| engine.business_card(ctx)).await

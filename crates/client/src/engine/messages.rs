@@ -263,8 +263,10 @@ impl Engine {
         } else {
             ctx.tx.put(Table::Receipts, &key, Scope::Peer(record.peer), &receipts)?;
         }
-        let body = Body::Receipt(Receipt { delivered, read, epoch: 0, authenticator: [0; 8] });
+        let (epoch, authenticator) = if self.has_group(ctx, number)? { self.epoch(ctx, number)? } else { (0, [0; 8]) };
+        let body = Body::Receipt(Receipt { delivered, read, epoch, authenticator });
         let mut content = Content::new(ctx.tx.random(), body);
+        content.extensions.spare = self.spare_to_give(ctx, number, &record)?;
         content.extensions.permits = self.give(ctx, number, &mut record, Carrier::Receipt)?;
         if content.extensions.permits.is_some() {
             content.extensions.readers = self.own_readers();
@@ -276,6 +278,7 @@ impl Engine {
             purpose: Purpose::Control.to_wire(),
             until_ms: None,
             sealed: None,
+            body: None,
         };
         self.enqueue(ctx, number, &mut record, &intent)?;
         self.save_conversation(ctx, number, &record)?;
@@ -294,6 +297,15 @@ impl Engine {
         content.extensions.sent_ms = Some(ctx.tx.now_ms());
         // Drafts are checked before they come here; what fails now is our own mistake.
         content.encode().map_err(|_| damaged(Table::Outbox))
+    }
+
+    /// Whether the other side's epoch is another one than ours of the same number.
+    pub(super) fn is_fork(&mut self, ctx: &Ctx<'_, '_>, number: u64, receipt: &Receipt) -> Result<bool, StoreError> {
+        if receipt.epoch == 0 || !self.has_group(ctx, number)? {
+            return Ok(false);
+        }
+        let ours = self.mls(ctx, number)?.authenticator(receipt.epoch);
+        Ok(ours.is_some_and(|ours| ours != receipt.authenticator))
     }
 
     /// Receipts of the other side.

@@ -6,7 +6,7 @@
 //!
 //! - [`links`]: connections, mailboxes, subscriptions
 //! - [`business`]: identity, bundles, Hellos that come in; [`customer`]: Hellos that go out
-//! - [`mls`]: the groups' state
+//! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, sending, answers
 //! - [`permits`]: giving and taking rights to write
@@ -16,7 +16,9 @@
 
 mod business;
 pub mod commands;
+mod commits;
 mod customer;
+mod group;
 mod inbox;
 mod links;
 mod messages;
@@ -135,6 +137,8 @@ pub enum WorkFor {
     Mailbox(MailboxId, [u8; 32]),
     /// The head of this conversation's lane, on this connection's challenge.
     Contact(u64, [u8; 32]),
+    /// Claiming a slot for this conversation's commit, on this connection's challenge.
+    Slot(u64, [u8; 32]),
 }
 
 /// What has to be done once the batch is durable.
@@ -197,6 +201,10 @@ enum Timer {
     Sweep,
     /// Ping the links.
     Ping,
+    /// Claims and reads of slots that wait.
+    Commits,
+    /// Conversations that begin again.
+    Reform,
 }
 
 /// The state machine.
@@ -211,7 +219,13 @@ pub struct Engine {
     lanes: HashMap<u64, outbox::Lane>,
     loaded: HashMap<u64, Mls>,
     timers: BTreeSet<(u64, Timer)>,
+    wanted: commits::Wanted,
+    to_reform: BTreeSet<u64>,
     superseded: bool,
+    /// The lease was held in this run: whoever takes it now is another copy, and newer.
+    held: bool,
+    /// Something was sealed since the incarnation was last raised.
+    sealed: bool,
     told: Option<Connection>,
 }
 
@@ -254,9 +268,9 @@ impl Engine {
     pub fn reload(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let missing = damaged(Table::Meta);
         let endpoint = ctx.tx.get::<EndpointRecord>(Table::Meta, b"endpoint")?.ok_or(missing)?;
-        let superseded = self.superseded;
+        let (superseded, held) = (self.superseded, self.held);
         *self = Self::over(self.role.clone(), endpoint);
-        self.superseded = superseded;
+        (self.superseded, self.held) = (superseded, held);
         self.load(ctx)
     }
 
@@ -272,7 +286,11 @@ impl Engine {
             lanes: HashMap::new(),
             loaded: HashMap::new(),
             timers: BTreeSet::new(),
+            wanted: commits::Wanted::default(),
+            to_reform: BTreeSet::new(),
             superseded: false,
+            held: false,
+            sealed: false,
             told: None,
         }
     }
@@ -280,6 +298,8 @@ impl Engine {
     fn load(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         self.load_mailboxes(ctx)?;
+        self.load_commits(ctx)?;
+        self.load_broken(ctx)?;
         self.load_lanes(ctx)?;
         self.timers.insert((now, Timer::Sweep));
         Ok(())
@@ -343,6 +363,8 @@ impl Engine {
                     self.timers.insert((now + SWEEP_MS, Timer::Sweep));
                 }
                 Timer::Ping => self.ping(ctx),
+                Timer::Commits => self.pump_commits(ctx)?,
+                Timer::Reform => self.reform_some(ctx)?,
             }
         }
         Ok(())
@@ -351,6 +373,7 @@ impl Engine {
     fn sweep(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         self.fail_unreceipted(ctx)?;
         Self::bound_unreadable(ctx)?;
+        self.raise_lease(ctx)?;
         self.renew_bundle(ctx)
     }
 

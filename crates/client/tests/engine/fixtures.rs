@@ -115,6 +115,7 @@ fn every_stored_record_loads() {
         mac: secret.clone(),
         envelope: vec![8; 9].into(),
         inner: Some(vec![9; 10].into()),
+        kind: None,
     };
     let outbox = OutboxRecord {
         message: Some(place),
@@ -122,6 +123,7 @@ fn every_stored_record_loads() {
         purpose: 1,
         until_ms: Some(12),
         sealed: Some(sealed),
+        body: None,
     };
     check("outbox", &outbox);
     check("permit", &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]) });

@@ -6,4 +6,5 @@ mod first_light;
 mod fixtures;
 mod restarts;
 mod secrets;
+mod staying;
 mod world;
