@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::shell::{self, Show};
+use crate::shell;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -12,9 +12,13 @@ pub(crate) struct Args {
     /// Messages per measurement.
     #[arg(long, default_value_t = 20_000)]
     messages: u64,
+
+    /// More for `bulla-bench`: `-- --only store`, `-- --runs 5`; `-- --help` tells all.
+    #[arg(last = true)]
+    more: Vec<String>,
 }
 
-/// Builds in release, measures, writes `bench/results/<date>-<commit>.{json,md}`.
+/// Builds in release, measures, writes `bench/results/<date>-<commit>.{json,md}` and plots.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     shell::must(
         &mut shell::cargo(["build", "--release", "-p", "bulla", "-p", "bulla-relay", "-p", "bulla-bench"]),
@@ -29,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "--out",
         "bench/results",
     ]);
-    let output = shell::capture(&mut bench, Show::Lines)?;
-    Ok(if output.success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // On this terminal and not through a pipe, which would hide its progress.
+    let status = bench.args(&args.more).status().context("cannot start bulla-bench")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -158,7 +158,7 @@ pub struct Owner {
 impl Owner {
     /// Makes the mailbox and opens it; nothing is delivered before [`Self::subscribe`].
     pub async fn create(url: &str, mailbox: &Mailbox) -> Result<Self> {
-        let (mut socket, hello) = connect(url, Role::Owner).await?;
+        let (socket, hello) = connect(url, Role::Owner).await?;
         let (name, challenge) = (name_of(&hello)?, Challenge::from_slice(&hello.challenge)?);
         let work = Task::mailbox(&challenge, &mailbox.id).search(hello.work_bits, 0, u64::MAX);
         let create = Ask::Create(Create {
@@ -168,20 +168,38 @@ impl Owner {
             work_nonce: work.context("no proof of work")?,
             signature: sign_create(&mailbox.key, &name, &challenge, &mailbox.id, &mailbox.root),
         });
+        let mut owner = Self { socket, subscription: 0 };
+        owner.ask(2, create).await?;
+        owner.prove(&name, &challenge, mailbox).await?;
+        Ok(owner)
+    }
+
+    /// Comes back to a mailbox that exists, with the incarnation that it had.
+    pub async fn open(url: &str, mailbox: &Mailbox) -> Result<Self> {
+        let (socket, hello) = connect(url, Role::Owner).await?;
+        let mut owner = Self { socket, subscription: 0 };
+        owner.prove(&name_of(&hello)?, &Challenge::from_slice(&hello.challenge)?, mailbox).await?;
+        Ok(owner)
+    }
+
+    /// Opens the mailbox on this connection.
+    async fn prove(&mut self, name: &RelayName, challenge: &Challenge, mailbox: &Mailbox) -> Result<()> {
         let open = Ask::Open(Open {
             mailbox: mailbox.id.to_vec(),
             incarnation: mailbox.incarnation.number,
             incarnation_nonce: mailbox.incarnation.nonce.to_vec(),
-            signature: sign_open(&mailbox.key, &name, &challenge, &mailbox.id, &mailbox.incarnation),
+            signature: sign_open(&mailbox.key, name, challenge, &mailbox.id, &mailbox.incarnation),
         });
-        for (request, ask) in [(2, create), (3, open)] {
-            socket.send(Message::Binary(ClientFrame::new(request, ask).to_bytes())).await?;
-            match next_frame(&mut socket).await? {
-                (answered, Answer::Done(_)) if answered == request => {}
-                other => bail!("{other:?}"),
-            }
+        self.ask(3, open).await
+    }
+
+    /// Asks for something that is answered with `Done`.
+    async fn ask(&mut self, request: u64, ask: Ask) -> Result<()> {
+        self.socket.send(Message::Binary(ClientFrame::new(request, ask).to_bytes())).await?;
+        match next_frame(&mut self.socket).await? {
+            (answered, Answer::Done(_)) if answered == request => Ok(()),
+            other => bail!("{other:?}"),
         }
-        Ok(Self { socket, subscription: 0 })
     }
 
     /// Starts the delivery; returns at once, what waits comes through [`Self::deliver`].

@@ -67,14 +67,23 @@ impl World {
 
     /// The same with another build of `bulla`.
     pub async fn start_with(bulla: &Path) -> Result<Self> {
+        Self::start_as(bulla, "trace").await
+    }
+
+    /// The same with another level of logging: for measurements.
+    pub async fn start_logging(level: &str) -> Result<Self> {
+        Self::start_as(&program("bulla")?, level).await
+    }
+
+    async fn start_as(bulla: &Path, level: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bulla-world-").tempdir().context("a temporary folder")?;
         let receiver = Receiver::start().await?;
         let mut command = Command::new(bulla);
         command
             .args(["up", "--json", "--listen", "127.0.0.1:0", "--webhook", &receiver.url(), "--data"])
             .arg(folder.path().join("data"))
-            .env("BULLA_LOG", "trace")
-            .env("RUST_LOG", "trace")
+            .env("BULLA_LOG", level)
+            .env("RUST_LOG", level)
             .env("BULLA_RELAY_BIN", program("bulla-relay")?);
         let up = Part::start(&mut command)?;
         let line = up.stdout.until("`bulla up --json` to be ready", |lines| lines.first().cloned()).await;
