@@ -56,6 +56,8 @@ pub struct Options {
     pub role: RoleOptions,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The folder was restored from a backup: no key of its state is used any more, every conversation begins again.
+    pub restored: bool,
 }
 
 impl std::fmt::Debug for Options {
@@ -283,8 +285,8 @@ impl<S: Store> World<S> {
         let (to_engine, mut from_links) = mpsc::channel(QUEUE);
         let (found, mut results) = mpsc::unbounded_channel();
         let mut links = Links::default();
-        let role = self.options.role.clone();
-        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, ctx)).await {
+        let (role, restored) = (self.options.role.clone(), self.options.restored);
+        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, restored, ctx)).await {
             Ok(begun) => begun,
             Err(e) => return drop(started.send(Err(e))),
         };

@@ -291,7 +291,8 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
-    /// Somebody continued the conversation under another identity. Nothing is sealed to it until a person has said so; it must not be missed.
+    /// Somebody claims to continue the conversation under another identity. Nothing was sealed to it and nothing will be: whoever has a new
+    /// key has a new link, and a person opens it. Must not be missed.
     KeyChange {
         /// Where.
         conversation: ConversationId,

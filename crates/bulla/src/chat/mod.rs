@@ -74,7 +74,7 @@ pub(crate) fn run(args: Args, level: &str) -> anyhow::Result<ExitCode> {
 impl Session {
     async fn open(args: &Args, link: &Link, data: &std::path::Path) -> anyhow::Result<Self> {
         let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
-        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock) };
+        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock), restored: false };
         let folder = data.to_owned();
         let started =
             tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));

@@ -112,6 +112,12 @@ impl Plain {
                     retry_in_ms as f32 / 1000.0
                 ));
             }
+            Event::Continued { .. } => {
+                note("the conversation goes on in a new group, with the same keys of who you are")
+            }
+            Event::KeyChange { .. } => note(
+                "SOMEBODY ELSE claims to be this business, under another key. Nothing was sent there. If the business has given you a new link, open that",
+            ),
             Event::Unreadable { .. } => note("a message came that could not be read; it is kept"),
             Event::Gap { missing, .. } => note(&format!("{missing} messages expired on the way and are lost")),
             _ => {}

@@ -165,7 +165,7 @@ impl Engine {
         let now = ctx.tx.now_ms();
         let Some(reason) = group.broken.map(reason_from_stored) else { return Ok(()) };
         // Without the lease nothing is sealed; when it is granted, everything broken is looked at again.
-        if self.superseded || !self.holds(MailboxId::new(*record.mailbox)) || group.key_change.is_some() {
+        if self.superseded || !self.holds(MailboxId::new(*record.mailbox)) {
             self.to_reform.insert(number);
             return Ok(());
         }
@@ -181,15 +181,39 @@ impl Engine {
         match (permit, spare, &record.pseudonym) {
             (Some(_), Some(spare), _) => self.continue_in_new_group(ctx, number, &mut record, group, reason, &spare),
             (_, _, Some(_)) => self.hello_anew(ctx, number, &mut record, group),
-            _ => {
-                if record.state != ConversationState::Stuck {
-                    record.state = ConversationState::Stuck;
-                    self.save_conversation(ctx, number, &record)?;
-                    self.tell_conversation(ctx, number)?;
-                }
-                Ok(())
-            }
+            (permit, _, None) => self.ask_to_begin(ctx, number, &mut record, group, reason, permit.is_some()),
         }
+    }
+
+    /// A business without the customer's spare cannot begin: it says so, if it may, and waits for the customer.
+    fn ask_to_begin(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        mut group: GroupRecord,
+        reason: Reason,
+        may_say: bool,
+    ) -> Result<(), StoreError> {
+        if may_say {
+            group.said_ms = ctx.tx.now_ms().max(group.said_ms + 1);
+            let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
+            let heard = self.newest_heard(ctx, number)?;
+            let at_ms = group.said_ms;
+            let body = self.with_issuer(record, |_, speaker| {
+                Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &[])
+            })?;
+            let body = body.map_err(|_| damaged(Table::Conversations))?;
+            self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), None)?;
+        }
+        record.state = ConversationState::Stuck;
+        self.save_group(ctx, number, record.peer, &group)?;
+        self.save_conversation(ctx, number, record)?;
+        self.tell_conversation(ctx, number)?;
+        // If the customer does not hear it, it is said again.
+        self.to_reform.insert(number);
+        self.timers.insert((group.retry_ms, Timer::Reform));
+        self.pump(ctx, number)
     }
 
     /// The other side's newest spare, if it still verifies.
@@ -264,15 +288,7 @@ impl Engine {
         group.unanswered = true;
         record.state = ConversationState::Open;
         self.replace_group(ctx, number, record, &mut group, mls)?;
-        let intent = OutboxRecord {
-            message: None,
-            content: SecretVec(Vec::new()),
-            purpose: Purpose::Control.to_wire(),
-            until_ms: None,
-            sealed: None,
-            body: Some(BodyRecord { kind: Kind::Continues as u8, bytes: SecretVec(body) }),
-        };
-        self.say_undelivered_again(ctx, number, record, Some(intent), None)?;
+        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), None)?;
         self.save_conversation(ctx, number, record)?;
         ctx.emit(Event::Continued { conversation: ConversationId(number), by: Direction::Outgoing, reason })?;
         self.pump(ctx, number)
@@ -439,14 +455,23 @@ impl Engine {
             return Ok(());
         }
         if says.identity != *record.peer_key {
-            // Not joined, nothing sealed to it: a person decides.
-            group.key_change = Some(ByteVec::from(body.to_vec()));
+            // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
+            if group.key_change.is_some_and(|known| *known == says.identity) {
+                return Ok(());
+            }
+            group.key_change = Some(says.identity.into());
             self.save_group(ctx, number, record.peer, &group)?;
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
         if group.unanswered && group.broken.is_none() && self.own_role() == Role::Customer {
             // Both began again: the customer's stands, and the business follows it.
             return Ok(());
+        }
+        if says.welcome.is_empty() {
+            // The other side cannot begin: then we do.
+            group.heard_ms = says.at_ms;
+            self.save_group(ctx, number, record.peer, &group)?;
+            return self.break_group(ctx, number, says.reason);
         }
         let (customer, now) = (Self::customer_key(&record), ctx.tx.now_ms());
         let prefix = number.to_be_bytes();
@@ -557,6 +582,17 @@ impl Engine {
         }
         let bytes = ByteVec::from(spare.to_vec());
         ctx.tx.put(Table::PeerSpares, &number.to_be_bytes(), Scope::Peer(record.peer), &bytes)
+    }
+}
+
+fn continues_intent(body: Vec<u8>) -> OutboxRecord {
+    OutboxRecord {
+        message: None,
+        content: SecretVec(Vec::new()),
+        purpose: Purpose::Control.to_wire(),
+        until_ms: None,
+        sealed: None,
+        body: Some(BodyRecord { kind: Kind::Continues as u8, bytes: SecretVec(body) }),
     }
 }
 

@@ -5,22 +5,28 @@
 
 use std::collections::HashMap;
 
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{
     Ack, ClaimSlot, ClientFrame, Code, Create, Deliver, Failed, Open, PermitClass, Ping, ReadSlot, Role, ServerHello,
     Subscribe, client_frame, server_frame,
 };
-use bulla_protocol::id::{Challenge, Incarnation, IncarnationNonce, MailboxId, SendId};
+use bulla_protocol::id::{Challenge, Incarnation, IncarnationNonce, MailboxId, SendId, TagBlock};
 use bulla_protocol::permit::{MacRoot, RelayName};
 use bulla_protocol::work::Task;
 use bulla_protocol::{VERSION, limits, ownership};
 use ed25519_dalek::SigningKey;
+
+use sha2::{Digest as _, Sha256};
 
 use super::record::MailboxRecord;
 use super::{Ctx, Effects, Engine, Timer, WorkFor, damaged};
 use crate::event::{Connection, Event};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
+
+/// Tries after which an envelope is kept as it came and left alone.
+const POISON_TRIES: u8 = 3;
 
 /// Which connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -453,7 +459,28 @@ impl Engine {
     fn delivered(&mut self, ctx: &mut Ctx<'_, '_>, key: &LinkKey, deliver: Deliver) -> Result<(), StoreError> {
         let contact = deliver.class == PermitClass::Contact as i32;
         let Some(mailbox) = self.of_subscription(key, deliver.subscription, deliver.number) else { return Ok(()) };
-        self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope)
+        let digest: [u8; 32] = Sha256::digest(&deliver.envelope).into();
+        if self.poison.get(&digest).is_some_and(|tries| *tries >= POISON_TRIES) {
+            return self.quarantine(ctx, &deliver.tag, &deliver.envelope);
+        }
+        let handled = self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope);
+        if matches!(handled, Err(StoreError::Format { .. })) {
+            // Something that is stored for it does not decode. The step fails and the relay delivers again; but not for ever.
+            *self.poison.entry(digest).or_default() += 1;
+        }
+        handled
+    }
+
+    /// An envelope that cannot be processed whatever one does: kept as it came, and the queue goes on. Its conversation begins again.
+    fn quarantine(&mut self, ctx: &mut Ctx<'_, '_>, tag: &[u8], envelope: &[u8]) -> Result<(), StoreError> {
+        let number = TagBlock::from_slice(tag).ok().and_then(|block| self.tag_key.open(&block)).map(|t| t.conversation);
+        Self::keep_unreadable(ctx, number, "it could not be processed in three tries", envelope)?;
+        match number {
+            Some(number) if ctx.tx.get_bytes(Table::Conversations, &number.to_be_bytes())?.is_some() => {
+                self.break_group(ctx, number, Reason::Gap)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn acks(&mut self) -> Vec<(LinkKey, u64, u64)> {

@@ -226,6 +226,8 @@ pub struct Engine {
     held: bool,
     /// Something was sealed since the incarnation was last raised.
     sealed: bool,
+    /// Envelopes that made a step fail, by digest, and how often.
+    poison: HashMap<[u8; 32], u8>,
     told: Option<Connection>,
 }
 
@@ -237,7 +239,8 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Raises the incarnation (in `tx`: commit before any frame leaves) and loads what has to be at hand.
-    pub fn start(role: RoleOptions, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
+    /// With `restored`, nothing of the groups in it is used any more.
+    pub fn start(role: RoleOptions, restored: bool, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
         let tx = &mut *ctx.tx;
         let mut endpoint = match tx.get::<EndpointRecord>(Table::Meta, b"endpoint")? {
             Some(record) => record,
@@ -260,6 +263,9 @@ impl Engine {
             engine.start_business(ctx)?;
         }
         engine.save_endpoint(ctx)?;
+        if restored {
+            engine.break_all(ctx)?;
+        }
         engine.load(ctx)?;
         Ok(engine)
     }
@@ -268,9 +274,9 @@ impl Engine {
     pub fn reload(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let missing = damaged(Table::Meta);
         let endpoint = ctx.tx.get::<EndpointRecord>(Table::Meta, b"endpoint")?.ok_or(missing)?;
-        let (superseded, held) = (self.superseded, self.held);
+        let (superseded, held, poison) = (self.superseded, self.held, std::mem::take(&mut self.poison));
         *self = Self::over(self.role.clone(), endpoint);
-        (self.superseded, self.held) = (superseded, held);
+        (self.superseded, self.held, self.poison) = (superseded, held, poison);
         self.load(ctx)
     }
 
@@ -291,6 +297,7 @@ impl Engine {
             superseded: false,
             held: false,
             sealed: false,
+            poison: HashMap::new(),
             told: None,
         }
     }

@@ -160,7 +160,9 @@ impl Engine {
             return Ok(Head::Next);
         }
         let mut record = self.conversation_record(ctx, number)?;
-        if !self.holds(MailboxId::new(*record.mailbox)) || self.is_broken(ctx, number)? {
+        // In a group that cannot go on nothing is sealed; a statement that it cannot is not sealed in it.
+        let must_wait = entry.body.is_none() && self.is_broken(ctx, number)?;
+        if !self.holds(MailboxId::new(*record.mailbox)) || must_wait {
             return Ok(Head::Wait);
         }
         if record.state == ConversationState::New {
@@ -372,7 +374,7 @@ impl Engine {
                     ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), &entry)?;
                 } else {
                     self.give_up(ctx, &key, &entry, Failure::Refused)?;
-                    if is_continues {
+                    if is_continues && !self.is_broken(ctx, number)? {
                         // The other side cannot be brought into the new group under this permit: another way, or another time.
                         self.break_group(ctx, number, Reason::Gap)?;
                     }

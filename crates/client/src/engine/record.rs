@@ -471,9 +471,9 @@ pub struct GroupRecord {
     /// Ids of the groups that were left behind, newest last: messages of theirs are late, not foreign.
     #[n(8)]
     pub left: Vec<ByteVec>,
-    /// The other side continued under another identity: its statement, until a person has decided.
+    /// Somebody claimed to continue under this other identity: told once.
     #[n(9)]
-    pub key_change: Option<ByteVec>,
+    pub key_change: Option<Hash>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.

@@ -168,6 +168,7 @@ async fn a_whole_endpoint_of_version_1_loads() {
     let options = bulla_client::endpoint::Options {
         role: RoleOptions::Customer,
         clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
+        restored: false,
     };
     let (endpoint, _events) = bulla_client::endpoint::Endpoint::start(
         temporary.path(),

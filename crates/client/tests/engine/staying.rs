@@ -142,3 +142,87 @@ async fn a_customer_who_went_back_or_lost_everything_goes_on() {
     cortado.incoming().await;
     assert_eq!(phone.incoming().await.id, undelivered.id, "what was on its way to the old phone comes to the new one");
 }
+
+/// Something that is stored for a conversation does not decode any more: its messages are kept as they came after three tries, the others go on,
+/// and the conversation begins again.
+#[tokio::test]
+async fn what_cannot_be_processed_is_set_aside_and_the_queue_goes_on() {
+    use bulla_client::store::vault::Scope;
+    use bulla_client::store::{Order, Table};
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let (bob, with_bob) = world.customer("Bob", &link).await;
+    alice.endpoint.send(conversation.id, text("one")).await.unwrap();
+    let heard = cortado.incoming().await;
+    cortado.endpoint.send(heard.conversation, text("answer")).await.unwrap();
+    alice.incoming().await;
+    world.clock.advance(1_000);
+    alice.endpoint.send(conversation.id, text("with a spare before it")).await.unwrap();
+    cortado.incoming().await;
+
+    let number = heard.conversation.0.to_be_bytes();
+    cortado
+        .endpoint
+        .with_store(move |tx| {
+            for (key, _) in tx.scan_bytes(Table::Mls, &number, None, Order::Ascending, 1_000)? {
+                tx.put_bytes(Table::Mls, &key, Scope::Peer(1), b"\x01garbage")?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    cortado.endpoint.shutdown().await;
+    let poison = alice.endpoint.send(conversation.id, text("poison")).await.unwrap();
+    alice.status(poison.id, Status::Sent).await;
+    bob.endpoint.send(with_bob.id, text("behind it")).await.unwrap();
+
+    let mut cortado = world.start("cortado", world.business_role());
+    cortado.wait("quarantine", |e| matches!(e, Event::Unreadable { .. }).then_some(())).await;
+    let mut texts = vec![cortado.incoming().await.shown, cortado.incoming().await.shown];
+    texts.sort_by_key(|shown| matches!(shown, Shown::Text(t) if t == "poison"));
+    assert_eq!(texts, [Shown::Text("behind it".into()), Shown::Text("poison".into())]);
+    alice.wait("a new group", continued).await;
+}
+
+/// A copy that was made while the gateway ran, and without telling anybody: what was sealed since is more than ten minutes old, so it finds out.
+#[tokio::test]
+async fn a_copy_of_a_running_folder_finds_out_that_it_is_old() {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    alice.endpoint.send(conversation.id, text("one")).await.unwrap();
+    let heard = cortado.incoming().await;
+    cortado.endpoint.send(heard.conversation, text("answer one")).await.unwrap();
+    alice.incoming().await;
+    world.clock.advance(1_000);
+    let two = alice.endpoint.send(conversation.id, text("two")).await.unwrap();
+    cortado.incoming().await;
+    world.clock.advance(1_000);
+    alice.status(two.id, Status::Delivered).await;
+
+    let copy = world.folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    bulla_client::store::sqlite::SqliteStore::copy(&cortado.folder, &copy.join("store.sqlite")).unwrap();
+    std::fs::copy(cortado.folder.join("key"), copy.join("key")).unwrap();
+
+    cortado.endpoint.send(heard.conversation, text("sealed after the copy")).await.unwrap();
+    alice.incoming().await;
+    // The incarnation is raised beside its work, on the same connection: nothing is interrupted.
+    world.clock.advance(601_000);
+    alice.endpoint.send(conversation.id, text("three")).await.unwrap();
+    cortado.incoming().await;
+    let answer = cortado.endpoint.send(heard.conversation, text("answer three")).await.unwrap();
+    assert_eq!(alice.incoming().await.id, answer.id);
+    let lost = |e: &Event| matches!(e, Event::Connection(Connection::Superseded | Connection::Offline { .. }));
+    assert!(!cortado.seen.iter().any(lost), "{:#?}", cortado.seen);
+    cortado.endpoint.shutdown().await;
+
+    let mut restored = world.start("copy", world.business_role());
+    assert_eq!(alice.wait("a new group", continued).await, (Direction::Incoming, Reason::Restored));
+    assert_eq!(restored.incoming().await.shown, Shown::Text("three".into()));
+    let four = restored.endpoint.send(heard.conversation, text("answer four")).await.unwrap();
+    assert_eq!(alice.incoming().await.id, four.id);
+}

@@ -83,7 +83,7 @@ impl World {
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()) };
+        let options = Options { role, clock: Arc::new(self.clock.clone()), restored: false };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }

@@ -481,6 +481,11 @@ pub(crate) fn code(answer: &S) -> Code {
     }
 }
 
+/// A later incarnation, of this number, holds the mailbox.
+pub(crate) fn superseded_by(incarnation: u64) -> S {
+    S::Failed(Failed { code: Code::Superseded.into(), incarnation, ..Failed::default() })
+}
+
 pub(crate) fn failed(code: Code) -> S {
     S::Failed(Failed { code: code.into(), ..Failed::default() })
 }
