@@ -288,7 +288,9 @@ impl Engine {
         group.unanswered = true;
         record.state = ConversationState::Open;
         self.replace_group(ctx, number, record, &mut group, mls)?;
-        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), None)?;
+        let lost_after = group.lost_after.take();
+        self.save_group(ctx, number, record.peer, &group)?;
+        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), lost_after)?;
         self.save_conversation(ctx, number, record)?;
         ctx.emit(Event::Continued { conversation: ConversationId(number), by: Direction::Outgoing, reason })?;
         self.pump(ctx, number)
@@ -304,12 +306,13 @@ impl Engine {
     ) -> Result<(), StoreError> {
         group.broken = None;
         self.leave_group(ctx, number, &mut group);
+        let lost_after = group.lost_after.take();
         self.save_group(ctx, number, record.peer, &group)?;
         record.state = ConversationState::New;
         record.hello = None;
         record.bundle = None;
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, record, None, None)?;
+        self.say_undelivered_again(ctx, number, record, None, lost_after)?;
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
             // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
@@ -422,18 +425,38 @@ impl Engine {
             }
         }
         for (place, content) in again.into_iter().rev() {
-            let intent = OutboxRecord {
-                message: Some(place),
-                content,
-                purpose: Purpose::Service.to_wire(),
-                until_ms: None,
-                sealed: None,
-                body: None,
-            };
-            self.enqueue(ctx, number, record, &intent)?;
+            self.enqueue(ctx, number, record, &message_intent(place, content))?;
         }
         if !delivered.is_empty() || !read.is_empty() {
             self.owe_receipts(ctx, number, record.peer, &delivered, &read, Wait::AtOnce)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the lane what the other side had and has no longer.
+    fn say_lost_again(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        after: u64,
+    ) -> Result<(), StoreError> {
+        let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
+        let until = after_prefix(&number.to_be_bytes());
+        let later: Vec<(Vec<u8>, MessageRecord)> =
+            ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Ascending, SAID_AGAIN)?;
+        for (key, stored) in later {
+            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            // What has no receipt yet is in the lane anyhow.
+            let had = matches!(stored.status, Status::Delivered | Status::Read);
+            if stored.direction == Direction::Outgoing && had && !stored.content.0.is_empty() {
+                self.enqueue(
+                    ctx,
+                    number,
+                    record,
+                    &message_intent(Place { conversation: number, order }, stored.content.clone()),
+                )?;
+            }
         }
         Ok(())
     }
@@ -464,12 +487,23 @@ impl Engine {
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
         if group.unanswered && group.broken.is_none() && self.own_role() == Role::Customer {
-            // Both began again: the customer's stands, and the business follows it.
+            // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
+            group.heard_ms = says.at_ms;
+            self.save_group(ctx, number, record.peer, &group)?;
+            if says.reason == Reason::Restored {
+                let after = Self::newest_known(ctx, number, &says.heard)?;
+                self.say_lost_again(ctx, number, &mut record, after)?;
+                self.save_conversation(ctx, number, &record)?;
+                self.pump(ctx, number)?;
+            }
             return Ok(());
         }
         if says.welcome.is_empty() {
             // The other side cannot begin: then we do.
             group.heard_ms = says.at_ms;
+            if says.reason == Reason::Restored {
+                group.lost_after = Some(Self::newest_known(ctx, number, &says.heard)?);
+            }
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, says.reason);
         }
@@ -593,6 +627,17 @@ fn continues_intent(body: Vec<u8>) -> OutboxRecord {
         until_ms: None,
         sealed: None,
         body: Some(BodyRecord { kind: Kind::Continues as u8, bytes: SecretVec(body) }),
+    }
+}
+
+fn message_intent(place: Place, content: SecretVec) -> OutboxRecord {
+    OutboxRecord {
+        message: Some(place),
+        content,
+        purpose: Purpose::Service.to_wire(),
+        until_ms: None,
+        sealed: None,
+        body: None,
     }
 }
 
