@@ -96,13 +96,13 @@ impl Editor {
     /// A row up; `false` if there is none.
     pub(super) fn up(&mut self, room: usize) -> bool {
         let row = self.laid(room).cursor.0;
-        row > 0 && self.to_row(room, row - 1)
+        row > 0 && self.go_to_row(room, row - 1)
     }
 
     /// A row down; `false` if there is none.
     pub(super) fn down(&mut self, room: usize) -> bool {
         let row = self.laid(room).cursor.0;
-        self.to_row(room, row + 1)
+        self.go_to_row(room, row + 1)
     }
 
     pub(super) fn backspace(&mut self) {
@@ -143,7 +143,7 @@ impl Editor {
         Laid { rows, cursor }
     }
 
-    fn to_row(&mut self, room: usize, row: usize) -> bool {
+    fn go_to_row(&mut self, room: usize, row: usize) -> bool {
         let Laid { rows, cursor } = self.laid(room);
         let Some(range) = rows.get(row).cloned() else { return false };
         let goal = self.column.unwrap_or(cursor.1);

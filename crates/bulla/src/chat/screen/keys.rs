@@ -33,7 +33,7 @@ impl Model {
             _ if self.help.is_some() => self.help_key(key.code),
             (KeyCode::PageUp, _) => self.scroll(-self.page()),
             (KeyCode::PageDown, _) => self.scroll(self.page()),
-            (KeyCode::Home, true) => self.to_top(),
+            (KeyCode::Home, true) => self.go_to_top(),
             (KeyCode::End, true) => self.view = View::Bottom,
             _ => match self.mode.clone() {
                 Mode::Writing => self.writing(key),
@@ -63,7 +63,7 @@ impl Model {
             return;
         }
         if let Mode::Reacting { typed, .. } = &mut self.mode {
-            typed.extend(crate::text::one_line(text, LONGEST_EMOJI).chars());
+            typed.push_str(&crate::text::one_line(text, LONGEST_EMOJI));
             return;
         }
         self.mode = Mode::Writing;
@@ -77,7 +77,7 @@ impl Model {
         isize::try_from(self.seen.room.1.saturating_sub(2).max(1)).unwrap_or(1)
     }
 
-    fn to_top(&mut self) {
+    fn go_to_top(&mut self) {
         self.view = self.rows(|rows| rows.at((0, 0), self.seen.room.1));
     }
 
@@ -119,7 +119,7 @@ impl Model {
             KeyCode::Char('f') if alt => return self.editor.word_right(),
             KeyCode::Left => return self.editor.left(),
             KeyCode::Right => return self.editor.right(),
-            KeyCode::Home if empty => return self.to_top(),
+            KeyCode::Home if empty => return self.go_to_top(),
             KeyCode::End if empty => return self.view = View::Bottom,
             KeyCode::Home => return self.editor.home(),
             KeyCode::End => return self.editor.end(),
@@ -147,7 +147,7 @@ impl Model {
         match code {
             KeyCode::Up => self.scroll(-1),
             KeyCode::Down => self.scroll(1),
-            KeyCode::Home => self.to_top(),
+            KeyCode::Home => self.go_to_top(),
             KeyCode::End => self.view = View::Bottom,
             _ => {}
         }
@@ -221,7 +221,7 @@ impl Model {
             KeyCode::Esc => self.mode = Mode::Writing,
             KeyCode::Up | KeyCode::Char('k') => self.step(order, false),
             KeyCode::Down | KeyCode::Char('j') => self.step(order, true),
-            KeyCode::Home => self.to_top(),
+            KeyCode::Home => self.go_to_top(),
             KeyCode::End => self.history.beside(None, false).into_iter().for_each(|newest| self.choose(newest)),
             KeyCode::Char('?') => self.help = Some(0),
             KeyCode::Char('r') | KeyCode::Enter => match can_answer(&message) {
