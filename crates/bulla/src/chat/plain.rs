@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use bulla_client::event::{Connection, Direction, Event, Message, Shown, Status};
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::command::Typed;
 use super::{Session, short, why};
@@ -15,7 +16,11 @@ use crate::text::{escape, sentence};
 /// Messages read from the store at once.
 const PAGE: usize = 500;
 
-pub(super) async fn run(mut session: Session, history: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: Session,
+    mut events: UnboundedReceiver<Event>,
+    history: bool,
+) -> anyhow::Result<ExitCode> {
     let mut plain = Plain::default();
     plain.before(&session, history).await?;
     let mut input = Input::start();
@@ -36,7 +41,7 @@ pub(super) async fn run(mut session: Session, history: bool) -> anyhow::Result<E
                 },
                 None => input.ended = true,
             },
-            event = session.events.recv() => match event {
+            event = events.recv() => match event {
                 Some(event) => plain.event(&session, event).await?,
                 None => bail!("the endpoint has stopped"),
             },

@@ -151,6 +151,8 @@ impl Engine {
                 stored.deleted = true;
                 stored.edited = None;
                 stored.content = SecretVec(Vec::new());
+                // What is taken back stays what it was: a reaction, not a message that is gone.
+                stored.withdraws_from = below.map(|id| (*id.as_bytes()).into()).or(stored.withdraws_from);
                 Self::save_message(ctx, place, peer, &stored)?;
                 if let Some(below) = below {
                     let Some(under) = Self::place_of(ctx, Some(number), &below)? else { return Ok(()) };
@@ -361,11 +363,11 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
     let content = Content::decode(&stored.content.0).ok();
     let (mut reply_to, mut replaces, mut reference) = (None, None, None);
     let shown = match (stored.deleted, stored.withdraws_from, content) {
-        (true, ..) => Shown::Deleted,
-        (false, Some(from), _) => {
+        (_, Some(from), _) => {
             reply_to = Some(MessageId::new(*from));
             Shown::Reaction(None)
         }
+        (true, None, _) => Shown::Deleted,
         (false, None, None) => Shown::Unreadable,
         (false, None, Some(content)) => {
             (reply_to, replaces) = (content.in_reply_to, content.replaces);
