@@ -8,6 +8,7 @@ use bulla_client::event::{Connection, Direction, Event, Message, Shown, Status};
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
 use super::{Session, short, why};
@@ -27,7 +28,13 @@ pub(super) async fn run(
     let mut failed = false;
     loop {
         if input.ended && plain.pending.is_empty() {
-            break;
+            // What was said a moment ago is told by an event that waits here: without it, it would not be known to be pending.
+            match session.events.try_recv() {
+                Ok(event) => plain.event(&session, event).await?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => bail!("the endpoint has stopped"),
+            }
+            continue;
         }
         tokio::select! {
             line = input.next(), if !input.ended => match line {
