@@ -17,12 +17,14 @@
 //! - [`canary`]: strings that must not be found, and the scanner that looks for them in files and in memory
 //! - [`proxy`]: a relay in the middle that drops, repeats, swaps and edits
 //! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
+//! - [`decoders`]: every decoder of what a peer sends, as one function that the fuzzer and ordinary tests share
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
 
 pub mod canary;
 pub mod chance;
 pub mod cloud;
+pub mod decoders;
 pub mod history;
 pub mod process;
 pub mod proxy;
