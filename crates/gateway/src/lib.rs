@@ -35,6 +35,8 @@ mod egress;
 mod entropy;
 mod env;
 pub mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod numbers;
 mod open;
