@@ -183,7 +183,7 @@ impl Stage {
     fn start(role: RoleOptions, mut rows: Rows, now_ms: u64, seed: u64) -> Self {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
-        let (engine, effects) = transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), ctx));
+        let (engine, effects) = transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), false, ctx));
         let mut stage = Self { role, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
         stage.release(effects);
         stage
@@ -498,7 +498,7 @@ impl Scene {
                     let code = i32::from(first);
                     let body = match code {
                         0 => server_frame::Body::Accepted(Accepted {}),
-                        _ => server_frame::Body::Failed(Failed { code, retry_after_ms: numbers(1) }),
+                        _ => server_frame::Body::Failed(Failed { code, retry_after_ms: numbers(1), incarnation: 0 }),
                     };
                     stage.step(Input::Frame(key, request, body));
                 }

@@ -64,7 +64,7 @@ impl Samples {
                     work_nonce: 1,
                 }),
             ),
-            ("claim-slot", Ask::ClaimSlot(ClaimSlot { slot: vec![1; 32], commit: vec![2; 8] })),
+            ("claim-slot", Ask::ClaimSlot(ClaimSlot { slot: vec![1; 32], commit: vec![2; 8].into(), work_nonce: 7 })),
             ("read-slot", Ask::ReadSlot(ReadSlot { slot: vec![1; 32] })),
             ("ping", Ask::Ping(Ping {})),
         ] {
@@ -204,7 +204,7 @@ fn server_frames() -> Vec<(&'static str, server_frame::Body)> {
             }),
         ),
         ("done", Say::Done(Done {})),
-        ("failed", Say::Failed(Failed { code: Code::Rate.into(), retry_after_ms: 1_000 })),
+        ("failed", Say::Failed(Failed { code: Code::Rate.into(), retry_after_ms: 1_000, incarnation: 0 })),
         ("accepted", Say::Accepted(Accepted {})),
         ("subscribed", Say::Subscribed(Subscribed { subscriptions: vec![1, 300, u64::MAX] })),
         (
@@ -220,7 +220,7 @@ fn server_frames() -> Vec<(&'static str, server_frame::Body)> {
         ("gap", Say::Gap(Gap { subscription: 1, number: 2, envelopes: 3 })),
         ("caught-up", Say::CaughtUp(CaughtUp { subscription: 1 })),
         ("superseded", Say::Superseded(Superseded { mailbox: vec![1; 16] })),
-        ("slot-claimed", Say::SlotClaimed(SlotClaimed { won: true, winner: vec![1] })),
-        ("slot-read", Say::SlotRead(SlotRead { commit: vec![1] })),
+        ("slot-claimed", Say::SlotClaimed(SlotClaimed { won: true, winner: vec![1].into() })),
+        ("slot-read", Say::SlotRead(SlotRead { commit: vec![1].into() })),
     ]
 }
