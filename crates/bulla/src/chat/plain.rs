@@ -29,7 +29,7 @@ pub(super) async fn run(
     loop {
         if input.ended && plain.pending.is_empty() {
             // What was said a moment ago is told by an event that waits here: without it, it would not be known to be pending.
-            match session.events.try_recv() {
+            match events.try_recv() {
                 Ok(event) => plain.event(&session, event).await?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => bail!("the endpoint has stopped"),

@@ -183,7 +183,8 @@ impl Stage {
     fn start(role: RoleOptions, mut rows: Rows, now_ms: u64, seed: u64) -> Self {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
-        let (engine, effects) = transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), false, ctx));
+        let (engine, effects) =
+            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), false, ctx));
         let mut stage = Self { role, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
         stage.release(effects);
         stage
