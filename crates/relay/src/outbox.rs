@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bulla_protocol::frame::{Accepted, Code, Done, Failed, ServerFrame, server_frame::Body};
 use bytes::Bytes;
@@ -111,6 +112,12 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// A rate is used up for so long.
+    #[must_use]
+    pub(crate) fn rate(wait: Duration) -> Self {
+        Self::after(Code::Rate, u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Trying again after a while may help.
     #[must_use]
     pub(crate) const fn after(code: Code, retry_after_ms: u32) -> Self {
@@ -145,7 +152,7 @@ impl Waiter {
         Self { outbox, request, slot }
     }
 
-    /// Counts an envelope's bytes to the connection until it is answered.
+    /// Counts an envelope's or a commit's bytes to the connection until it is answered.
     pub(crate) fn hold(&mut self, bytes: OwnedSemaphorePermit) {
         self.slot.bytes = Some(bytes);
     }

@@ -88,7 +88,8 @@ fn lints() -> Result<Verdict> {
 fn documentation() -> Result<Verdict> {
     // Private items too: most of what a newcomer reads is inside, and a link that leads nowhere is found only so.
     let mut doc = shell::cargo(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
-    let output = shell::capture(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"), Show::Nothing)?;
+    let output =
+        shell::capture(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"), Show::Nothing)?;
     if !output.success {
         bail!("cargo doc:\n{}", output.text);
     }
