@@ -415,9 +415,6 @@ impl Model {
     /// Says what is written, or carries it out.
     pub(super) fn submit(&mut self) {
         let line = self.editor.text().trim_end().to_owned();
-        if self.is_stopped() {
-            return;
-        }
         let ask = match Typed::parse(&line) {
             Typed::Empty => return,
             Typed::Unknown(sentence) => return self.trouble(&sentence),

@@ -339,6 +339,28 @@ fn what_is_new_is_marked_and_read_only_when_it_is_seen() {
     desk.must_not_show("new ─");
 }
 
+#[test]
+fn what_is_covered_or_cut_off_is_not_read() {
+    let mut desk = Desk::with(long(1, 40), (60, 20));
+    desk.press(&["F1"]);
+    desk.hear(Event::Message(theirs(41, "under the help")));
+    assert_eq!(desk.asks(), []);
+    desk.press(&["Esc"]);
+    assert_eq!(desk.asks(), [Ask::Read(id(41))]);
+
+    // One row of two at the lower edge; then both.
+    let mut desk = Desk::with((1..=30).map(|order| theirs(order, "two\nrows")).collect(), (60, 20));
+    assert_eq!(desk.asks(), [Ask::Read(id(5))]);
+    desk.model.mouse(wheel(MouseEventKind::ScrollDown));
+    desk.draw();
+    let last = desk.rows()[15].clone();
+    assert_eq!(last, "▌ two", "{:#?}", desk.rows());
+    assert_eq!(desk.asks(), [Ask::Read(id(6))]);
+    // Of what is taller than the window all can never be seen at once.
+    let mut desk = Desk::with(vec![theirs(1, &"row\n".repeat(50))], (60, 20));
+    assert_eq!(desk.asks(), [Ask::Read(id(1))]);
+}
+
 fn wheel(kind: MouseEventKind) -> MouseEvent {
     MouseEvent { kind, column: 3, row: 3, modifiers: KeyModifiers::NONE }
 }
