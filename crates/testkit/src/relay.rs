@@ -102,16 +102,32 @@ impl Mailbox {
         }
     }
 
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> MailboxId {
+        self.id
+    }
+
     /// A right to write to it, for a day, as often as can be said.
     #[must_use]
     pub fn permit(&self, now: u64) -> (Permit, PermitMac) {
+        self.permit_of(Class::Ordinary, 96, now)
+    }
+
+    /// A right to say Hello to it, for a day.
+    #[must_use]
+    pub fn contact_permit(&self, now: u64) -> (Permit, PermitMac) {
+        self.permit_of(Class::Contact, 32, now)
+    }
+
+    fn permit_of(&self, class: Class, max_kib: u16, now: u64) -> (Permit, PermitMac) {
         let permit = Permit {
             mailbox: self.id,
             grant: GrantId::new([7; 16]),
-            class: Class::Ordinary,
+            class,
             expires: Permit::expiry_at(now) + 4,
             rate: u16::MAX,
-            max_kib: 96,
+            max_kib,
             tag: TagBlock::new([9; 16]),
         };
         let mac = self.root.grant_key(&permit.grant).mac(&permit);
@@ -269,6 +285,12 @@ impl Sender {
     pub async fn connect(url: &str, mailbox: &Mailbox) -> Result<Self> {
         let (socket, hello) = connect(url, Role::Anonymous).await?;
         let (permit, mac) = mailbox.permit(hello.now);
+        Ok(Self { socket, name: name_of(&hello)?, permit, mac, next: 2, waiting: BTreeMap::new() })
+    }
+
+    /// Connects, with a permit that somebody gave.
+    pub async fn with_permit(url: &str, permit: Permit, mac: PermitMac) -> Result<Self> {
+        let (socket, hello) = connect(url, Role::Anonymous).await?;
         Ok(Self { socket, name: name_of(&hello)?, permit, mac, next: 2, waiting: BTreeMap::new() })
     }
 

@@ -175,9 +175,10 @@ async fn p1_no_canary_at_the_relay_nor_in_the_gateways_files() -> Result<()> {
     at_relay.add(town.relay_memory(&scanner).await?);
 
     // The customers are away: what the business says waits at the relay.
-    let mut screens = String::new();
+    let (mut screens, mut logs) = (String::new(), String::new());
     for person in &mut town.people {
         screens.extend(person.customer.terminal.stdout().all());
+        logs.push_str(&person.customer.terminal.stderr());
         person.customer.kill_9();
     }
     town.business_says(EACH_AWAY).await?;
@@ -210,9 +211,15 @@ async fn p1_no_canary_at_the_relay_nor_in_the_gateways_files() -> Result<()> {
     found_each(&Scanner::new([&mark]).bytes("screens", screens.as_bytes()), &[&mark], "on the customers' screens")?;
     in_files.add(scanner.files(&town.world.data())?);
     at_relay.add(town.relay_memory(&scanner).await?);
-    let logs = town.world.said();
-    ensure!(logs.contains("TRACE") || logs.contains("DEBUG"), "nothing was logged at TRACE:\n{logs}");
-    let in_logs = scanner.bytes("the output of bulla up and its parts", logs.as_bytes());
+    for person in &town.people {
+        logs.push_str(&person.customer.terminal.stderr());
+    }
+    let of_parts = town.world.said();
+    for (whose, log) in [("bulla up and its parts", &of_parts), ("the terminals", &logs)] {
+        ensure!(log.contains("TRACE") || log.contains("DEBUG"), "{whose} logged nothing at TRACE:\n{log}");
+    }
+    logs.push_str(&of_parts);
+    let in_logs = scanner.bytes("the logs of bulla up, its parts and the terminals", logs.as_bytes());
     at_relay.must_be_clean("the relay's memory and files")?;
     in_files.must_be_clean("the files of gateway and relay")?;
     in_logs.must_be_clean("the logs")?;

@@ -4,6 +4,7 @@ mod beginnings;
 mod failures;
 mod first_light;
 mod fixtures;
+mod impostors;
 mod restarts;
 mod secrets;
 mod staying;

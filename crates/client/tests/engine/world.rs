@@ -12,6 +12,7 @@ use bulla_client::clock::{Clock, ManualClock};
 use bulla_client::endpoint::{Begin, BusinessOptions, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
+use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
 use bulla_protocol::permit::RelayName;
 use rand_core::OsRng;
@@ -76,7 +77,7 @@ impl World {
         self.relay.take().unwrap().shutdown().await.unwrap();
     }
 
-    fn relay_url(&self) -> String {
+    pub(crate) fn relay_url(&self) -> String {
         format!("ws://{}/v1/ws", self.relay_addr)
     }
 
@@ -130,8 +131,12 @@ impl World {
     }
 
     pub(crate) async fn link(&self, business: &Actor) -> Link {
-        let card = business.endpoint.business_card().await.unwrap();
-        Link::new(&format!("http://{}", self.origin), "cortado", card.key, Some("flyer")).unwrap()
+        self.link_to(business.endpoint.business_card().await.unwrap().key)
+    }
+
+    /// A link to whoever has this key, at this world's web server.
+    pub(crate) fn link_to(&self, key: IdentityHash) -> Link {
+        Link::new(&format!("http://{}", self.origin), "cortado", key, Some("flyer")).unwrap()
     }
 
     /// A customer who has opened the link and written nothing yet.
