@@ -163,7 +163,6 @@ impl Samples {
             ("ok-gap", script(0, &[(Act::OwnerFrame, &gap), (Act::Content, &hello)])),
             ("no-empty", vec![]),
             ("no-envelope", script(0, &[(Act::Envelope, &[1; 1024])])),
-            ("no-mls", script(0, &[(Act::Mls, &world().question), (Act::Mls, &world().welcome)])),
             ("no-delivery-out-of-order", script(0, &[(Act::OwnerFrame, &wrong_number)])),
             (
                 "no-answer-to-nothing",
@@ -195,6 +194,10 @@ impl Samples {
             "ok-hello-again",
             script(1, &[(Act::Answer, &[0]), (Act::Hello, b""), (Act::Answer, &[0])]),
         );
+        // A group that a business does not know: it begins the conversation again. A customer without a spare has nothing to begin with.
+        let foreign_group = script(0, &[(Act::Mls, &world().question), (Act::Mls, &world().welcome)]);
+        self.put("customer_endpoint", "no-mls", foreign_group.clone());
+        self.put("business_endpoint", "ok-mls-of-another-group", foreign_group);
         self.put("customer_endpoint", "ok-hello-refused", script(1, &[(Act::Answer, &refused), (Act::Say, b"again")]));
         self.put("customer_endpoint", "no-hello-again-of-another", script(1, &[(Act::Hello, &world().bundle[..500])]));
         self.put(
