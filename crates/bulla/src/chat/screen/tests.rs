@@ -1,7 +1,7 @@
 //! The chat as a person has it: keys in, a screen out, and what the endpoint is asked to do.
 
 use bulla_client::engine::commands::MAX_TEXT;
-use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Failure, Message, Shown, Status};
+use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Failure, Message, Reason, Shown, Status};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
 use jiff::tz::TimeZone;
 use ratatui::Terminal;
@@ -639,6 +639,29 @@ fn what_was_lost_or_changed_is_told_between_the_messages() {
     ] {
         desk.must_show(note);
     }
+}
+
+#[test]
+fn another_key_cannot_be_missed_and_another_group_is_a_quiet_line() {
+    let mut desk = Desk::with(cafe(), (80, 24));
+    let by = Direction::Incoming;
+    desk.hear(Event::Continued { conversation: conversation().id, by, reason: Reason::Restored });
+    desk.must_show("   the conversation goes on in a new group,");
+    desk.hear(Event::KeyChange { conversation: conversation().id, identity: [7; 32] });
+    let alarm = |desk: &Desk| {
+        assert!(desk.rows().join(" ").contains("SOMEBODY ELSE"), "{:#?}", desk.rows());
+        let cells = &desk.terminal.backend().buffer().content;
+        assert!(cells.iter().any(|cell| cell.symbol() == "S" && cell.fg == Color::Red));
+    };
+    alarm(&desk);
+    desk.press(&["hello", "Enter", "Esc", "Esc"]);
+    desk.wait(60 * MINUTE);
+    alarm(&desk);
+    for (columns, rows) in [(34, 20), (30, 12), (20, 8)] {
+        desk.resize(columns, rows);
+        alarm(&desk);
+    }
+    assert!(desk.model.farewell().unwrap().contains("under another key"));
 }
 
 #[test]
