@@ -188,8 +188,10 @@ fn status(model: &Model, columns: usize) -> Vec<Line<'static>> {
         let style = if remark.is_trouble { palette.wrong() } else { palette.waits() };
         return told(&remark.text, columns, REMARK, style);
     }
+    const TYPES: &str = " is typing…";
+    let room = columns.saturating_sub(width(TYPES) + BELOW + 1);
     let left = match model.is_typing() {
-        true => cut(&format!(" {} is typing…", model.name()), columns.saturating_sub(BELOW)),
+        true => format!(" {}{TYPES}", cut(&model.name(), room.max(4))),
         false => String::new(),
     };
     vec![Line::styled(left, palette.business().add_modifier(Modifier::ITALIC))]

@@ -432,6 +432,9 @@ fn the_business_types_until_it_says_something_or_stops() {
     let typing = |on| Event::Typing { conversation: conversation().id, on };
     let mut desk = Desk::with(cafe(), (60, 20));
     desk.hear(typing(true));
+    desk.resize(34, 20);
+    desk.must_show(" Cortado C… is typing…");
+    desk.resize(60, 20);
     desk.must_show("Cortado Coffee is typing…");
     assert_eq!(desk.model.wake_at(), desk.now_ms + 25_000);
     desk.wait(24_999);
