@@ -107,6 +107,12 @@ fn short(id: &MessageId) -> String {
     format!("{a:02x}{b:02x}{c:02x}{d:02x}")
 }
 
+/// What cannot be missed.
+const KEY_CHANGE: &str = "SOMEBODY ELSE claims to be this business, under another key. Nothing was sent there. If the business has given you a new link, open that";
+
+/// What need not be looked at twice.
+const CONTINUED: &str = "the conversation goes on in a new group, with the same keys of who you are";
+
 /// Why a message failed, in words.
 fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {
     use bulla_client::event::Failure;

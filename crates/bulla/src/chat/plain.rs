@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
-use super::{Session, short, why};
+use super::{CONTINUED, KEY_CHANGE, Session, short, why};
 use crate::text::{escape, sentence};
 
 /// Messages read from the store at once.
@@ -124,12 +124,8 @@ impl Plain {
                     retry_in_ms as f32 / 1000.0
                 ));
             }
-            Event::Continued { .. } => {
-                note("the conversation goes on in a new group, with the same keys of who you are")
-            }
-            Event::KeyChange { .. } => note(
-                "SOMEBODY ELSE claims to be this business, under another key. Nothing was sent there. If the business has given you a new link, open that",
-            ),
+            Event::Continued { .. } => note(CONTINUED),
+            Event::KeyChange { .. } => note(KEY_CHANGE),
             Event::Unreadable { .. } => note("a message came that could not be read; it is kept"),
             Event::Gap { missing, .. } => note(&format!("{missing} messages expired on the way and are lost")),
             _ => {}

@@ -17,7 +17,7 @@ use ratatui::text::{Line, Span};
 use super::history::{Entry, History, Quote, Said};
 use super::palette::Palette;
 use super::when;
-use super::wrap::{cut, width, wrapped};
+use super::wrap::{balanced, cut, width, wrapped};
 use crate::chat::why;
 use crate::text::{lines, one_line};
 
@@ -63,7 +63,8 @@ impl Look<'_> {
 
     /// Words in the middle, not to be looked at twice.
     fn quiet(&self, text: &str) -> Vec<Line<'static>> {
-        let rows = wrapped(text, self.room.saturating_sub(4).min(WIDEST)).into_iter();
+        let room = self.room.saturating_sub(4).min(WIDEST);
+        let rows = text.lines().flat_map(|line| balanced(line, room));
         rows.map(|row| Line::from(Span::styled(row, Palette::quiet())).centered()).collect()
     }
 

@@ -14,6 +14,8 @@ use super::model::{Context, Mode, Model, STOPPED, Seen, readers};
 use super::palette::Palette;
 use super::wrap::{cut, fitting, width, wrapped};
 use super::{bubble, help};
+use crate::chat::KEY_CHANGE;
+use crate::text::sentence;
 
 /// Below this there is no room for a chat.
 const SMALLEST: (u16, u16) = (20, 8);
@@ -26,6 +28,9 @@ const WRITTEN: usize = 8;
 
 /// Rows of a question or a remark, at most.
 const REMARK: usize = 4;
+
+/// Rows of what cannot be missed, at most.
+const ALARM: usize = 6;
 
 /// Columns kept free for what is below.
 const BELOW: usize = 12;
@@ -49,7 +54,11 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) -> Seen {
     let columns = usize::from(whole.width);
     let tall = whole.height >= TALL;
     let most = WRITTEN.min(usize::from(whole.height) / 3);
-    let head = head(model, columns, tall);
+    let mut head = head(model, columns, tall);
+    if model.key_changed {
+        head.extend(told(&sentence(KEY_CHANGE), columns, ALARM, model.palette.wrong()));
+        head.push(rule(columns, ""));
+    }
     let status = status(model, columns);
     let (input, cursor) = input(model, columns, most);
     let hints = if tall { vec![hints(model, columns)] } else { Vec::new() };
@@ -179,8 +188,10 @@ fn status(model: &Model, columns: usize) -> Vec<Line<'static>> {
         let style = if remark.is_trouble { palette.wrong() } else { palette.waits() };
         return told(&remark.text, columns, REMARK, style);
     }
+    const TYPES: &str = " is typing…";
+    let room = columns.saturating_sub(width(TYPES) + BELOW + 1);
     let left = match model.is_typing() {
-        true => cut(&format!(" {} is typing…", model.name()), columns.saturating_sub(BELOW)),
+        true => format!(" {}{TYPES}", cut(&model.name(), room.max(4))),
         false => String::new(),
     };
     vec![Line::styled(left, palette.business().add_modifier(Modifier::ITALIC))]

@@ -14,7 +14,7 @@ use super::palette::Palette;
 use super::view::{Rows, View};
 use super::when;
 use crate::chat::command::Typed;
-use crate::chat::why;
+use crate::chat::{CONTINUED, KEY_CHANGE, why};
 use crate::text::{one_line, sentence};
 
 /// Messages read from the store at once.
@@ -138,6 +138,8 @@ pub(super) struct Model {
     pub(super) help: Option<usize>,
     pub(super) remark: Option<Remark>,
     pub(super) palette: Palette,
+    /// Somebody claims to be the business under another key. Said above everything until one leaves, and then once more.
+    pub(super) key_changed: bool,
     /// One wants to leave.
     pub(super) leaves: bool,
     /// The screen has to be drawn anew, from nothing.
@@ -170,6 +172,7 @@ impl Model {
             help: None,
             remark: None,
             palette,
+            key_changed: false,
             leaves: false,
             repaint: false,
             seen: Seen { room: (0, 0), writing: 1, newest: None, at_bottom: true, above: 0, help_end: 0 },
@@ -251,6 +254,8 @@ impl Model {
             }
             Event::Status { message, .. } => self.status(message),
             Event::Typing { on, .. } => self.typing_until = on.then_some(self.now_ms + TYPING_MS),
+            Event::Continued { .. } => self.history.note(CONTINUED.to_owned()),
+            Event::KeyChange { .. } => self.key_changed = true,
             Event::Unreadable { .. } => {
                 self.history.note("a message came that could not be read; it is kept".to_owned());
             }
@@ -477,8 +482,9 @@ impl Model {
             "waits at the relay until the business fetches it",
             "wait at the relay until the business fetches them",
         );
-        let parts: Vec<_> = here.into_iter().chain(there).map(|part| sentence(&part)).collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
+        let key = self.key_changed.then(|| KEY_CHANGE.to_owned());
+        let parts: Vec<_> = key.into_iter().chain(here).chain(there).map(|part| sentence(&part)).collect();
+        (!parts.is_empty()).then(|| parts.join("\n"))
     }
 }
 

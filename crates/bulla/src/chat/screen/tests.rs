@@ -1,7 +1,7 @@
 //! The chat as a person has it: keys in, a screen out, and what the endpoint is asked to do.
 
 use bulla_client::engine::commands::MAX_TEXT;
-use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Failure, Message, Shown, Status};
+use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Failure, Message, Reason, Shown, Status};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
 use jiff::tz::TimeZone;
 use ratatui::Terminal;
@@ -432,6 +432,9 @@ fn the_business_types_until_it_says_something_or_stops() {
     let typing = |on| Event::Typing { conversation: conversation().id, on };
     let mut desk = Desk::with(cafe(), (60, 20));
     desk.hear(typing(true));
+    desk.resize(34, 20);
+    desk.must_show(" Cortado C… is typing…");
+    desk.resize(60, 20);
     desk.must_show("Cortado Coffee is typing…");
     assert_eq!(desk.model.wake_at(), desk.now_ms + 25_000);
     desk.wait(24_999);
@@ -639,6 +642,29 @@ fn what_was_lost_or_changed_is_told_between_the_messages() {
     ] {
         desk.must_show(note);
     }
+}
+
+#[test]
+fn another_key_cannot_be_missed_and_another_group_is_a_quiet_line() {
+    let mut desk = Desk::with(cafe(), (80, 24));
+    let by = Direction::Incoming;
+    desk.hear(Event::Continued { conversation: conversation().id, by, reason: Reason::Restored });
+    desk.must_show("   the conversation goes on in a new group,");
+    desk.hear(Event::KeyChange { conversation: conversation().id, identity: [7; 32] });
+    let alarm = |desk: &Desk| {
+        assert!(desk.rows().join(" ").contains("SOMEBODY ELSE"), "{:#?}", desk.rows());
+        let cells = &desk.terminal.backend().buffer().content;
+        assert!(cells.iter().any(|cell| cell.symbol() == "S" && cell.fg == Color::Red));
+    };
+    alarm(&desk);
+    desk.press(&["hello", "Enter", "Esc", "Esc"]);
+    desk.wait(60 * MINUTE);
+    alarm(&desk);
+    for (columns, rows) in [(34, 20), (30, 12), (20, 8)] {
+        desk.resize(columns, rows);
+        alarm(&desk);
+    }
+    assert!(desk.model.farewell().unwrap().contains("under another key"));
 }
 
 #[test]

@@ -58,6 +58,13 @@ pub(super) fn wrapped(text: &str, room: usize) -> Vec<String> {
     rows(text, room).into_iter().map(|row| text.get(row).unwrap_or_default().trim_end_matches(' ').to_owned()).collect()
 }
 
+/// As few rows as [`wrapped`], of about the same length: for what stands in the middle.
+pub(super) fn balanced(text: &str, room: usize) -> Vec<String> {
+    let rows = wrapped(text, room);
+    let even = width(text).div_ceil(rows.len().max(1));
+    (even..room).map(|narrower| wrapped(text, narrower)).find(|narrow| narrow.len() == rows.len()).unwrap_or(rows)
+}
+
 /// At most so many columns, with a `…` where something was cut off.
 pub(super) fn cut(text: &str, room: usize) -> String {
     if width(text) <= room {
@@ -115,6 +122,14 @@ mod tests {
                 assert!(width(text[row].trim_end_matches(' ')) <= room, "{room}");
             }
         }
+    }
+
+    #[test]
+    fn balanced_rows_leave_no_word_alone() {
+        assert_eq!(wrapped("one two three four", 15), ["one two three", "four"]);
+        assert_eq!(balanced("one two three four", 15), ["one two", "three four"]);
+        assert_eq!(balanced("one two", 15), ["one two"]);
+        assert_eq!(balanced("", 15), [""]);
     }
 
     #[test]
