@@ -65,7 +65,7 @@ pub(crate) struct Figure {
     /// Under which circumstances.
     pub(crate) case: String,
     /// What was measured.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     /// In what.
     pub(crate) unit: &'static str,
     /// One value per run.
@@ -102,7 +102,7 @@ impl Group {
     }
 
     /// Adds one run's value of a figure. A run without a value adds nothing.
-    pub(crate) fn add(&mut self, what: &'static str, case: &str, unit: &'static str, value: impl Into<Option<f64>>) {
+    pub(crate) fn add(&mut self, what: &str, case: &str, unit: &'static str, value: impl Into<Option<f64>>) {
         let Some(value) = value.into() else { return };
         if let Some(figure) = self.figures.iter_mut().find(|figure| figure.what == what && figure.case == case) {
             figure.runs.push(value);
@@ -110,7 +110,7 @@ impl Group {
         }
         // Beside the others of its case, whenever it came.
         let place = self.figures.iter().rposition(|figure| figure.case == case).map_or(self.figures.len(), |at| at + 1);
-        self.figures.insert(place, Figure { case: case.to_owned(), what, unit, runs: vec![value] });
+        self.figures.insert(place, Figure { case: case.to_owned(), what: what.to_owned(), unit, runs: vec![value] });
     }
 
     /// Adds one run's durations to a distribution.
