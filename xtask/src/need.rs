@@ -24,11 +24,11 @@ pub(crate) const RUST: Need = Need {
     install: "see https://rustup.rs, or your distribution's package",
 };
 
-/// For the SDK tests and the relay client written from the contract.
+/// For the SDK tests and the relay client written from the contract. The SDKs ask for 3.10.
 pub(crate) const PYTHON: Need = Need {
     name: "python",
     probe: &["python3", "--version"],
-    least: (3, 9),
+    least: (3, 10),
     install: "apt-get install python3 python3-venv",
 };
 

@@ -153,7 +153,12 @@ fn read(root: &Node<'_>) -> Result<Request, ApiError> {
             "text" => Typing::Show,
             _ => return Err(ApiError::invalid("typing_indicator.type", "has to be 'text'")),
         },
-        Err(NotThat) => return Err(ApiError::invalid("typing_indicator", "has to be an object")),
+        // An SDK in use (kapso-whatsapp-cloud-api 0.3.0 for Python) knows it as a boolean.
+        Err(NotThat) => match root.text("typing_indicator").ok().flatten().as_deref() {
+            Some("true") => Typing::Show,
+            Some("false") => Typing::Unchanged,
+            _ => return Err(ApiError::invalid("typing_indicator", "has to be an object")),
+        },
     };
     Ok(Request::Read { message, typing })
 }
@@ -191,4 +196,44 @@ fn mandatory(node: &Node<'_>, name: &str, path: &str) -> Result<String, ApiError
 
 fn message_id(text: &str, path: &str) -> Result<MessageId, ApiError> {
     MessageId::from_wamid(text).map_err(|_| ApiError::invalid(path, "is not a message id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request as HttpRequest;
+    use serde_json::{Value, json};
+
+    async fn read(typing: Value) -> Result<Typing, ApiError> {
+        let id = MessageId::new([1; 32]).to_wamid();
+        let mut body = json!({"messaging_product": "whatsapp", "status": "read", "message_id": id});
+        if !typing.is_null() {
+            body["typing_indicator"] = typing;
+        }
+        let (parts, body) = HttpRequest::new(axum::body::Body::from(body.to_string())).into_parts();
+        let mut params = Params::default();
+        params.read_body(parts, body).await.unwrap();
+        match parse(&params)? {
+            Request::Read { message, typing } => {
+                assert_eq!(message, MessageId::new([1; 32]));
+                Ok(typing)
+            }
+            Request::Send(_) => panic!("it says nothing"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_typing_indicator_is_an_object_or_a_boolean() {
+        for (typing, expected) in [
+            (Value::Null, Typing::Unchanged),
+            (json!({"type": "text"}), Typing::Show),
+            (json!(true), Typing::Show),
+            (json!(false), Typing::Unchanged),
+        ] {
+            assert_eq!(read(typing.clone()).await, Ok(expected), "{typing}");
+        }
+        for typing in [json!({"type": "audio"}), json!({}), json!("text"), json!(1), json!([true])] {
+            assert!(read(typing.clone()).await.is_err(), "{typing}");
+        }
+    }
 }
