@@ -159,7 +159,7 @@ impl Side {
     fn start<S: Store + Send>(store: S, root: RootKey, role: RoleOptions) -> Result<Self> {
         let counters = Arc::<Counters>::default();
         let store = Counting { store, counters: Arc::clone(&counters), spent: Duration::ZERO };
-        let options = Options { role, clock: Arc::new(SystemClock) };
+        let options = Options { role, clock: Arc::new(SystemClock), restored: false };
         let (endpoint, events) = Endpoint::start_over(store, root, options, Box::new(NoProjector))?;
         Ok(Self { endpoint, events, counters })
     }

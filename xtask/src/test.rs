@@ -5,7 +5,7 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::shell::{self, Show};
 use crate::{need, sdk};
@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     need::check(&[&need::RUST, &need::PYTHON, &need::NODE])?;
     let filter = args.filter.as_deref();
     let mut total = Tally::default();
+    build_sabotaged()?;
     build_programs()?;
     total.add(rust_tests(filter)?);
     if filter.is_none() {
@@ -53,6 +54,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 pub(crate) fn build_programs() -> Result<()> {
     println!("build     the programs");
     shell::must(&mut shell::cargo(["build", "--workspace", "--bins", "--quiet"]), "cargo build").map(drop)
+}
+
+/// Builds `bulla` once more, as `bulla-sabotaged` beside it: it acknowledges before its commit, and the crash test's checker must see that.
+/// With everything else as in [`build_programs`], so that only three crates are compiled again; moved and not copied, so that an
+/// interruption between the two leaves no program under the wrong name.
+fn build_sabotaged() -> Result<()> {
+    println!("build     bulla-sabotaged");
+    let feature = "bulla/sabotage-ack-before-commit";
+    let build = ["build", "--workspace", "--bins", "--quiet", "--features", feature];
+    shell::must(&mut shell::cargo(build), "cargo build of the sabotaged program")?;
+    let programs = shell::target()?.join("debug");
+    let (built, named) = (programs.join("bulla"), programs.join("bulla-sabotaged"));
+    // Two names of one file are not renamed by the system: the one of an earlier run goes first.
+    std::fs::remove_file(&named).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+    std::fs::rename(&built, &named).context("naming the sabotaged program")
 }
 
 /// Whether `cargo nextest` is installed.

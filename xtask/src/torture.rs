@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     test::build_programs()?;
-    let mut command = shell::cargo(["test", "--quiet", "-p", "bulla-testkit", "--test", "crash", "--"]);
+    let mut command = shell::cargo(["test", "--quiet", "--workspace", "--test", "crash", "--"]);
     command
         .args(["--exact", "accepted_messages_survive_kill_9_of_any_part", "--nocapture"])
         .env("BULLA_CRASH_SEED", seed.to_string())

@@ -17,10 +17,12 @@ use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use memchr::memmem::Finder;
 use rand_core::RngCore;
 
-/// The mark of one run.
+/// A mark: the run's own, or something else that must not be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
+    /// What it is called where it is found.
     mark: String,
+    bytes: Vec<u8>,
 }
 
 impl Canary {
@@ -28,13 +30,19 @@ impl Canary {
     pub fn new(rng: &mut impl RngCore) -> Self {
         let mut bytes = [0; 8];
         rng.fill_bytes(&mut bytes);
-        Self { mark: format!("kanari{}", HEXLOWER.encode(&bytes)) }
+        Self::of(&format!("kanari{}", HEXLOWER.encode(&bytes)))
     }
 
     /// From a word that is marked enough by itself: a name, a user id.
     #[must_use]
     pub fn of(word: &str) -> Self {
-        Self { mark: word.to_owned() }
+        Self { mark: word.to_owned(), bytes: word.as_bytes().to_vec() }
+    }
+
+    /// From bytes that are no text: a key, a hash.
+    #[must_use]
+    pub fn of_bytes(called: &str, bytes: &[u8]) -> Self {
+        Self { mark: called.to_owned(), bytes: bytes.to_vec() }
     }
 
     /// The text of message `number`.
@@ -110,7 +118,7 @@ impl Scanner {
     pub fn new<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
         let mut needles = BTreeMap::new();
         for canary in canaries {
-            for (form, bytes) in forms(&canary.mark) {
+            for (form, bytes) in forms(&canary.bytes) {
                 needles.insert(bytes, format!("{:?} {form}", canary.mark));
             }
         }
@@ -211,19 +219,21 @@ fn region(line: &str) -> Option<(u64, u64, &str)> {
     (readable && !special).then_some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?, name))
 }
 
-/// Every form in which a program writes a text by accident.
-fn forms(mark: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let raw = mark.as_bytes();
-    let wide = |encode: fn(u16) -> [u8; 2]| mark.encode_utf16().flat_map(encode).collect::<Vec<u8>>();
+/// Every form in which a program writes something by accident.
+fn forms(raw: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = vec![
         ("as it is", raw.to_vec()),
         ("in hexadecimal", HEXLOWER.encode(raw).into_bytes()),
         ("in hexadecimal, capitals", HEXUPPER.encode(raw).into_bytes()),
-        ("in UTF-16 LE", wide(u16::to_le_bytes)),
-        ("in UTF-16 BE", wide(u16::to_be_bytes)),
-        ("in JSON escapes", mark.encode_utf16().flat_map(|u| format!("\\u{u:04x}").into_bytes()).collect()),
         ("as a list of numbers", raw.iter().map(u8::to_string).collect::<Vec<_>>().join(", ").into_bytes()),
     ];
+    if let Ok(text) = std::str::from_utf8(raw) {
+        let wide = |encode: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(encode).collect::<Vec<u8>>();
+        forms.push(("in UTF-16 LE", wide(u16::to_le_bytes)));
+        forms.push(("in UTF-16 BE", wide(u16::to_be_bytes)));
+        let escaped = text.encode_utf16().flat_map(|u| format!("\\u{u:04x}").into_bytes());
+        forms.push(("in JSON escapes", escaped.collect()));
+    }
     // Base64 of a longer text contains that of the mark from the first whole group on, at one of three alignments.
     for shift in 0..3 {
         let skip = (3 - shift) % 3;
@@ -267,6 +277,18 @@ mod tests {
         assert!(!found(b"kanari without its number"));
         let other = Canary::new(&mut Chance::new(2)).text(7);
         assert!(!found(other.as_bytes()), "another run's mark is not this one's");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_found_too() {
+        let key = Canary::of_bytes("a key", &[0xff, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        let scanner = Scanner::new([&key]);
+        for text in [HEXLOWER.encode(&key.bytes), BASE64_NOPAD.encode(&key.bytes), format!("{:?}", key.bytes)] {
+            assert!(!scanner.bytes("x", text.as_bytes()).findings.is_empty(), "{text}");
+        }
+        let found = scanner.bytes("x", &[b"xx".as_slice(), &key.bytes].concat());
+        assert!(found.findings[0].form.starts_with("\"a key\""), "{found:?}");
+        assert!(scanner.bytes("x", &key.bytes[1..]).findings.is_empty());
     }
 
     #[test]

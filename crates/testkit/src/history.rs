@@ -155,6 +155,12 @@ impl History {
         self.lanes.entry(lane.clone()).or_default().shown.push(text.to_owned());
     }
 
+    /// Whether anything was accepted on this lane.
+    #[must_use]
+    pub fn any_accepted(&self, lane: &Lane) -> bool {
+        self.lanes.get(lane).is_some_and(|record| record.sent.iter().any(|(_, accepted)| *accepted))
+    }
+
     /// Everything that is accepted and not yet shown: what to wait for before the verdict.
     #[must_use]
     pub fn missing(&self) -> Vec<(Lane, String)> {

@@ -96,6 +96,7 @@ fn pump(from: impl std::io::Read + Send + 'static, to: Log<String>) {
             to.push(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned());
             line.clear();
         }
+        to.close();
     });
 }
 
@@ -108,6 +109,16 @@ fn signal(pid: u32, signal: Signal) {
 /// kill -9 of a process that somebody else started: the children of `bulla up`.
 pub fn kill_9(pid: u32) {
     signal(pid, Signal::KILL);
+}
+
+/// Halts a process where it stands (SIGSTOP): its connections stay, and it answers nothing.
+pub fn halt(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+/// Lets a halted process go on (SIGCONT).
+pub fn go_on(pid: u32) {
+    signal(pid, Signal::CONT);
 }
 
 /// The living children of a process, with the name of their program.
@@ -155,6 +166,33 @@ impl Stat {
             ticks: number(11)? + number(12)?,
         })
     }
+}
+
+/// Waits until a process that somebody else started is gone, or is nothing but an exit code that nobody has asked for yet.
+pub async fn gone(pid: u32) -> Result<()> {
+    let ended = || Stat::read(pid).is_none_or(|stat| stat.is_zombie).then_some(());
+    look(crate::wait::GUARD, "a process to be gone", ended).await
+}
+
+/// How a short-lived command ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs a command without input to its end.
+pub async fn run(command: &mut Command) -> Result<Ended> {
+    let mut part = Part::start(command)?;
+    part.end_input();
+    let code = part.ended(crate::wait::GUARD).await.with_context(|| part.stderr.all().join("\n"))?;
+    part.stdout.complete().await?;
+    part.stderr.complete().await?;
+    Ok(Ended { code, out: part.stdout.all().join("\n"), err: part.stderr.all().join("\n") })
 }
 
 /// Held by a test that puts real programs under load: such tests take turns, in whatever runner and process they are.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{Part, program};
-use crate::wait::GUARD;
+use crate::process::Part;
+use crate::wait::{GUARD, Log};
 
 /// A line of `bulla chat --plain`; texts are unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,20 +98,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts it with the folder `data`, on `link`.
-    pub fn start(data: &Path, link: &str, name: Option<&str>) -> Result<Self> {
-        Self::start_with(&program("bulla")?, data, link, name)
-    }
-
-    /// The same with another build of the program.
-    pub fn start_with(program: &Path, data: &Path, link: &str, name: Option<&str>) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.args(["chat", "--plain", "--data"]).arg(data);
-        if let Some(name) = name {
-            command.args(["--name", name]);
-        }
-        command.arg(link).env("BULLA_LOG", "trace");
-        Ok(Self { part: Part::start(&mut command)? })
+    /// Starts a command of [`chat`], with whatever was added to it.
+    pub fn run(command: &mut Command) -> Result<Self> {
+        Ok(Self { part: Part::start(command)? })
     }
 
     /// The program's own lines on standard error.
@@ -129,6 +118,12 @@ impl Terminal {
     /// Writes a line: a message, or a command.
     pub fn write(&mut self, line: &str) -> Result<()> {
         self.part.write_line(line)
+    }
+
+    /// Its lines on standard output, to be waited on.
+    #[must_use]
+    pub fn stdout(&self) -> &Log<String> {
+        &self.part.stdout
     }
 
     /// Everything that it printed so far.
@@ -168,6 +163,7 @@ impl Terminal {
     pub async fn finish(mut self) -> Result<(Option<i32>, Vec<Line>)> {
         self.part.end_input();
         let code = self.part.ended(GUARD).await.with_context(|| tail(&self.stderr()))?;
+        self.part.stdout.complete().await?;
         Ok((code, self.lines()))
     }
 
@@ -180,6 +176,14 @@ impl Terminal {
     pub fn kill(&mut self) {
         self.part.kill();
     }
+}
+
+/// `bulla chat --plain` with the folder `data`, on `link`.
+#[must_use]
+pub fn chat(program: &Path, data: &Path, link: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(["chat", "--plain", "--data"]).arg(data).arg(link).env("BULLA_LOG", "trace");
+    command
 }
 
 fn tail(text: &str) -> String {

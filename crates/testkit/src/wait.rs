@@ -1,5 +1,6 @@
 //! Waiting for what must happen. A deadline is only a guard: it ends a test that would hang, and says what did not come.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,18 +15,19 @@ pub const GUARD: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Log<T> {
     entries: Arc<Mutex<Vec<T>>>,
+    closed: Arc<AtomicBool>,
     grown: Arc<Notify>,
 }
 
 impl<T> Clone for Log<T> {
     fn clone(&self) -> Self {
-        Self { entries: Arc::clone(&self.entries), grown: Arc::clone(&self.grown) }
+        Self { entries: Arc::clone(&self.entries), closed: Arc::clone(&self.closed), grown: Arc::clone(&self.grown) }
     }
 }
 
 impl<T> Default for Log<T> {
     fn default() -> Self {
-        Self { entries: Arc::default(), grown: Arc::default() }
+        Self { entries: Arc::default(), closed: Arc::default(), grown: Arc::default() }
     }
 }
 
@@ -38,6 +40,26 @@ impl<T: Clone> Log<T> {
     pub fn push(&self, entry: T) {
         self.lock().push(entry);
         self.grown.notify_waiters();
+    }
+
+    /// Nothing is added any more: who still waits need not wait for the guard.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.grown.notify_waiters();
+    }
+
+    /// Whether it is complete.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is complete.
+    pub async fn complete(&self) -> Result<()>
+    where
+        T: std::fmt::Debug,
+    {
+        self.until("the end", |_| self.is_closed().then_some(())).await
     }
 
     /// Everything so far.
@@ -81,13 +103,16 @@ impl<T: Clone> Log<T> {
             let grown = self.grown.notified();
             tokio::pin!(grown);
             grown.as_mut().enable();
+            // Asked before looking: what was added before the end is seen.
+            let ended = self.is_closed();
             if let Some(found) = seen(&self.lock()) {
                 return Ok(found);
             }
-            if timeout_at(deadline, grown).await.is_err() {
+            if ended || timeout_at(deadline, grown).await.is_err() {
                 let all = self.all();
-                let tail = all.len().saturating_sub(20);
-                bail!("waited {} s for {what}; the last of {} were {:#?}", guard.as_secs(), all.len(), &all[tail..]);
+                let tail = &all[all.len().saturating_sub(20)..];
+                let why = if ended { "it ended".to_owned() } else { format!("waited {} s", guard.as_secs()) };
+                bail!("{why}, and there was no sign of {what}; the last of {} were {tail:#?}", all.len());
             }
         }
     }
@@ -123,5 +148,18 @@ mod tests {
         assert_eq!(waiting.await.unwrap().unwrap(), 2);
         let error = log.until_within(Duration::from_millis(5), "a three", |_| None::<()>).await.unwrap_err();
         assert!(error.to_string().contains("a three"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_has_ended() {
+        let log = Log::default();
+        let other = log.clone();
+        let waiting = tokio::spawn(async move { other.until("a two", |all| all.contains(&2).then_some(())).await });
+        log.push(1);
+        tokio::task::yield_now().await;
+        log.close();
+        assert!(waiting.await.unwrap().unwrap_err().to_string().starts_with("it ended"));
+        log.until("a one", |all| all.contains(&1).then_some(())).await.unwrap();
+        log.complete().await.unwrap();
     }
 }

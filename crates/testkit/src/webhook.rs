@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::Sha256;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::wait::Log;
+use crate::wait::{GUARD, Log};
 
 /// How it answers deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,7 +32,7 @@ pub enum Mood {
 }
 
 /// One delivery, as it came.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Delivery {
     /// The exact bytes of the body.
     pub body: Bytes,
@@ -40,6 +40,12 @@ pub struct Delivery {
     pub headers: HeaderMap,
     /// What was answered: only a delivery that was told `Well` counts as received.
     pub mood: Mood,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.mood, String::from_utf8_lossy(&self.body))
+    }
 }
 
 impl Delivery {
@@ -144,43 +150,75 @@ impl Receiver {
         &self.shared.challenges
     }
 
+    /// Looks at each delivery once, in order, those that came before included, until something is found.
+    pub async fn each<R>(
+        &self,
+        guard: Duration,
+        what: &str,
+        mut seen: impl FnMut(&Delivery) -> Option<R>,
+    ) -> Result<R> {
+        let mut looked_at = 0;
+        let new = |all: &[Delivery]| {
+            let found = all.get(looked_at..)?.iter().find_map(&mut seen);
+            looked_at = all.len();
+            found
+        };
+        self.shared.deliveries.until_within(guard, what, new).await
+    }
+
     /// Waits for the first message that fits.
     pub async fn message(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<(Delivery, Value)> {
-        self.shared
-            .deliveries
-            .until(what, |all| {
-                all.iter().find_map(|d| d.messages().into_iter().find(|m| fits(m)).map(|m| (d.clone(), m)))
-            })
-            .await
+        let of = |delivery: &Delivery| {
+            let message = delivery.messages().into_iter().find(|message| fits(message))?;
+            Some((delivery.clone(), message))
+        };
+        self.each(GUARD, what, of).await
     }
 
     /// Waits for a status of a message.
     pub async fn status(&self, wamid: &str, status: &str) -> Result<Value> {
-        self.shared
-            .deliveries
-            .until(&format!("the webhook `{status}`"), |all| {
-                let mut statuses = all.iter().flat_map(Delivery::statuses);
-                statuses.find(|s| s["id"] == wamid && s["status"] == status)
-            })
-            .await
+        let of =
+            |delivery: &Delivery| delivery.statuses().into_iter().find(|s| s["id"] == wamid && s["status"] == status);
+        self.each(GUARD, &format!("the webhook `{status}`"), of).await
     }
 
-    /// Texts of messages that were delivered and taken, each message id once, in the order of their first coming.
+    /// Waits until texts have come and were taken, all of these.
+    pub async fn all_texts(&self, guard: Duration, wanted: impl IntoIterator<Item = String>) -> Result<()> {
+        let mut missing: std::collections::BTreeSet<String> = wanted.into_iter().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let of = |delivery: &Delivery| {
+            for (_, text) in texts(std::slice::from_ref(delivery)) {
+                missing.remove(&text);
+            }
+            missing.is_empty().then_some(())
+        };
+        self.each(guard, "all texts", of).await
+    }
+
+    /// [`texts`] of everything so far.
     #[must_use]
     pub fn texts(&self) -> Vec<(String, String)> {
-        let mut seen = std::collections::BTreeSet::new();
-        let taken = self.shared.deliveries.all().into_iter().filter(|d| matches!(d.mood, Mood::Well | Mood::Slow(_)));
-        taken
-            .flat_map(|d| d.messages())
-            .filter(|m| seen.insert(m["id"].as_str().unwrap_or_default().to_owned()))
-            .filter_map(|m| {
-                Some((
-                    m["from_user_id"].as_str().or(m["from"].as_str())?.to_owned(),
-                    m["text"]["body"].as_str()?.to_owned(),
-                ))
-            })
-            .collect()
+        texts(&self.shared.deliveries.all())
     }
+}
+
+/// Sender and text of messages that were delivered and taken, each message id once, in the order of their first coming.
+#[must_use]
+pub fn texts(deliveries: &[Delivery]) -> Vec<(String, String)> {
+    let mut seen = std::collections::BTreeSet::new();
+    let taken = deliveries.iter().filter(|d| matches!(d.mood, Mood::Well | Mood::Slow(_)));
+    taken
+        .flat_map(Delivery::messages)
+        .filter(|m| seen.insert(m["id"].as_str().unwrap_or_default().to_owned()))
+        .filter_map(|m| {
+            Some((
+                m["from_user_id"].as_str().or(m["from"].as_str())?.to_owned(),
+                m["text"]["body"].as_str()?.to_owned(),
+            ))
+        })
+        .collect()
 }
 
 async fn challenge(State(shared): State<Shared>, Query(query): Query<Vec<(String, String)>>) -> Response {

@@ -16,6 +16,10 @@ use crate::webhook::Receiver;
 /// What `bulla up --json` prints.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
+    /// The business's handle.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
     /// The business's link, with the hash of its key.
     pub link: String,
     /// Where the Cloud API is.
@@ -34,6 +38,13 @@ pub struct Ready {
     pub verify_token: String,
     /// The relay's address.
     pub relay_url: String,
+}
+
+impl Ready {
+    /// The API of this business's number.
+    pub fn api(&self) -> Result<CloudApi> {
+        CloudApi::new(&self.api_base, &self.phone_number_id, &self.access_token)
+    }
 }
 
 /// Which of the parts that `bulla up` started.
@@ -62,23 +73,14 @@ pub struct World {
 impl World {
     /// Starts `bulla up` in a temporary folder, with everything logged at TRACE and webhooks to [`Self::receiver`].
     pub async fn start() -> Result<Self> {
-        Self::start_with(&program("bulla")?).await
-    }
-
-    /// The same with another build of `bulla`.
-    pub async fn start_with(bulla: &Path) -> Result<Self> {
-        Self::start_as(bulla, "trace").await
+        Self::start_logging("trace").await
     }
 
     /// The same with another level of logging: for measurements.
     pub async fn start_logging(level: &str) -> Result<Self> {
-        Self::start_as(&program("bulla")?, level).await
-    }
-
-    async fn start_as(bulla: &Path, level: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bulla-world-").tempdir().context("a temporary folder")?;
         let receiver = Receiver::start().await?;
-        let mut command = Command::new(bulla);
+        let mut command = Command::new(program("bulla")?);
         command
             .args(["up", "--json", "--listen", "127.0.0.1:0", "--webhook", &receiver.url(), "--data"])
             .arg(folder.path().join("data"))
@@ -89,7 +91,7 @@ impl World {
         let line = up.stdout.until("`bulla up --json` to be ready", |lines| lines.first().cloned()).await;
         let line = line.with_context(|| format!("it said:\n{}", up.stderr.all().join("\n")))?;
         let ready: Ready = serde_json::from_str(&line).with_context(|| format!("its line {line:?}"))?;
-        let api = CloudApi::new(&ready.api_base, &ready.phone_number_id, &ready.access_token)?;
+        let api = ready.api()?;
         Ok(Self { up, ready, receiver, api, folder })
     }
 
@@ -105,17 +107,38 @@ impl World {
         self.folder.path()
     }
 
-    /// What `bulla up` said about its parts.
+    /// Everything that `bulla up` and its parts have printed: the line for programs, and the log.
     #[must_use]
     pub fn said(&self) -> String {
-        self.up.stderr.all().join("\n")
+        [self.up.stdout.all(), self.up.stderr.all()].concat().join("\n")
     }
 
     /// A customer with a terminal and a folder of its own, and a name that the business sees.
     pub fn customer(&self, name: &str) -> Result<Customer> {
-        let folder = terminal::folder(self.folder.path(), name);
-        let terminal = Terminal::start(&folder, &self.ready.link, Some(name))?;
-        Ok(Customer { name: name.to_owned(), link: self.ready.link.clone(), folder, terminal })
+        Customer::start(&program("bulla")?, self.folder.path(), &self.ready.link, name)
+    }
+
+    /// The process of `bulla up`.
+    #[must_use]
+    pub fn up(&self) -> u32 {
+        self.up.pid()
+    }
+
+    /// The processes of its parts.
+    #[must_use]
+    pub fn parts(&self) -> Vec<u32> {
+        children(self.up.pid()).into_iter().map(|(pid, _)| pid).collect()
+    }
+
+    /// Asks `bulla up` to end (SIGTERM) and waits; its exit code.
+    pub async fn stops(&mut self) -> Result<Option<i32>> {
+        self.up.terminate();
+        self.up.ended(GUARD).await
+    }
+
+    /// kill -9 of `bulla up` itself.
+    pub fn kill_9_up(&mut self) {
+        self.up.kill();
     }
 
     /// The living process of a part.
@@ -152,6 +175,7 @@ impl World {
 pub struct Customer {
     /// Its display name.
     pub name: String,
+    bulla: PathBuf,
     link: String,
     folder: PathBuf,
     /// Its terminal.
@@ -159,6 +183,13 @@ pub struct Customer {
 }
 
 impl Customer {
+    /// Opens `link` in a terminal, with a folder inside of `within`.
+    pub fn start(bulla: &Path, within: &Path, link: &str, name: &str) -> Result<Self> {
+        let folder = terminal::folder(within, name);
+        let terminal = Terminal::run(terminal::chat(bulla, &folder, link).args(["--name", name]))?;
+        Ok(Self { name: name.to_owned(), bulla: bulla.to_owned(), link: link.to_owned(), folder, terminal })
+    }
+
     /// Says something, and waits until it is stored; the id that the terminal shows.
     pub async fn says(&mut self, text: &str) -> Result<String> {
         self.terminal.write(text)?;
@@ -184,7 +215,7 @@ impl Customer {
     /// Starts the terminal again, on the same folder.
     pub fn comes_back(&mut self) -> Result<()> {
         self.terminal.kill();
-        self.terminal = Terminal::start(&self.folder, &self.link, None)?;
+        self.terminal = Terminal::run(&mut terminal::chat(&self.bulla, &self.folder, &self.link))?;
         Ok(())
     }
 }

@@ -30,6 +30,9 @@ const TESTS_ONLY: &[&str] = &["bulla-testkit", "bulla-bench"];
 /// What must not be in the relay, by the beginning of its name.
 const CAN_DECRYPT: &[&str] = &["bulla-e2ee", "bulla-client", "openmls", "hpke", "mls"];
 
+/// What makes a program an end of the encryption.
+const ENDPOINT: &[&str] = &["bulla-client", "bulla-e2ee", "openmls"];
+
 /// Features of OpenMLS that print secrets or skip checks.
 const MLS_FEATURES: &[&str] = &["test-utils", "content-debug", "crypto-debug"];
 
@@ -107,6 +110,12 @@ impl Graph {
         seen
     }
 
+    /// Those of `wanted` that `from` does not reach.
+    fn not_reached<'a>(&self, from: &str, wanted: &[&'a str]) -> Vec<&'a str> {
+        let reached = self.reach(from);
+        wanted.iter().copied().filter(|name| !reached.contains(name)).collect()
+    }
+
     /// Breaches of [`ARROWS`], as sentences.
     fn wrong_arrows(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -159,6 +168,17 @@ pub(super) fn relay_cannot_read() -> Result<Verdict> {
     Ok(Verdict::Holds(format!("{all} crates, none of them {}", CAN_DECRYPT.join("*, ") + "*")))
 }
 
+/// The gateway is an endpoint: the engine that a customer's device has, and MLS, are part of its build, so that what its API takes is sealed
+/// in this very program (P6).
+pub(super) fn gateway_is_an_endpoint() -> Result<Verdict> {
+    let graph = Graph::load()?;
+    let missing = graph.not_reached("bulla-gateway", ENDPOINT);
+    if !missing.is_empty() {
+        bail!("bulla-gateway does not reach {}: who seals what its API takes?", missing.join(", "));
+    }
+    Ok(Verdict::Holds(format!("bulla-gateway contains {}", ENDPOINT.join(", "))))
+}
+
 /// No feature of OpenMLS that is for its own tests. `cargo tree` and not `cargo metadata`, which also lists what no build uses.
 pub(super) fn mls_features() -> Result<Verdict> {
     let mut tree = shell::cargo(["tree", "--workspace", "--edges", "normal,build,dev", "--target", "all", "--locked"]);
@@ -207,6 +227,20 @@ mod tests {
         assert!(clean.relay_readers().is_empty());
         let dirty = graph(&[("bulla-relay", &["handy"]), ("handy", &["openmls_traits"]), ("bulla-protocol", &[])]);
         assert_eq!(dirty.relay_readers(), ["openmls_traits"]);
+    }
+
+    #[test]
+    fn a_gateway_that_leaves_the_sealing_to_others_is_found() {
+        let whole: &[(&str, &[&str])] = &[
+            ("bulla-gateway", &["bulla-client"]),
+            ("bulla-client", &["bulla-e2ee"]),
+            ("bulla-e2ee", &["openmls"]),
+            ("openmls", &[]),
+        ];
+        assert!(graph(whole).not_reached("bulla-gateway", ENDPOINT).is_empty());
+        assert_eq!(graph(&whole[1..]).not_reached("bulla-gateway", ENDPOINT), ENDPOINT);
+        let thin = graph(&[("bulla-gateway", &["bulla-client"]), ("bulla-client", &[])]);
+        assert_eq!(thin.not_reached("bulla-gateway", ENDPOINT), ["bulla-e2ee", "openmls"]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("words", words::check),
     ("arrows", arrows::between_crates),
     ("relay-cannot-read", arrows::relay_cannot_read),
+    ("gateway-is-an-endpoint", arrows::gateway_is_an_endpoint),
     ("mls-features", arrows::mls_features),
     ("lints", lints),
     ("documentation", documentation),

@@ -4,6 +4,8 @@ mod beginnings;
 mod failures;
 mod first_light;
 mod fixtures;
+mod impostors;
 mod restarts;
 mod secrets;
+mod staying;
 mod world;

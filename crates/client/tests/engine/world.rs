@@ -12,6 +12,7 @@ use bulla_client::clock::{Clock, ManualClock};
 use bulla_client::endpoint::{Begin, BusinessOptions, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
+use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
 use bulla_protocol::permit::RelayName;
 use rand_core::OsRng;
@@ -76,14 +77,14 @@ impl World {
         self.relay.take().unwrap().shutdown().await.unwrap();
     }
 
-    fn relay_url(&self) -> String {
+    pub(crate) fn relay_url(&self) -> String {
         format!("ws://{}/v1/ws", self.relay_addr)
     }
 
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()) };
+        let options = Options { role, clock: Arc::new(self.clock.clone()), restored: false };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }
@@ -117,9 +118,25 @@ impl World {
         *self.bundle.lock().unwrap() = Some(bundle);
     }
 
+    /// Stops an endpoint and copies its folder, as a backup would; the name to start the copy under.
+    pub(crate) async fn copy_of(&self, actor: &mut Actor, name: &str) -> String {
+        actor.endpoint.shutdown().await;
+        let copy = self.folder.path().join(name);
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(&actor.folder).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        name.to_owned()
+    }
+
     pub(crate) async fn link(&self, business: &Actor) -> Link {
-        let card = business.endpoint.business_card().await.unwrap();
-        Link::new(&format!("http://{}", self.origin), "cortado", card.key, Some("flyer")).unwrap()
+        self.link_to(business.endpoint.business_card().await.unwrap().key)
+    }
+
+    /// A link to whoever has this key, at this world's web server.
+    pub(crate) fn link_to(&self, key: IdentityHash) -> Link {
+        Link::new(&format!("http://{}", self.origin), "cortado", key, Some("flyer")).unwrap()
     }
 
     /// A customer who has opened the link and written nothing yet.
@@ -156,6 +173,11 @@ impl Actor {
             Ok(found) => found,
             Err(_) => panic!("no {what}; seen: {:#?}", self.seen),
         }
+    }
+
+    /// Epoch and authenticator of a conversation.
+    pub(crate) async fn epoch(&self, number: u64) -> (u64, [u8; 8]) {
+        self.endpoint.epoch(bulla_client::event::ConversationId(number)).await.unwrap()
     }
 
     pub(crate) async fn incoming(&mut self) -> Message {
