@@ -216,9 +216,9 @@ async fn key_02_another_bundle_seal_key_or_key_package_is_refused_and_nothing_is
     for (number, (what, bytes)) in lies.iter().enumerate() {
         lock(&server.answer).clone_from(bytes);
         let data = real.folder().join(format!("refused-{number}"));
-        let line = format!("printf 'my secret\\n' | exec \"$0\" chat --plain --data \"$1\" \"$2\"");
+        let line = "printf 'my secret\\n' | exec \"$0\" chat --plain --data \"$1\" \"$2\"";
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &line]).arg(program("bulla")?).arg(&data).arg(&link);
+        shell.args(["-c", line]).arg(program("bulla")?).arg(&data).arg(&link);
         let refused = run(&mut shell).await?;
         ensure!(refused.code == Some(1) && refused.out.is_empty(), "{what}: {refused:?}");
         ensure!(refused.err.contains("does not lead to the business that it names"), "{what}: {refused:?}");

@@ -61,7 +61,7 @@ async fn answer(world: &World, hello: &Hello, bundle: &[u8]) {
     let key = control.envelope_key.as_ref().unwrap();
     let envelope = key.seal(&control.permit.tag, Kind::HelloAgain, &body, &mut OsRng).unwrap();
     let url = world.relay_url();
-    let mut sender = Sender::with_permit(&url, control.permit.clone(), control.mac.clone()).await.unwrap();
+    let mut sender = Sender::with_permit(&url, control.permit, control.mac.clone()).await.unwrap();
     sender.begin(&mut OsRng, envelope.into()).await.unwrap();
     sender.accepted().await.unwrap();
 }

@@ -499,15 +499,6 @@ pub(crate) fn seed() -> u64 {
     seed | 1
 }
 
-/// A seed, printed; taken from `BULLA_SEED` if that is set.
-pub(crate) fn seed() -> u64 {
-    use rand_core::RngCore;
-    let given = std::env::var("BULLA_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| rand_core::OsRng.next_u64());
-    println!("BULLA_SEED={seed}");
-    seed | 1
-}
-
 /// A small generator, so that one printed number repeats a run.
 pub(crate) struct Random(pub(crate) u64);
 

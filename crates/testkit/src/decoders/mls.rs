@@ -2,7 +2,7 @@
 //!
 //! A mutated MLS message fails at its AEAD. A malicious *member* is not stopped there: it seals whatever it likes, signs it, and everything
 //! behind decryption reads it. [`group_info`] and [`content`] are such a member: they carry out RFC 9420's key schedule by hand for the
-//! group of [`world`](super::world), so that the bytes under test are the ones behind encryption and signature. The malicious member is
+//! group of [`super::world`], so that the bytes under test are the ones behind encryption and signature. The malicious member is
 //! the customer, because anybody can be one; the business is who must survive it.
 
 use bulla_e2ee::conversation::{Conversation, JoinError};

@@ -82,7 +82,7 @@ pub fn envelope(bytes: &[u8]) -> Verdict {
     match opened {
         Ok((_, body)) => {
             assert!(envelope.len() <= MAX_ENVELOPE);
-            assert_eq!(Some(&*body.as_slice()), padded.get(5..5 + body.len()));
+            assert_eq!(Some(body.as_slice()), padded.get(5..5 + body.len()));
             Verdict::Accepted
         }
         Err(_) => Verdict::Refused,
