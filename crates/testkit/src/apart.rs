@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// How it is started from now on.
-    fn again_by(self, command: Command) -> Self {
+    fn started_by(self, command: Command) -> Self {
         Self { command: Mutex::new(command), ..self }
     }
 
@@ -149,7 +149,7 @@ impl Apart {
             Ok(command)
         };
         let (relay, line) = Server::start(serve_relay("127.0.0.1:0")?).await?;
-        let relay = relay.again_by(serve_relay(line["listen"].as_str().context("where does the relay listen?")?)?);
+        let relay = relay.started_by(serve_relay(line["listen"].as_str().context("where does the relay listen?")?)?);
         let relay_url = line["url"].as_str().context("no url in its line")?.to_owned();
         let proxy = match meddler {
             Some(meddler) => Some(Proxy::start_shared(&relay_url, meddler).await?),
@@ -169,7 +169,7 @@ impl Apart {
         };
         let (gateway, line) = Server::start(serve_gateway("127.0.0.1:0", "127.0.0.1:0")).await?;
         let line: GatewayReady = serde_json::from_value(line).context("what the gateway prints")?;
-        let gateway = gateway.again_by(serve_gateway(&line.public.to_string(), &line.api.to_string()));
+        let gateway = gateway.started_by(serve_gateway(&line.public.to_string(), &line.api.to_string()));
         let ready = line.businesses.first().context("no business")?.clone();
         let api = ready.api()?;
         Ok(Self {

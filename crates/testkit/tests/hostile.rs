@@ -216,7 +216,7 @@ async fn key_02_another_bundle_seal_key_or_key_package_is_refused_and_nothing_is
     for (number, (what, bytes)) in lies.iter().enumerate() {
         lock(&server.answer).clone_from(bytes);
         let data = real.folder().join(format!("refused-{number}"));
-        let line = "printf 'my secret\\n' | exec \"$0\" chat --plain --data \"$1\" \"$2\"";
+        let line = r#"printf 'my secret\n' | exec "$0" chat --plain --data "$1" "$2""#;
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", line]).arg(program("bulla")?).arg(&data).arg(&link);
         let refused = run(&mut shell).await?;

@@ -20,7 +20,8 @@ use crate::terminal::Line;
 use crate::wait::Log;
 use crate::webhook::{self, Delivery};
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all};
+use tokio_util::sync::CancellationToken;
 
 use person::{Life, Person, shown};
 use plan::{Kill, Round, Talk, Target};
@@ -151,8 +152,9 @@ impl Town {
         let (parts, told, begun) = (&self.parts, &self.told, &Log::default());
         let lives: Vec<_> = self.people.iter().map(|person| person.life.clone()).collect();
         let names: Vec<_> = self.people.iter().map(|person| person.name.clone()).collect();
+        let over = &CancellationToken::new();
         let customers = self.people.iter_mut().zip(&plan.talks).map(|(person, talk)| async move {
-            let talked = person.talks(parts, told, begun, number, talk).await;
+            let talked = person.talks(parts, told, begun, over, number, talk).await;
             talked.with_context(|| person.name.clone())
         });
         let answers = names.iter().zip(&plan.talks).map(|(name, talk)| async move {
@@ -166,7 +168,12 @@ impl Town {
             }
         });
         let faults = plan.kills.iter().map(|kill| strikes(parts, begun, &lives, kill));
-        try_join3(try_join_all(customers), try_join_all(answers), try_join_all(faults)).await.map(drop)
+        let others = async {
+            try_join(try_join_all(answers), try_join_all(faults)).await?;
+            over.cancel();
+            Ok(())
+        };
+        try_join(try_join_all(customers), others).await.map(drop)
     }
 
     /// Waits for it; what does not come in time is the verdict's.

@@ -10,6 +10,7 @@ use crate::process::kill_9;
 use crate::terminal::{Line, Terminal};
 use crate::wait::Log;
 use anyhow::{Context as _, Result, bail, ensure};
+use tokio_util::sync::CancellationToken;
 
 use super::plan::Talk;
 use super::{BUSINESS, Told};
@@ -73,12 +74,13 @@ impl Person {
         Lane::new(BUSINESS, &self.name)
     }
 
-    /// Writes his lines of a round, whatever happens to his terminal.
+    /// Writes his lines of a round, whatever happens to his terminal, and keeps one running until everybody else is done.
     pub(super) async fn talks(
         &mut self,
         parts: &Apart,
         told: &Told,
         begun: &Log<()>,
+        over: &CancellationToken,
         round: u64,
         talk: &Talk,
     ) -> Result<()> {
@@ -117,7 +119,15 @@ impl Person {
             }
             self.harvest(told);
         }
-        Ok(())
+        loop {
+            tokio::select! {
+                () = over.cancelled() => return Ok(()),
+                _ = self.terminal.stdout().complete() => {
+                    tokio::time::sleep(talk.away).await;
+                    self.lives(parts, told).await?;
+                }
+            }
+        }
     }
 
     fn next_words(&mut self, round: u64) -> String {
