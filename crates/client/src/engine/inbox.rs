@@ -66,6 +66,10 @@ impl Engine {
         mls: &[u8],
         envelope: &[u8],
     ) -> Result<(), StoreError> {
+        if self.conversation_record(ctx, number)?.state == ConversationState::New {
+            // The Hello was refused, or has to be made again: its group is gone, and with it the keys.
+            return Self::keep_unreadable(ctx, Some(number), "its group is gone", envelope);
+        }
         let opened = match self.open_mls(ctx, number, mls)? {
             Ok(opened) => opened,
             // Delivered again after a lost acknowledgement: its first time was durable.

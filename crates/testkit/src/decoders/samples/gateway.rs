@@ -30,10 +30,7 @@ impl Samples {
                 ),
             ),
             ("text-to-a-user-id", json(&format!(r#""recipient":"{user}","text":{{"body":"x"}}"#))),
-            (
-                "longest-text",
-                json(&format!(r#""to":"890123456789012","text":{{"body":"{}"}}"#, "x".repeat(4_096))),
-            ),
+            ("longest-text", json(&format!(r#""to":"890123456789012","text":{{"body":"{}"}}"#, "x".repeat(4_096)))),
             (
                 "reply",
                 json(&format!(

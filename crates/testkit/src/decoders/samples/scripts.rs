@@ -196,6 +196,10 @@ impl Samples {
             script(1, &[(Act::Answer, &[0]), (Act::Hello, b""), (Act::Answer, &[0])]),
         );
         self.put("customer_endpoint", "ok-hello-refused", script(1, &[(Act::Answer, &refused), (Act::Say, b"again")]));
+        // Found by the fuzzer: the refusal forgets the group, and what the business says in it could not be taken.
+        let delivered = receipt(&[first], &[]);
+        let answered = [(Act::Answer, &refused[..]), (Act::ControlContent, &delivered), (Act::Content, &hello)];
+        self.put("customer_endpoint", "ok-business-answers-a-refused-hello", script(1, &answered));
         self.put("customer_endpoint", "no-hello-again-of-another", script(1, &[(Act::Hello, &world().bundle[..500])]));
         self.put(
             "business_endpoint",
