@@ -21,7 +21,7 @@ use bulla_client::engine::{
 use bulla_client::event::{ConversationId, Direction, Draft, Event};
 use bulla_client::store::tx::{Rng, Tx};
 use bulla_client::store::vault::{RootKey, Vault};
-use bulla_client::store::{Batch, Order, Read, Row, StoreError, Table};
+use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, StoreError, Table};
 use bulla_e2ee::bundle::{Bundle, make_bundle};
 use bulla_e2ee::content::{Body, Content, MessageId, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Conversation;
@@ -142,15 +142,17 @@ impl Read for Rows {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = self.0.range((table, from.to_vec())..);
-        let rows = rows.take_while(|((t, key), _)| *t == table && until.is_none_or(|until| key.as_slice() < until));
-        let rows = rows.map(|((_, key), value)| (key.clone(), value.clone()));
-        let mut rows: Vec<Row> = rows.collect();
-        if order == Order::Descending {
-            rows.reverse();
+        // Keys are never this long.
+        let end = until.map_or_else(|| vec![0xff; MAX_KEY + 1], <[u8]>::to_vec);
+        if from > end.as_slice() {
+            return Ok(Vec::new());
         }
-        rows.truncate(limit);
-        Ok(rows)
+        let rows = self.0.range((table, from.to_vec())..(table, end));
+        let row = |((_, key), value): (&(Table, Vec<u8>), &Vec<u8>)| (key.clone(), value.clone());
+        Ok(match order {
+            Order::Ascending => rows.take(limit).map(row).collect(),
+            Order::Descending => rows.rev().take(limit).map(row).collect(),
+        })
     }
 }
 

@@ -199,6 +199,10 @@ impl Samples {
         self.put("customer_endpoint", "no-mls", foreign_group.clone());
         self.put("business_endpoint", "ok-mls-of-another-group", foreign_group);
         self.put("customer_endpoint", "ok-hello-refused", script(1, &[(Act::Answer, &refused), (Act::Say, b"again")]));
+        // Found by the fuzzer: the refusal forgets the group, and what the business says in it could not be taken.
+        let delivered = receipt(&[first], &[]);
+        let answered = [(Act::Answer, &refused[..]), (Act::ControlContent, &delivered), (Act::Content, &hello)];
+        self.put("customer_endpoint", "ok-business-answers-a-refused-hello", script(1, &answered));
         self.put("customer_endpoint", "no-hello-again-of-another", script(1, &[(Act::Hello, &world().bundle[..500])]));
         self.put(
             "business_endpoint",
