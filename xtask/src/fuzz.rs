@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn runs_are_read_from_the_final_statistics() {
-        let text = "Done 7 runs in 1 second(s)\nstat::number_of_executed_units: 2745\nstat::average_exec_per_sec:     2";
+        let text =
+            "Done 7 runs in 1 second(s)\nstat::number_of_executed_units: 2745\nstat::average_exec_per_sec:     2";
         assert_eq!(stat(text, "stat::number_of_executed_units:"), Some("2745"));
         assert_eq!(stat("", "stat::number_of_executed_units:"), None);
     }
