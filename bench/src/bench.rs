@@ -14,7 +14,7 @@ pub(crate) struct Bench {
     pub(crate) messages: u64,
     /// Runs of each measurement.
     pub(crate) runs: usize,
-    /// Processor time of strangers, and the wall time in which it was used, over all sections so far.
+    /// Processor time of strangers, and the wall time in which it was used, over the sections of this measurement.
     foreign: Cell<(Duration, Duration)>,
 }
 
@@ -29,9 +29,9 @@ impl Bench {
         self.foreign.set((foreign + taken.foreign, wall + taken.wall));
     }
 
-    /// How many of the machine's processors others kept busy while something was measured, on average.
+    /// How many of the machine's processors others kept busy in the sections since this was last asked, on average.
     pub(crate) fn strangers(&self) -> f64 {
-        let (foreign, wall) = self.foreign.get();
+        let (foreign, wall) = self.foreign.take();
         if wall.is_zero() { 0.0 } else { foreign.as_secs_f64() / wall.as_secs_f64() }
     }
 
@@ -65,7 +65,7 @@ pub(crate) struct Figure {
     /// Under which circumstances.
     pub(crate) case: String,
     /// What was measured.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     /// In what.
     pub(crate) unit: &'static str,
     /// One value per run.
@@ -94,15 +94,17 @@ pub(crate) struct Group {
     pub(crate) figures: Vec<Figure>,
     /// Distributions.
     pub(crate) samples: Vec<Samples>,
+    /// How many processors others kept busy meanwhile.
+    pub(crate) strangers: f64,
 }
 
 impl Group {
     pub(crate) fn new(name: &'static str, title: &'static str, about: impl Into<String>) -> Self {
-        Self { name, title, about: about.into(), figures: Vec::new(), samples: Vec::new() }
+        Self { name, title, about: about.into(), figures: Vec::new(), samples: Vec::new(), strangers: 0.0 }
     }
 
     /// Adds one run's value of a figure. A run without a value adds nothing.
-    pub(crate) fn add(&mut self, what: &'static str, case: &str, unit: &'static str, value: impl Into<Option<f64>>) {
+    pub(crate) fn add(&mut self, what: &str, case: &str, unit: &'static str, value: impl Into<Option<f64>>) {
         let Some(value) = value.into() else { return };
         if let Some(figure) = self.figures.iter_mut().find(|figure| figure.what == what && figure.case == case) {
             figure.runs.push(value);
@@ -110,7 +112,7 @@ impl Group {
         }
         // Beside the others of its case, whenever it came.
         let place = self.figures.iter().rposition(|figure| figure.case == case).map_or(self.figures.len(), |at| at + 1);
-        self.figures.insert(place, Figure { case: case.to_owned(), what, unit, runs: vec![value] });
+        self.figures.insert(place, Figure { case: case.to_owned(), what: what.to_owned(), unit, runs: vec![value] });
     }
 
     /// Adds one run's durations to a distribution.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::bench::{Bench, Group};
+use crate::meter::Meter;
 use crate::stats::percentile;
 
 /// The machine.
@@ -73,6 +74,7 @@ pub(crate) fn disk(bench: &Bench) -> Result<Group> {
         let bar = bench.bar("disk", run, WRITES);
         let mut file = tempfile::tempfile().context("a temporary file")?;
         let mut took = Vec::new();
+        let meter = Meter::begin(None)?;
         for _ in 0..WRITES {
             let began = Instant::now();
             file.write_all(&[7; 4096])?;
@@ -80,6 +82,7 @@ pub(crate) fn disk(bench: &Bench) -> Result<Group> {
             took.push(began.elapsed().as_secs_f64() * 1e6);
             bar.inc(1);
         }
+        bench.note(&meter.end()?);
         group.add("median", "", "µs", percentile(&took, 50.0));
         group.add("p99", "", "µs", percentile(&took, 99.0));
     }

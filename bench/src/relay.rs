@@ -13,6 +13,12 @@ use crate::meter::{Meter, Taken, micros_each};
 /// Bytes of an envelope: a short message's bucket.
 const ENVELOPE: usize = 1_024;
 
+/// For one of `--messages`, so many here: the relay takes them in microseconds, and a run should last for some tenths of a second.
+const TIMES: u64 = 3;
+
+/// Messages for one mailbox and its warm-up: below what a permit allows in one minute.
+const MOST: u64 = 60_000;
+
 /// How many connections write and read at once, how much each has in flight, and after how many envelopes a reader confirms.
 struct Shape {
     case: &'static str,
@@ -54,7 +60,7 @@ pub(crate) async fn hand_over(bench: &Bench) -> Result<Group> {
                 owner.live().await?;
                 pairs.push((Sender::connect(relay.url(), &mailbox).await?, owner, Chance::new(number)));
             }
-            let share = (bench.messages / shape.pairs).max(1);
+            let share = share(bench, shape);
             let pairs = exchange(pairs, shape, share.div_ceil(20), None).await?;
             let bar = bench.bar("relay hand-over", run, share * shape.pairs);
             let meter = Meter::begin(Some(relay.pid()))?;
@@ -92,7 +98,7 @@ pub(crate) async fn store_and_drain(bench: &Bench) -> Result<[Group; 2]> {
                 senders.push((Sender::connect(relay.url(), &mailbox).await?, Chance::new(number)));
                 mailboxes.push(mailbox);
             }
-            let share = (bench.messages / shape.pairs).max(1);
+            let share = share(bench, shape);
             let messages = share * shape.pairs;
             let bar = bench.bar("relay store", run, messages);
             let meter = Meter::begin(Some(relay.pid()))?;
@@ -125,6 +131,11 @@ pub(crate) async fn store_and_drain(bench: &Bench) -> Result<[Group; 2]> {
         }
     }
     Ok([store, drain])
+}
+
+/// Messages of each connection.
+fn share(bench: &Bench, shape: &Shape) -> u64 {
+    ((bench.messages * TIMES).min(MOST) / shape.pairs).max(1)
 }
 
 type Pair = (Sender, Owner, Chance);

@@ -25,8 +25,6 @@ pub(crate) struct Report {
     pub(crate) command: String,
     /// On what.
     pub(crate) machine: Machine,
-    /// How many processors others kept busy meanwhile.
-    pub(crate) strangers: f64,
     /// Why these figures should not be quoted; empty if they may be.
     pub(crate) caveats: Vec<String>,
     /// The measurements.
@@ -99,13 +97,13 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "Measured on {} at commit `{}` with `{}`.\nMachine: {}; others used {:.2} of its processors meanwhile.\nEach figure \
-             is the median over the runs, with the lowest and the highest run.\n",
+            "Measured on {} at commit `{}` with `{}`.\nMachine: {}; others used at most {:.2} of its processors during any \
+             measurement.\nEach figure is the median over the runs, with the lowest and the highest run.\n",
             self.date,
             self.commit,
             self.command,
             self.machine_line(),
-            self.strangers
+            self.groups.iter().map(|group| group.strangers).fold(0.0, f64::max)
         );
         for plot in plots {
             let _ = writeln!(out, "![{plot}]({plot})\n");
@@ -156,14 +154,14 @@ impl Report {
             let samples = group.samples.iter().map(|s| json!({"case": s.case, "ms": rounded(&s.millis)}));
             json!({
                 "name": group.name, "title": group.title, "about": group.about,
+                "processors_used_by_others": round(group.strangers),
                 "figures": group.figures.iter().map(figure).collect::<Vec<_>>(),
                 "samples": samples.collect::<Vec<_>>(),
             })
         };
         json!({
             "format": FORMAT, "commit": self.commit, "date": self.date, "command": self.command,
-            "machine": self.machine, "processors_used_by_others": round(self.strangers),
-            "draft": self.caveats, "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
+            "machine": self.machine, "draft": self.caveats, "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
         })
     }
 }

@@ -1,7 +1,7 @@
 """A client of a Bulla relay, written from proto/relay.proto alone.
 
-It makes a mailbox, opens it, makes a grant and a permit, sends an envelope, reads and acknowledges it. The relay cannot read
-envelopes and neither does this file: sealing them is end-to-end encryption's part, which is not here.
+It makes a mailbox, opens it, makes a grant and a permit, sends an envelope, reads and acknowledges it, claims and reads a commit slot.
+The relay cannot read envelopes or commits and neither does this file: sealing them is end-to-end encryption's part, which is not here.
 
     python -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python bulla_relay_client.py --selftest ws://127.0.0.1:8470/v1/ws
@@ -152,6 +152,34 @@ class Connection:
         nonce = self.work(b"bulla/1/work/contact", permit.mailbox, digest) if contact else 0
         self.ask(send=pb.Send(permit=permit, proof=proof, send_id=send_id, envelope=envelope, work_nonce=nonce))
 
+    def claim(self, slot, commit):
+        """Claims a commit slot (32 bytes). Returns the bytes that stand in it now: `commit` if they won, else the winner's."""
+        nonce = self.work(b"bulla/1/work/slot", slot, hashlib.sha256(commit).digest())
+        claimed = self.ask(claim_slot=pb.ClaimSlot(slot=slot, commit=commit, work_nonce=nonce)).slot_claimed
+        return commit if claimed.won else claimed.winner
+
+    def read_slot(self, slot):
+        """What stands in a commit slot; empty if it was not claimed."""
+        return self.ask(read_slot=pb.ReadSlot(slot=slot)).slot_read.commit
+
+
+def selftest_slots(url):
+    """Two claim one slot, one after the other; both are told the same, and so is who reads it."""
+    first, second = Connection(url, pb.ROLE_ANONYMOUS), Connection(url, pb.ROLE_ANONYMOUS)
+    slot = secrets.token_bytes(32)
+    assert second.read_slot(slot) == b""
+    assert first.claim(slot, b"a sealed commit") == b"a sealed commit"
+    assert second.claim(slot, b"another one") == b"a sealed commit"
+    assert first.claim(slot, b"a sealed commit") == b"a sealed commit"  # a retry after a lost answer
+    assert second.read_slot(slot) == b"a sealed commit"
+    try:
+        first.ask(claim_slot=pb.ClaimSlot(slot=slot, commit=bytes(65537)))
+        raise AssertionError("a commit over the limit was taken")
+    except Refused as refused:
+        assert refused.code == pb.CODE_TOO_LARGE, refused
+    first.close()
+    second.close()
+
 
 def selftest(url):
     """Two envelopes, one of each class, through a mailbox of our own; a revoked grant is refused."""
@@ -189,5 +217,7 @@ def selftest(url):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--selftest", metavar="URL", required=True, help="the relay's WebSocket, ws://HOST:PORT/v1/ws")
-    selftest(parser.parse_args().selftest)
+    relay = parser.parse_args().selftest
+    selftest(relay)
+    selftest_slots(relay)
     print("ok")

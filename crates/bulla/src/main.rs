@@ -23,10 +23,10 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "bulla", version)]
 struct Cli {
-    /// What to log, to standard error: error, warn, info, debug or trace, or a filter such as bulla_client=debug. Never what people
-    /// write, never names or keys.
-    #[arg(long, env = "BULLA_LOG", default_value = "warn", global = true, value_name = "LEVEL")]
-    log: String,
+    /// What to log: error, warn, info, debug or trace, or a filter such as bulla_client=debug; warn if nobody says. To standard error; from the
+    /// screen of `bulla chat` to chat.log in its data folder, and only if asked for. Never what people write, never names or keys.
+    #[arg(long, env = "BULLA_LOG", global = true, value_name = "LEVEL")]
+    log: Option<String>,
 
     #[command(subcommand)]
     command: Command,
@@ -44,9 +44,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.command {
-        // What the chat logs would stand in the middle of its screen.
-        Command::Chat(args) => chat::run(args, &cli.log),
-        command => log::to_stderr(&cli.log).and_then(|()| match command {
+        // What the chat logs would stand in the middle of its screen: it decides where that goes.
+        Command::Chat(args) => chat::run(args, cli.log.as_deref()),
+        command => log::to_stderr(cli.log.as_deref().unwrap_or(log::DEFAULT)).and_then(|()| match command {
             Command::Up(args) => up::run(args),
             Command::Env(args) => env::run(&args),
             Command::Gateway(command) => gateway::run(command),

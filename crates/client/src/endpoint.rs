@@ -59,6 +59,8 @@ pub struct Options {
     pub role: RoleOptions,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The folder was restored from a backup: no key of its state is used any more, every conversation begins again.
+    pub restored: bool,
 }
 
 impl std::fmt::Debug for Options {
@@ -230,6 +232,11 @@ impl Endpoint {
         self.run(move |engine, ctx| engine.message(ctx, &id)).await
     }
 
+    /// The MLS epoch of a conversation and the beginning of its authenticator: the same at everybody who is in step.
+    pub async fn epoch(&self, of: ConversationId) -> Result<(u64, [u8; 8]), CommandError> {
+        self.run(move |engine, ctx| Ok(engine.epoch(ctx, of.0)?)).await
+    }
+
     /// Who this business is, and its current bundle.
     pub async fn business_card(&self) -> Result<BusinessCard, CommandError> {
         self.run(|engine, ctx| engine.business_card(ctx)).await
@@ -281,8 +288,8 @@ impl<S: Store> World<S> {
         let (to_engine, mut from_links) = mpsc::channel(QUEUE);
         let (found, mut results) = mpsc::unbounded_channel();
         let mut links = Links::default();
-        let role = self.options.role.clone();
-        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, ctx)).await {
+        let (role, restored) = (self.options.role.clone(), self.options.restored);
+        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, restored, ctx)).await {
             Ok(begun) => begun,
             Err(e) => return drop(started.send(Err(e))),
         };

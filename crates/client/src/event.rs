@@ -226,7 +226,13 @@ pub enum ConversationState {
     /// Both sides can write.
     #[n(2)]
     Open,
+    /// At a business: it cannot go on from here; it begins again with the customer's next message.
+    #[n(3)]
+    Stuck,
 }
+
+/// Why a conversation began again in a new group.
+pub use bulla_e2ee::continues::Reason;
 
 /// The connection to the relays, for a line in a status bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,6 +281,23 @@ pub enum Event {
     Unreadable {
         /// Where, if it is known.
         conversation: Option<ConversationId>,
+    },
+    /// The conversation went on in a new group, between the same identities: a quiet line.
+    Continued {
+        /// Where.
+        conversation: ConversationId,
+        /// Who could not go on in the old one.
+        by: Direction,
+        /// Why.
+        reason: Reason,
+    },
+    /// Somebody claims to continue the conversation under another identity. Nothing was sealed to it and nothing will be: whoever has a new
+    /// key has a new link, and a person opens it. Must not be missed.
+    KeyChange {
+        /// Where.
+        conversation: ConversationId,
+        /// The new identity's public key.
+        identity: [u8; 32],
     },
     /// Messages of the other side are missing: they expired on the way, or its counter jumped.
     Gap {

@@ -4,6 +4,8 @@
 //! `[1, role: uint, identity key: bstr 32, business: bstr 32, user id: tstr, at: uint (Unix ms), reason: uint, SHA-256(Welcome): bstr 32,
 //! heard: [* bstr 32]]`.
 //!
+//! An empty Welcome says that the speaker has no KeyPackage of the other side, and asks it to begin.
+//!
 //! `at` orders the statements of one side: an older one than the newest known is a replay. `heard` are the newest messages of the other side
 //! that the speaker still has; what came after them, the other side says again.
 
@@ -89,7 +91,7 @@ pub struct Continues {
     pub reason: Reason,
     /// The newest messages of the other side that the speaker has.
     pub heard: Vec<MessageId>,
-    /// The Welcome into the new group.
+    /// The Welcome into the new group; empty if the other side is asked to begin.
     pub welcome: Vec<u8>,
 }
 

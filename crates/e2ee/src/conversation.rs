@@ -316,6 +316,12 @@ impl Conversation {
         }
     }
 
+    /// The group's id: random, another one each time the conversation begins anew.
+    #[must_use]
+    pub fn group_id(&self) -> &[u8] {
+        self.group.group_id().as_slice()
+    }
+
     /// The MLS epoch.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -332,6 +338,17 @@ impl Conversation {
     #[must_use]
     pub fn unheard(&self) -> u32 {
         self.heard.unheard()
+    }
+}
+
+/// The id of the group that an MLS message says it belongs to.
+#[must_use]
+pub fn group_of(mls_message: &[u8]) -> Option<Vec<u8>> {
+    match parse(mls_message)? {
+        MlsMessageBodyIn::PrivateMessage(message) => {
+            Some(ProtocolMessage::from(message).group_id().as_slice().to_vec())
+        }
+        _ => None,
     }
 }
 

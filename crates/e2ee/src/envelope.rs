@@ -49,14 +49,16 @@ pub enum Kind {
     Mls = 1,
     /// The answer to a Hello whose KeyPackage is gone.
     HelloAgain = 2,
-    /// A Welcome that continues a conversation (reserved).
+    /// A statement that continues the conversation in a new group, with its Welcome.
     Continues = 3,
-    /// A commit (reserved).
+    /// A commit that won its slot.
     Commit = 4,
 }
 
 impl Kind {
-    fn from_wire(value: u8) -> Option<Self> {
+    /// From a number that was stored or received.
+    #[must_use]
+    pub fn from_wire(value: u8) -> Option<Self> {
         match value {
             1 => Some(Self::Mls),
             2 => Some(Self::HelloAgain),

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Credentials;
+use crate::backup;
 use crate::business::Business;
 use crate::config::{ApiReach, Config};
 use crate::egress::{Egress, EgressError};
@@ -268,7 +269,7 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     async fn start(&self, opened: Opened, stop: &CancellationToken, api: SocketAddr) -> Result<Part, ServeError> {
-        let Opened { store, root, account } = opened;
+        let Opened { store, root, account, restored } = opened;
         let handle = account.handle.clone();
         let options = Options {
             role: RoleOptions::Business(BusinessOptions {
@@ -279,6 +280,7 @@ impl Shared<'_> {
                 window_ms: WINDOW_MS,
             }),
             clock: Arc::clone(&self.config.clock),
+            restored,
         };
         let opaque = Opaque::default();
         let place = Place { account: account.clone(), public_link: format!("{}/@{handle}", self.origin) };
@@ -287,6 +289,10 @@ impl Shared<'_> {
         let (endpoint, events) = started
             .map_err(|_| ServeError::Thread)?
             .map_err(|cause| ServeError::Start { handle: handle.clone(), cause })?;
+        if restored {
+            backup::begun(&self.config.data.join(&handle))
+                .map_err(|cause| ServeError::Folder { folder: self.config.data.clone(), cause })?;
+        }
         let card = endpoint.business_card().await;
         let card = card.map_err(|cause| ServeError::Endpoint { handle: handle.clone(), cause })?;
         let link = Link::new(self.origin, &handle, card.key, None)

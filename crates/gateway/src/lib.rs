@@ -16,6 +16,7 @@
 //! - `webhooks`: payloads, signatures, the queue's order and delivery
 //! - `store`: the gateway's rows beside the engine's, in the same transactions
 //! - `egress`: the only outgoing HTTP to addresses that others chose
+//! - [`backup`]: a copy of a business, and back
 //! - `public`: what customers fetch; `env`: what `bulla env` reads; [`feed`]: what `bulla up` prints
 //!
 //! HTTP 200 of a message means durable in the outbox. The 24 h window is kept by the engine, which tells a message that came too late as
@@ -26,6 +27,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;
+pub mod backup;
 mod business;
 mod cloud_api;
 mod config;
@@ -33,6 +35,8 @@ mod egress;
 mod entropy;
 mod env;
 pub mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod numbers;
 mod open;

@@ -11,19 +11,22 @@ use bulla_client::store::vault::{RootKey, Vault};
 use bulla_client::store::{Store as _, StoreError, keyfile};
 
 use crate::account::Account;
+use crate::backup;
 use crate::entropy::Entropy;
 use crate::gateway::ServeError;
 use crate::secret::Secret;
 use crate::store::facts;
 
 /// The file that makes a folder a business's.
-const KEY: &str = "gateway.key";
+pub(crate) const KEY: &str = "gateway.key";
 
 /// A business that is about to be served.
 pub(crate) struct Opened {
     pub(crate) store: SqliteStore,
     pub(crate) root: RootKey,
     pub(crate) account: Account,
+    /// From a backup, and not started since.
+    pub(crate) restored: bool,
 }
 
 /// What is decided anew at every start.
@@ -89,7 +92,7 @@ pub(crate) async fn open(
         (account, tx.into_batch())
     };
     store.commit(batch).await?;
-    Ok(Opened { store, root, account })
+    Ok(Opened { store, root, account, restored: backup::is_restored(folder) })
 }
 
 fn account(

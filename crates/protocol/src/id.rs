@@ -74,6 +74,8 @@ ids! {
     InstanceId: 16;
     /// What a relay asks a connection to sign, fresh per connection.
     Challenge: 32;
+    /// A commit slot: a write-once cell of a relay, from an MLS exporter, so that only the group's members know it.
+    SlotId: 32;
     /// One block that only a mailbox's owner can open: conversation, purpose, serial.
     TagBlock: 16;
 }

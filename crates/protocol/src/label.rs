@@ -28,6 +28,8 @@ labels! {
     WORK_MAILBOX = "bulla/1/work/mailbox";
     /// SHA-256: proof of work for a first contact.
     WORK_CONTACT = "bulla/1/work/contact";
+    /// SHA-256: proof of work for claiming a commit slot.
+    WORK_SLOT = "bulla/1/work/slot";
     /// SHA-256: a business's identity hash, as links carry it.
     IDENTITY = "bulla/1/identity";
     /// SHA-256: a customer's pseudonym towards one business, as `user_id` carries it.

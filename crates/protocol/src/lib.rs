@@ -4,11 +4,11 @@
 //! the relay, the native client and the browser share the same bytes. `proto/relay.proto` is the contract for
 //! other languages; the byte layouts at its head are implemented here and nowhere else.
 //!
-//! - [`id`]: the random names of mailboxes, grants and sends
+//! - [`id`]: the random names of mailboxes, grants, sends and slots
 //! - [`frame`]: the protobuf frames and their decoding under a limit
 //! - [`permit`]: grants, permits and the proof that a send carries
 //! - [`ownership`]: what an owner signs to make and to open a mailbox
-//! - [`work`]: the proof of work that a new mailbox and a first contact cost
+//! - [`work`]: the proof of work that a new mailbox, a first contact and a slot's claim cost
 //! - [`limits`]: every limit of the relay, each with its reason
 //! - [`label`]: every domain-separation label of the project, all different
 

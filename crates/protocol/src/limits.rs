@@ -47,6 +47,27 @@ pub const MEMORY_TOTAL: usize = 512 * 1024 * 1024;
 /// Whole days that an envelope waits at least; it is gone at most one day later.
 pub const RETENTION_DAYS: u32 = 30;
 
+/// Largest sealed commit in a slot: one of a group of 16 members takes about 20 KiB.
+pub const MAX_SLOT_COMMIT: usize = 64 * 1024;
+
+/// Whole days that a claimed slot is kept at least; it is gone at most one day later. As long as an envelope: who comes back later than
+/// that has lost messages anyhow and begins a new group.
+pub const SLOT_DAYS: u32 = 30;
+
+/// Bytes of all slots of a relay: room for a million commits of a group of two, 4 KiB each. Ten thousand conversations in which both sides change
+/// keys every day hold 600,000.
+pub const SLOT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// What a slot counts besides its commit, for its keys and its place in the index: otherwise the smallest would be free.
+pub const SLOT_OVERHEAD: u64 = 128;
+
+/// Claims of one connection at once: a gateway that commits in 1,000 conversations together, with some retries, is not held up.
+pub const SLOT_CLAIM_BURST: u32 = 1_200;
+
+/// Claims of one connection per minute after that: each of 1,000 conversations once in eight minutes, where once a day is usual. It bounds
+/// what one connection takes of the writing thread and of [`SLOT_BYTES`].
+pub const SLOT_CLAIM_RATE: u32 = 120;
+
 /// Mailboxes whose owner was not seen for this many whole months (of 30 days) go: 180 days.
 pub const MAILBOX_MONTHS: u32 = 6;
 

@@ -1,8 +1,8 @@
-//! Proof of work: what a new mailbox and a first contact cost, instead of an account (hashcash over SHA-256).
+//! Proof of work: what a new mailbox, a first contact and a commit slot's claim cost, instead of an account (hashcash over SHA-256).
 
 use sha2::{Digest, Sha256};
 
-use crate::id::{Challenge, MailboxId};
+use crate::id::{Challenge, MailboxId, SlotId};
 use crate::label;
 
 /// What is worked for. Fixed-length parts only, so that no two tasks hash alike.
@@ -30,6 +30,18 @@ impl Task {
                 .chain_update(challenge.as_bytes())
                 .chain_update(mailbox.as_bytes())
                 .chain_update(Sha256::digest(envelope)),
+        )
+    }
+
+    /// Work for claiming a commit slot with `commit`, the sealed bytes.
+    #[must_use]
+    pub fn slot(challenge: &Challenge, slot: &SlotId, commit: &[u8]) -> Self {
+        Self(
+            Sha256::new()
+                .chain_update(label::WORK_SLOT)
+                .chain_update(challenge.as_bytes())
+                .chain_update(slot.as_bytes())
+                .chain_update(Sha256::digest(commit)),
         )
     }
 
@@ -70,5 +82,15 @@ mod tests {
         assert!(accepted_elsewhere < 8, "a nonce for one mailbox must not serve others");
         assert!(Task::contact(&challenge, &MailboxId::new([2; 16]), b"x").search(4, 0, 10_000).is_some());
         assert_eq!(task.search(200, 0, 10), None);
+    }
+
+    /// The layout at the head of `proto/relay.proto`, computed by another program.
+    #[test]
+    fn work_for_a_slot_is_over_the_published_bytes() {
+        let nonce = 39_127;
+        let task = Task::slot(&Challenge::new([1; 32]), &SlotId::new([2; 32]), b"commit");
+        assert_eq!(task.search(16, 0, 1 << 20), Some(nonce));
+        let other = Task::slot(&Challenge::new([1; 32]), &SlotId::new([2; 32]), b"another commit");
+        assert!(!other.accepts(nonce, 16), "work for one commit must not serve another");
     }
 }

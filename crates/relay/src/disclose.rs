@@ -30,6 +30,8 @@ pub struct Disclosure {
     pub instance: String,
     /// Its mailboxes.
     pub mailboxes: Vec<MailboxDisclosure>,
+    /// Its commit slots, by last day; none if only one mailbox was asked for, since nothing says whose they are.
+    pub slots: Vec<SlotDisclosure>,
 }
 
 /// All that a relay holds of one mailbox.
@@ -74,6 +76,18 @@ pub struct EnvelopeDisclosure {
     pub envelope: String,
 }
 
+/// What a relay holds of one commit slot, the sealed commit itself left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotDisclosure {
+    /// Its id.
+    pub slot: String,
+    /// Last day (since 1970) on which it stands.
+    pub last_day: u32,
+    /// Length of the sealed commit in it.
+    pub bytes: u32,
+}
+
 /// Reads everything, or all of one mailbox, from a store.
 pub fn read(store: &dyn Store, only: Option<MailboxId>) -> Result<Disclosure, StoreError> {
     let mut mailboxes = Vec::new();
@@ -90,7 +104,22 @@ pub fn read(store: &dyn Store, only: Option<MailboxId>) -> Result<Disclosure, St
             mailboxes.extend(read_mailbox(store, id)?);
         }
     }
-    Ok(Disclosure { instance: store.instance().to_hex(), mailboxes })
+    let slots = if only.is_none() { read_slots(store)? } else { Vec::new() };
+    Ok(Disclosure { instance: store.instance().to_hex(), mailboxes, slots })
+}
+
+fn read_slots(store: &dyn Store) -> Result<Vec<SlotDisclosure>, StoreError> {
+    let (mut out, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.slots(after.as_ref(), 4_096)?;
+        let Some(last) = page.last() else { return Ok(out) };
+        after = Some(*last);
+        out.extend(page.iter().map(|entry| SlotDisclosure {
+            slot: entry.slot.to_hex(),
+            last_day: entry.day,
+            bytes: entry.bytes,
+        }));
+    }
 }
 
 fn read_mailbox(store: &dyn Store, id: MailboxId) -> Result<Option<MailboxDisclosure>, StoreError> {

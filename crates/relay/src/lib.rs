@@ -22,6 +22,7 @@
 //! - [`connection`]: one WebSocket, greeting, the two roles
 //! - [`mailbox`]: the state of one mailbox; order, hand-over, spilling, acks; `sends` (retries), `rate`
 //! - [`registry`]: which mailboxes are in memory
+//! - [`slots`]: write-once cells, in which a group's members find the one commit that ends an epoch
 //! - [`pump`]: one reader's task; [`sweep`]: what expires
 //! - [`writer`]: the thread that writes in groups; [`store`]: what is written, and its bytes
 //! - [`outbox`], [`memory`], [`limits`]: what bounds a client, envelopes, this process
@@ -42,6 +43,7 @@ mod outbox;
 mod pump;
 mod registry;
 pub mod server;
+mod slots;
 pub mod store;
 mod sweep;
 mod writer;

@@ -9,6 +9,13 @@ pub(crate) const OUTBOX_BYTES: usize = 1024 * 1024;
 /// Bytes of a connection's sends that wait for their answer; beyond, the relay stops reading from it.
 pub(crate) const IN_FLIGHT_BYTES: usize = 8 * 1024 * 1024;
 
+/// What one claim of a slot may take of memory until it is answered: its own commit, and the winner's in the answer. Of
+/// [`IN_FLIGHT_BYTES`] it is taken until the answer is written, so that 64 claims of one connection are on their way together.
+pub(crate) const CLAIM_BYTES: usize = 2 * bulla_protocol::limits::MAX_SLOT_COMMIT;
+
+/// Slots of one read of their index, when they are counted at the start.
+pub(crate) const SLOTS_PAGE: usize = 4_096;
+
 /// Rows of one read from the store.
 pub(crate) const PAGE_ROWS: usize = 128;
 
@@ -30,7 +37,7 @@ pub(crate) const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often expired rows and mailboxes are looked for, in rounds of [`TIDY_EVERY`]: hourly.
 pub(crate) const SWEEP_EVERY: u32 = 60;
 
-/// Mailboxes looked at in one step of a sweep.
+/// Mailboxes or slots looked at in one step of a sweep.
 pub(crate) const SWEEP_STEP: usize = 256;
 
 /// How long a closing connection may take to read what is left for it.
@@ -41,6 +48,9 @@ pub(crate) const RETRY_FULL_MS: u32 = 30_000;
 
 /// When a sender should try again after the contact share of a live reader's window was used up: it empties in a round trip.
 pub(crate) const RETRY_WINDOW_MS: u32 = 250;
+
+/// When a client should try again after there was no room for its slot: room comes by expiry, which is looked for every hour.
+pub(crate) const RETRY_SLOTS_FULL_MS: u32 = 600_000;
 
 /// When a client should try again after the relay could not write.
 pub(crate) const RETRY_UNAVAILABLE_MS: u32 = 5_000;

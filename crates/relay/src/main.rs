@@ -41,7 +41,7 @@ enum Command {
 
     /// Prints everything that the relay holds.
     ///
-    /// Works on a running relay, through a socket in its data folder, and on a stopped one. With the MAC roots that it prints one could write to mailboxes, but
+    /// Works on a running relay, through a socket in its data folder, and on a stopped one. Of commit slots it tells the length. With the MAC roots that it prints one could write to mailboxes, but
     /// read nothing: keep the output to those who are entitled to it.
     Disclose(Disclose),
 }
@@ -60,7 +60,7 @@ struct Serve {
     #[arg(long, value_name = "NAME", default_value = "relay.local", value_parser = relay_name)]
     name: RelayName,
 
-    /// Proof of work for a new mailbox and for a first contact, in leading zero bits. Clients refuse more than 28.
+    /// Proof of work for a new mailbox, a first contact and a commit slot, in leading zero bits. Clients refuse more than 28.
     #[arg(long, value_name = "N", default_value_t = WORK_BITS, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORK_BITS)))]
     work_bits: u32,
 

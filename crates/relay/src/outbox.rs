@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bulla_protocol::frame::{Accepted, Code, Done, Failed, ServerFrame, server_frame::Body};
 use bytes::Bytes;
@@ -108,19 +109,33 @@ pub(crate) struct Refusal {
     pub(crate) code: Code,
     /// Milliseconds.
     pub(crate) retry_after_ms: u32,
+    /// With `Superseded`: the mailbox's highest incarnation. Told to its owner alone.
+    pub(crate) incarnation: u64,
 }
 
 impl Refusal {
+    /// A rate is used up for so long.
+    #[must_use]
+    pub(crate) fn rate(wait: Duration) -> Self {
+        Self::after(Code::Rate, u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Trying again after a while may help.
     #[must_use]
     pub(crate) const fn after(code: Code, retry_after_ms: u32) -> Self {
-        Self { code, retry_after_ms }
+        Self { code, retry_after_ms, incarnation: 0 }
+    }
+
+    /// A later incarnation holds the mailbox.
+    #[must_use]
+    pub(crate) const fn superseded(highest: u64) -> Self {
+        Self { code: Code::Superseded, retry_after_ms: 0, incarnation: highest }
     }
 }
 
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
-        Self { code, retry_after_ms: 0 }
+        Self::after(code, 0)
     }
 }
 
@@ -145,7 +160,7 @@ impl Waiter {
         Self { outbox, request, slot }
     }
 
-    /// Counts an envelope's bytes to the connection until it is answered.
+    /// Counts an envelope's or a commit's bytes to the connection until it is answered.
     pub(crate) fn hold(&mut self, bytes: OwnedSemaphorePermit) {
         self.slot.bytes = Some(bytes);
     }
@@ -162,8 +177,8 @@ impl Waiter {
 
     /// It is refused.
     pub(crate) fn refuse(self, refusal: impl Into<Refusal>) {
-        let Refusal { code, retry_after_ms } = refusal.into();
-        self.answer(Body::Failed(Failed { code: code.into(), retry_after_ms }));
+        let Refusal { code, retry_after_ms, incarnation } = refusal.into();
+        self.answer(Body::Failed(Failed { code: code.into(), retry_after_ms, incarnation }));
     }
 
     /// Any other answer.

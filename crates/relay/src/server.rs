@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use bulla_protocol::id::{Challenge, InstanceId, MailboxId};
-use bulla_protocol::limits::{CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, WORK_BITS};
+use bulla_protocol::limits::{CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, SLOT_BYTES, WORK_BITS};
 use bulla_protocol::permit::{MacRoot, RelayName};
 use rand_core::CryptoRngCore;
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use crate::mailbox::Shared;
 use crate::memory::Budget;
 use crate::outbox::ConnectionId;
 use crate::registry::Registry;
+use crate::slots::Slots;
 use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
 use crate::writer::Writer;
@@ -41,19 +42,22 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The relay's name, which every proof and signature of its clients binds.
     pub name: RelayName,
-    /// Leading zero bits of proof of work for a new mailbox and for a first contact.
+    /// Leading zero bits of proof of work for a new mailbox, for a first contact and for a slot's claim.
     pub work_bits: u32,
     /// How long a live reader may take to confirm before its envelopes are stored.
     pub handover: Duration,
-    /// Bytes of envelopes in memory, in all.
+    /// Bytes of envelopes and commits in memory, in all.
     pub memory: usize,
+    /// Bytes of all commit slots.
+    pub slot_bytes: u64,
 }
 
 impl Config {
     /// The defaults of [`bulla_protocol::limits`], for a data folder, an address and a name.
     #[must_use]
     pub fn new(data: PathBuf, listen: SocketAddr, name: RelayName) -> Self {
-        Self { data, listen, name, work_bits: WORK_BITS, handover: HANDOVER, memory: MEMORY_TOTAL }
+        let (work_bits, handover) = (WORK_BITS, HANDOVER);
+        Self { data, listen, name, work_bits, handover, memory: MEMORY_TOTAL, slot_bytes: SLOT_BYTES }
     }
 }
 
@@ -100,6 +104,7 @@ pub(crate) struct Relay {
     clock: Arc<dyn Clock>,
     random: Mutex<Box<dyn CryptoRngCore + Send>>,
     registry: Arc<Registry>,
+    shared: Arc<Shared>,
     nobodys_root: MacRoot,
     nobodys_key: [u8; 32],
     connections: Arc<Semaphore>,
@@ -123,6 +128,10 @@ impl Relay {
     }
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+    /// The writer, and memory's budget.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
     /// Against which the permits of mailboxes that do not exist are checked.
     pub(crate) fn nobodys_root(&self) -> &MacRoot {
@@ -178,7 +187,9 @@ pub async fn serve_on(
     let listening = |error| RelayError::Listen(config.listen, error);
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let addr = listener.local_addr().map_err(listening)?;
-    let (writer, thread) = Writer::start(Arc::clone(&store)).map_err(RelayError::Thread)?;
+    let slots =
+        Slots::load(&*store, config.slot_bytes).map_err(|error| RelayError::Store(config.data.clone(), error))?;
+    let (writer, thread) = Writer::start(Arc::clone(&store), slots).map_err(RelayError::Thread)?;
     let failure = writer.failure();
     let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover });
     let (mut root, mut key) = ([0; 32], [0; 32]);
@@ -191,6 +202,7 @@ pub async fn serve_on(
         clock,
         random: Mutex::new(random),
         registry: Arc::new(Registry::new(Arc::clone(&store), Arc::clone(&shared))),
+        shared: Arc::clone(&shared),
         nobodys_root: MacRoot::new(root),
         nobodys_key: ed25519_dalek::SigningKey::from_bytes(&key).verifying_key().to_bytes(),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),

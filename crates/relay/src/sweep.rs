@@ -1,4 +1,4 @@
-//! What time does to a relay: envelopes past their last day go and leave a gap, mailboxes of owners who never come back go too.
+//! What time does to a relay: envelopes past their last day go and leave a gap, slots past theirs go, mailboxes of owners who never come back go too.
 //!
 //! Envelopes are found through the index of days, so that a sweep reads only what is about to go. A reader also looks at the day of what it is about
 //! to deliver; whoever comes first removes the row.
@@ -31,7 +31,20 @@ pub(crate) async fn sweep(registry: &Arc<Registry>, shared: &Shared, clock: &dyn
             shared.writer.write(vec![Write::DropDay(day, id)]).await?;
         }
     }
+    sweep_slots(registry, shared, today).await?;
     sweep_owners(registry, clock.month()).await
+}
+
+async fn sweep_slots(registry: &Registry, shared: &Shared, today: u32) -> Result<(), Unavailable> {
+    let mut after = None;
+    loop {
+        let mut over = registry.read(move |store| store.slots(after.as_ref(), limits::SWEEP_STEP)).await?;
+        over.retain(|entry| entry.day < today);
+        let Some(last) = over.last() else { return Ok(()) };
+        after = Some(*last);
+        // Decided by the writer: one of them may be claimed anew meanwhile.
+        shared.writer.forget(over).await?;
+    }
 }
 
 async fn sweep_mailbox(registry: &Registry, mailbox: &Arc<Mailbox>, today: u32) -> Result<(), Unavailable> {

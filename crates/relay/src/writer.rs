@@ -2,7 +2,8 @@
 //!
 //! Whoever wants something written hands over the changes and what is to happen once they are on stable storage. The thread takes everything that
 //! waits, commits it as one batch with one sync, then runs what was promised, in the order in which it was handed over. The engine's
-//! back-pressure (it sleeps in the committing thread) therefore never touches a connection.
+//! back-pressure (it sleeps in the committing thread) therefore never touches a connection. Since all writes come one after another here, this is
+//! also where it is decided who wins a [commit slot](crate::slots).
 //!
 //! If a batch fails, nothing of it is promised to anybody: after a failed sync the kernel may have dropped the pages, so that trying again would prove
 //! nothing. The thread reports the failure, drops everything that waits and stops; the relay goes down with a sentence.
@@ -13,7 +14,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::store::{Store, StoreError, Write};
+use crate::slots::{Claim, Outcome, Slots};
+use crate::store::{SlotEntry, Store, StoreError, Write};
 
 /// Jobs of one group: bounds the time between two syncs.
 const GROUP_JOBS: usize = 4_096;
@@ -21,8 +23,13 @@ const GROUP_JOBS: usize = 4_096;
 /// What happens once the changes are on stable storage. Runs on the writer's thread: it must not block.
 pub(crate) type Then = Box<dyn FnOnce() + Send>;
 
+/// The same for a claim, which is told what was decided.
+pub(crate) type Told = Box<dyn FnOnce(Outcome) + Send>;
+
 enum Message {
     Job(Vec<Write>, Then),
+    Claim(Claim, Told),
+    Forget(Vec<SlotEntry>, Then),
     Stop,
 }
 
@@ -40,12 +47,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(store: Arc<dyn Store>, slots: Slots) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = channel();
         let failure = Arc::new(watch::Sender::new(None));
         let report = Arc::clone(&failure);
-        let thread =
-            std::thread::Builder::new().name("relay-writer".into()).spawn(move || run(&*store, &waiting, &report))?;
+        let thread = std::thread::Builder::new()
+            .name("relay-writer".into())
+            .spawn(move || run(&*store, slots, &waiting, &report))?;
         Ok((Self { jobs, failure }, thread))
     }
 
@@ -58,13 +66,25 @@ impl Writer {
 
     /// Queues changes and waits until they are durable.
     pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), Unavailable> {
+        self.durable(|then| Message::Job(writes, then)).await
+    }
+
+    /// Queues a claim. `told` runs once what was decided is durable, and is dropped if that fails. Never blocks.
+    pub(crate) fn claim(&self, claim: Claim, told: Told) {
+        let _ = self.jobs.send(Message::Claim(claim, told));
+    }
+
+    /// Frees slots that are over, and waits until that is durable.
+    pub(crate) async fn forget(&self, over: Vec<SlotEntry>) -> Result<(), Unavailable> {
+        self.durable(|then| Message::Forget(over, then)).await
+    }
+
+    async fn durable(&self, message: impl FnOnce(Then) -> Message) -> Result<(), Unavailable> {
         let (done, wait) = oneshot::channel();
-        self.enqueue(
-            writes,
-            Box::new(move || {
-                let _ = done.send(());
-            }),
-        );
+        let then = Box::new(move || {
+            let _ = done.send(());
+        });
+        let _ = self.jobs.send(message(then));
         wait.await.map_err(|_| Unavailable)
     }
 
@@ -84,39 +104,72 @@ impl Writer {
     }
 }
 
-fn run(store: &dyn Store, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
+/// What is written together, and what was promised for it.
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    promised: Vec<Then>,
+    stop: bool,
+}
+
+fn run(store: &dyn Store, mut slots: Slots, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
     while let Ok(first) = waiting.recv() {
-        let mut writes = Vec::new();
-        let mut promised = Vec::new();
-        let mut stop = false;
-        let mut next = Some(first);
-        while let Some(message) = next.take() {
-            match message {
-                Message::Job(more, then) => {
-                    writes.extend(more);
-                    promised.push(then);
-                }
-                Message::Stop => {
-                    stop = true;
-                    break;
-                }
+        let durable = gather(store, &mut slots, first, waiting).and_then(|mut group| {
+            let writes = std::mem::take(&mut group.writes);
+            if !writes.is_empty() {
+                store.commit(writes)?;
             }
-            if promised.len() < GROUP_JOBS {
-                next = waiting.try_recv().ok();
+            Ok(group)
+        });
+        let group = match durable {
+            Ok(group) => group,
+            Err(error) => {
+                tracing::error!(%error, "the store failed; the relay stops");
+                failure.send_replace(Some(error.to_string()));
+                return;
             }
-        }
-        if !writes.is_empty()
-            && let Err(error) = store.commit(writes)
-        {
-            tracing::error!(%error, "the store cannot be written; the relay stops");
-            failure.send_replace(Some(error.to_string()));
-            return;
-        }
-        for then in promised {
+        };
+        for then in group.promised {
             then();
         }
-        if stop {
+        if group.stop {
             return;
         }
     }
+}
+
+/// Takes what waits, after `first`, and decides the claims in it, in the order in which all of it was handed over.
+fn gather(
+    store: &dyn Store,
+    slots: &mut Slots,
+    first: Message,
+    waiting: &Receiver<Message>,
+) -> Result<Group, StoreError> {
+    slots.begin_group();
+    let mut group = Group::default();
+    let mut next = Some(first);
+    while let Some(message) = next.take() {
+        match message {
+            Message::Job(writes, then) => {
+                group.writes.extend(writes);
+                group.promised.push(then);
+            }
+            Message::Claim(claim, told) => {
+                let outcome = slots.claim(store, claim, &mut group.writes)?;
+                group.promised.push(Box::new(move || told(outcome)));
+            }
+            Message::Forget(over, then) => {
+                slots.forget(store, &over, &mut group.writes)?;
+                group.promised.push(then);
+            }
+            Message::Stop => {
+                group.stop = true;
+                break;
+            }
+        }
+        if group.promised.len() < GROUP_JOBS {
+            next = waiting.try_recv().ok();
+        }
+    }
+    Ok(group)
 }

@@ -20,6 +20,7 @@
 //! - [`proxy`]: a relay in the middle: everything between endpoints and the real relay passes through a meddler
 //! - [`hostile`]: the meddler that drops, repeats, replays, edits, holds back and cuts
 //! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
+//! - [`decoders`]: every decoder of what a peer sends, as one function that the fuzzer and ordinary tests share
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
 
@@ -27,6 +28,7 @@ pub mod apart;
 pub mod canary;
 pub mod chance;
 pub mod cloud;
+pub mod decoders;
 pub mod history;
 pub mod hostile;
 pub mod process;

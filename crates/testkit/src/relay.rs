@@ -1,15 +1,15 @@
-//! A relay's client without any end-to-end part: an owner that reads one mailbox, a sender that writes to it. For tests and
-//! measurements of the relay alone, where the envelopes are whatever the test wants them to be.
+//! A relay's client without any end-to-end part: an owner that reads one mailbox, a sender that writes to it, somebody who claims
+//! commit slots. For tests and measurements of the relay alone, where the envelopes are whatever the test wants them to be.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use bulla_protocol::frame::{
-    Ack, ClientFrame, ClientHello, Create, Deliver, Open, Role, Send, ServerFrame, ServerHello, Subscribe,
-    client_frame::Body as Ask, server_frame::Body as Answer,
+    Ack, ClaimSlot, ClientFrame, ClientHello, Create, Deliver, Open, ReadSlot, Role, Send, ServerFrame, ServerHello,
+    Subscribe, client_frame::Body as Ask, server_frame::Body as Answer,
 };
-use bulla_protocol::id::{Challenge, GrantId, Incarnation, IncarnationNonce, MailboxId, SendId, TagBlock};
+use bulla_protocol::id::{Challenge, GrantId, Incarnation, IncarnationNonce, MailboxId, SendId, SlotId, TagBlock};
 use bulla_protocol::ownership::{sign_create, sign_open};
 use bulla_protocol::permit::{Class, MacRoot, Permit, PermitMac, RelayName};
 use bulla_protocol::work::Task;
@@ -323,6 +323,62 @@ impl Sender {
         match next_frame(&mut self.socket).await? {
             (request, Answer::Accepted(_)) if self.waiting.remove(&request).is_some() => Ok(()),
             other => bail!("not accepted: {other:?}"),
+        }
+    }
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// These bytes stand.
+    Won,
+    /// Those of somebody else stand.
+    Lost(Bytes),
+}
+
+/// Somebody who claims and reads commit slots.
+#[derive(Debug)]
+pub struct Claimant {
+    socket: Socket,
+    challenge: Challenge,
+    work_bits: u32,
+    next: u64,
+}
+
+impl Claimant {
+    /// Connects, anonymously.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let (socket, hello) = connect(url, Role::Anonymous).await?;
+        let challenge = Challenge::from_slice(&hello.challenge)?;
+        Ok(Self { socket, challenge, work_bits: hello.work_bits, next: 2 })
+    }
+
+    async fn ask(&mut self, ask: Ask) -> Result<Answer> {
+        let request = self.next;
+        self.next += 1;
+        self.socket.send(Message::Binary(ClientFrame::new(request, ask).to_bytes())).await?;
+        match next_frame(&mut self.socket).await? {
+            (answered, answer) if answered == request => Ok(answer),
+            other => bail!("{other:?}"),
+        }
+    }
+
+    /// Claims a slot; a refusal is an error.
+    pub async fn claim(&mut self, slot: &SlotId, commit: Bytes) -> Result<Claimed> {
+        let work = Task::slot(&self.challenge, slot, &commit).search(self.work_bits, 0, u64::MAX);
+        let work_nonce = work.context("no proof of work")?;
+        match self.ask(Ask::ClaimSlot(ClaimSlot { slot: slot.to_vec(), commit, work_nonce })).await? {
+            Answer::SlotClaimed(claimed) if claimed.won => Ok(Claimed::Won),
+            Answer::SlotClaimed(claimed) => Ok(Claimed::Lost(claimed.winner)),
+            other => bail!("{other:?}"),
+        }
+    }
+
+    /// What stands in a slot.
+    pub async fn read(&mut self, slot: &SlotId) -> Result<Option<Bytes>> {
+        match self.ask(Ask::ReadSlot(ReadSlot { slot: slot.to_vec() })).await? {
+            Answer::SlotRead(read) => Ok((!read.commit.is_empty()).then_some(read.commit)),
+            other => bail!("{other:?}"),
         }
     }
 }

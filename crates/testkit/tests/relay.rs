@@ -1,10 +1,11 @@
 //! The relay alone, as a real program: what of the promises can be seen from outside of it, without any end-to-end part.
 
 use anyhow::Result;
+use bulla_protocol::id::SlotId;
 use bulla_testkit::canary::{Canary, Scanner};
 use bulla_testkit::chance::Chance;
 use bulla_testkit::process::turn;
-use bulla_testkit::relay::{Mailbox, Owner, RelayProgram, Sender};
+use bulla_testkit::relay::{Claimant, Claimed, Mailbox, Owner, RelayProgram, Sender};
 use bytes::Bytes;
 use rand_core::OsRng;
 
@@ -71,7 +72,7 @@ async fn p2_what_a_connected_reader_confirms_never_touches_the_disk() -> Result<
 }
 
 /// P4: what the relay logs at TRACE and what it holds name nobody: the envelope's bytes, the permit's MAC and the addresses are not in
-/// its log.
+/// its log, nor are a commit slot's id and bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_the_relays_log_has_no_envelope_and_no_address() -> Result<()> {
     let _turn = turn()?;
@@ -89,7 +90,16 @@ async fn p4_the_relays_log_has_no_envelope_and_no_address() -> Result<()> {
         owner.ack(deliver.number).await?;
         sender.accepted().await?;
     }
+    // A slot is claimed, lost and read by two who share its id and nothing else.
+    let slot = SlotId::new([0xc5; 32]);
+    let (mut first, mut second) = (Claimant::connect(relay.url()).await?, Claimant::connect(relay.url()).await?);
+    let commit = envelope(&canary, 100);
+    assert_eq!(second.read(&slot).await?, None);
+    assert_eq!(first.claim(&slot, commit.clone()).await?, Claimed::Won);
+    assert_eq!(second.claim(&slot, envelope(&canary, 101)).await?, Claimed::Lost(commit.clone()));
+    assert_eq!(second.read(&slot).await?, Some(commit));
     let log = relay.log();
+    assert!(!log.contains(&slot.to_hex()[..8]), "a slot stands in the log:\n{log}");
     Scanner::new([&canary]).bytes("log", format!("{log} ").as_bytes()).must_be_clean("the relay's log")?;
     let own = relay.url().trim_start_matches("ws://").split('/').next().unwrap_or_default().to_owned();
     let others: Vec<_> = log.match_indices("127.0.0.1:").filter(|(at, _)| !log[*at..].starts_with(&own)).collect();

@@ -2,6 +2,7 @@
 
 mod command;
 mod plain;
+mod screen;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,35 +54,50 @@ pub(crate) struct Args {
 /// An open conversation with a business.
 struct Session {
     endpoint: Endpoint,
-    events: UnboundedReceiver<Event>,
+    /// As it was when it was opened.
     conversation: Conversation,
 }
 
-pub(crate) fn run(args: Args, level: &str) -> anyhow::Result<ExitCode> {
+/// `level` is what to log, if somebody said so.
+pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
     let link = Link::parse(&args.link)?;
+    if !args.plain {
+        screen::possible()?;
+    }
     let data = args.data.clone().map_or_else(|| folders::chat(link.key().as_bytes()), Ok)?;
     folders::make(&data)?;
-    log::to_stderr(level)?;
+    match level {
+        level if args.plain => log::to_stderr(level.unwrap_or(log::DEFAULT))?,
+        Some(level) => log::to_file(level, &data.join("chat.log"))?,
+        None => {}
+    }
     crate::runtime()?.block_on(async {
-        let session = Session::open(&args, &link, &data).await?;
+        let (session, events) = Session::open(&args, &link, &data).await?;
         let endpoint = session.endpoint.clone();
-        let ended = plain::run(session, args.history).await;
+        let ended = match args.plain {
+            true => plain::run(session, events, args.history).await,
+            false => screen::run(session, events).await,
+        };
         endpoint.shutdown().await;
         ended
     })
 }
 
 impl Session {
-    async fn open(args: &Args, link: &Link, data: &std::path::Path) -> anyhow::Result<Self> {
+    async fn open(
+        args: &Args,
+        link: &Link,
+        data: &std::path::Path,
+    ) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
         let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
-        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock) };
+        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock), restored: false };
         let folder = data.to_owned();
         let started =
             tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
         let (endpoint, events) = started.await.context("the endpoint's thread")??;
         let begin = Begin { name: args.name.clone(), pseudonym: None };
         let conversation = endpoint.begin(link, begin).await?;
-        Ok(Self { endpoint, events, conversation })
+        Ok((Self { endpoint, conversation }, events))
     }
 }
 
@@ -90,6 +106,12 @@ fn short(id: &MessageId) -> String {
     let [_, a, b, c, d, ..] = id.as_bytes();
     format!("{a:02x}{b:02x}{c:02x}{d:02x}")
 }
+
+/// What cannot be missed.
+const KEY_CHANGE: &str = "SOMEBODY ELSE claims to be this business, under another key. Nothing was sent there. If the business has given you a new link, open that";
+
+/// What need not be looked at twice.
+const CONTINUED: &str = "the conversation goes on in a new group, with the same keys of who you are";
 
 /// Why a message failed, in words.
 fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {

@@ -7,16 +7,21 @@ use anyhow::{Context as _, bail};
 use bulla_client::event::{Connection, Direction, Event, Message, Shown, Status};
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
-use super::{Session, short, why};
+use super::{CONTINUED, KEY_CHANGE, Session, short, why};
 use crate::text::{escape, sentence};
 
 /// Messages read from the store at once.
 const PAGE: usize = 500;
 
-pub(super) async fn run(mut session: Session, history: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: Session,
+    mut events: UnboundedReceiver<Event>,
+    history: bool,
+) -> anyhow::Result<ExitCode> {
     let mut plain = Plain::default();
     plain.before(&session, history).await?;
     let mut input = Input::start();
@@ -24,7 +29,7 @@ pub(super) async fn run(mut session: Session, history: bool) -> anyhow::Result<E
     loop {
         if input.ended && plain.pending.is_empty() {
             // What was said a moment ago is told by an event that waits here: without it, it would not be known to be pending.
-            match session.events.try_recv() {
+            match events.try_recv() {
                 Ok(event) => plain.event(&session, event).await?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => bail!("the endpoint has stopped"),
@@ -43,7 +48,7 @@ pub(super) async fn run(mut session: Session, history: bool) -> anyhow::Result<E
                 },
                 None => input.ended = true,
             },
-            event = session.events.recv() => match event {
+            event = events.recv() => match event {
                 Some(event) => plain.event(&session, event).await?,
                 None => bail!("the endpoint has stopped"),
             },
@@ -119,6 +124,8 @@ impl Plain {
                     retry_in_ms as f32 / 1000.0
                 ));
             }
+            Event::Continued { .. } => note(CONTINUED),
+            Event::KeyChange { .. } => note(KEY_CHANGE),
             Event::Unreadable { .. } => note("a message came that could not be read; it is kept"),
             Event::Gap { missing, .. } => note(&format!("{missing} messages expired on the way and are lost")),
             _ => {}

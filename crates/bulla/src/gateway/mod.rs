@@ -16,6 +16,50 @@ use url::Url;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(Serve),
+    Backup(Backup),
+    Restore(Restore),
+}
+
+/// Copies a business to a new folder, also while its gateway runs.
+///
+/// The copy's values stay sealed and its key file has a passphrase. It holds what the gateway had at that moment; what customers say later,
+/// they say again after a restore.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backup {
+    /// The gateway's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// Which business.
+    #[arg(long, value_name = "HANDLE")]
+    business: String,
+
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+
+    /// A file whose first line is the passphrase of the backup's key file. Not needed if the business's key file has one: it stays.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// Puts a backup back, in place of a business that was lost.
+///
+/// Never beside one that still runs: whoever starts last has the mailbox, and the other stops. At its first start every conversation begins
+/// again under fresh keys, and customers say again what the backup has not heard. Start it with the passphrase of the backup.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restore {
+    /// The gateway's data folder; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// Which business; it must not be in the data folder.
+    #[arg(long, value_name = "HANDLE")]
+    business: String,
+
+    /// The backup.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
 }
 
 /// Serves the businesses of a folder until SIGTERM or Ctrl-C.
@@ -108,7 +152,20 @@ fn business(text: &str) -> Result<NewBusiness, String> {
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let Command::Serve(args) = command;
+    let args = match command {
+        Command::Serve(args) => args,
+        Command::Backup(args) => {
+            let passphrase = args.passphrase_file.as_deref().map(passphrase).transpose()?;
+            bulla_gateway::backup::make(&args.data, &args.business, &args.to, passphrase.as_ref())?;
+            print(&format!("{} is in {}", args.business, args.to.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Restore(args) => {
+            bulla_gateway::backup::restore(&args.data, &args.business, &args.from)?;
+            print(&format!("{} is in {}; start it with bulla gateway serve", args.business, args.data.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let config = args.config()?;
     crate::runtime()?.block_on(async {
         // Before anything is started, so that no signal finds nobody.

@@ -209,33 +209,57 @@ impl Engine {
         mut mls: Mls,
     ) -> Result<(), StoreError> {
         let user = hello.user_id(business);
-        let number = self.next_conversation(ctx)?;
-        // A known pseudonym is the same customer on a new device.
-        let peer = match self.peer(ctx, &user)? {
-            Some(known) => PeerRecord { conversation: number, ..known },
-            None => {
-                let scope = self.endpoint.next_peer;
-                self.endpoint.next_peer += 1;
-                self.save_endpoint(ctx)?;
-                PeerRecord { scope, conversation: number, name: guest(&user) }
-            }
-        };
         let opened = mls.open(hello.message());
-        let mut record = ConversationRecord {
-            peer: peer.scope,
-            state: ConversationState::Open,
-            business: (*business.as_bytes()).into(),
-            peer_key: (*hello.pseudonym()).into(),
-            user_id: user.as_str().to_owned(),
-            mailbox: (*mailbox.as_bytes()).into(),
-            peer_name: peer.name.clone(),
-            ..ConversationRecord::new()
+        let known = self.peer(ctx, &user)?;
+        let earlier = match &known {
+            Some(peer) => ctx.tx.get::<ConversationRecord>(Table::Conversations, &peer.conversation.to_be_bytes())?,
+            None => None,
+        };
+        let (number, peer, mut record) = match (known, earlier) {
+            // A known pseudonym is the same customer, who could not continue or has a new device: the conversation goes on in this group.
+            (Some(peer), Some(earlier)) => {
+                let record = ConversationRecord {
+                    state: ConversationState::Open,
+                    mailbox: (*mailbox.as_bytes()).into(),
+                    control_given: 0,
+                    ..earlier
+                };
+                (peer.conversation, peer, record)
+            }
+            (known, _) => {
+                let number = self.next_conversation(ctx)?;
+                let peer = match known {
+                    Some(known) => PeerRecord { conversation: number, ..known },
+                    None => {
+                        let scope = self.endpoint.next_peer;
+                        self.endpoint.next_peer += 1;
+                        self.save_endpoint(ctx)?;
+                        PeerRecord { scope, conversation: number, name: guest(&user) }
+                    }
+                };
+                let record = ConversationRecord {
+                    peer: peer.scope,
+                    state: ConversationState::Open,
+                    business: (*business.as_bytes()).into(),
+                    peer_key: (*hello.pseudonym()).into(),
+                    user_id: user.as_str().to_owned(),
+                    mailbox: (*mailbox.as_bytes()).into(),
+                    peer_name: peer.name.clone(),
+                    ..ConversationRecord::new()
+                };
+                (number, peer, record)
+            }
         };
         self.save_peer(ctx, &user, &peer)?;
         Self::take(ctx, number, peer.scope, hello.relay(), hello.permits())?;
-        self.save_mls(ctx, number, peer.scope, &mls)?;
-        self.keep_loaded(number, mls);
+        let mut group = self.group(ctx, number)?;
+        group.unanswered = false;
+        (group.tries, group.retry_ms) = (0, 0);
+        self.replace_group(ctx, number, &record, &mut group, mls)?;
+        self.say_undelivered_again(ctx, number, &mut record, None, None)?;
         self.save_conversation(ctx, number, &record)?;
+        // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.
+        self.wanted.commits.insert(number);
         // Said at once, so that the customer can go on: it carries the permits.
         self.owe_receipts(ctx, number, peer.scope, &[], &[], Wait::AtOnce)?;
         match opened.map(|o| Content::decode(&o.content).map(|content| (content, o.content))) {
@@ -268,6 +292,7 @@ impl Engine {
             purpose: Purpose::Control.to_wire(),
             until_ms: None,
             sealed: Some(sealed),
+            body: None,
         };
         let key = [lane.to_be_bytes(), 0_u64.to_be_bytes()].concat();
         ctx.tx.put(Table::Outbox, &key, Scope::Endpoint, &entry)?;

@@ -95,6 +95,7 @@ impl Engine {
             purpose: Purpose::Service.to_wire(),
             until_ms: None,
             sealed: None,
+            body: None,
         };
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
@@ -172,6 +173,7 @@ impl Engine {
             purpose: Purpose::Control.to_wire(),
             until_ms: Some(ctx.tx.now_ms() + TYPING_MS),
             sealed: None,
+            body: None,
         };
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;

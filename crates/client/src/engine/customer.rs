@@ -5,19 +5,16 @@ use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
 use bulla_e2ee::link::Link;
-use bulla_e2ee::tag::Purpose;
 use minicbor::bytes::ByteVec;
 use zeroize::Zeroizing;
 
 use super::commands::{CommandError, clean_name};
 use super::messages::conversation_view;
-use super::outbox::{Head, Lane};
+use super::outbox::Head;
 use super::permits::Carrier;
-use super::record::{
-    ConversationRecord, HelloRecord, MessageRecord, OutboxRecord, Place, SealedRecord, Secret, SecretVec,
-};
+use super::record::{ConversationRecord, HelloRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
-use crate::event::{Conversation, ConversationId, ConversationState, Direction, Event, Status};
+use crate::event::{Conversation, ConversationId, ConversationState, Event};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 
@@ -128,8 +125,8 @@ impl Engine {
             digest: bulla_e2ee::hello::hello_digest(&welcome).into(),
             reply_key: SecretVec(reply_key.to_bytes().to_vec()),
         });
-        self.save_mls(ctx, number, record.peer, &mls)?;
-        self.keep_loaded(number, mls);
+        let mut group = self.group(ctx, number)?;
+        self.replace_group(ctx, number, record, &mut group, mls)?;
         self.save_conversation(ctx, number, record)?;
         let contact = bundle.contact();
         let sealed = SealedRecord {
@@ -139,6 +136,7 @@ impl Engine {
             mac: Secret(*contact.mac.expose()),
             envelope: ByteVec::from(envelope),
             inner: None,
+            kind: None,
         };
         entry.content = SecretVec(Vec::new());
         entry.sealed = Some(sealed.clone());
@@ -181,36 +179,9 @@ impl Engine {
         record.hello = None;
         record.bundle = Some(ByteVec::from(bundle));
         self.forget_mls(ctx, number)?;
-        self.requeue(ctx, number, &mut record)?;
+        self.say_undelivered_again(ctx, number, &mut record, None, None)?;
         self.save_conversation(ctx, number, &record)?;
         self.pump(ctx, number)
-    }
-
-    /// Everything of ours without a receipt goes into the outbox again, in order.
-    fn requeue(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        record: &mut ConversationRecord,
-    ) -> Result<(), StoreError> {
-        let prefix = number.to_be_bytes();
-        for (key, _) in ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &prefix)? {
-            ctx.tx.delete(Table::Outbox, &key);
-        }
-        self.lanes.insert(number, Lane::default());
-        for (key, stored) in ctx.tx.scan_prefix::<MessageRecord>(Table::Messages, &prefix)? {
-            let waits = stored.direction == Direction::Outgoing && stored.status < Status::Delivered;
-            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)).filter(|_| waits) else { continue };
-            let intent = OutboxRecord {
-                message: Some(Place { conversation: number, order }),
-                content: stored.content.clone(),
-                purpose: Purpose::Service.to_wire(),
-                until_ms: None,
-                sealed: None,
-            };
-            self.enqueue(ctx, number, record, &intent)?;
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! read, and is kept as it came. Only a failing store leaves it unacknowledged, and then the relay delivers it again.
 
 use bulla_e2ee::content::{Body, Content};
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::conversation::OpenError;
 use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, Kind};
 use bulla_e2ee::tag::Purpose;
@@ -51,7 +52,9 @@ impl Engine {
         match EnvelopeKey::from_bytes(grant.envelope_key.0).open(&block, envelope) {
             Ok((Kind::Mls, body)) => self.mls_message(ctx, tag.conversation, tag.purpose, &body, envelope),
             Ok((Kind::HelloAgain, body)) => self.hello_again(ctx, tag.conversation, &body),
-            // Reserved kinds of a later version: acknowledged and forgotten.
+            Ok((Kind::Continues, body)) => self.continued(ctx, tag.conversation, &body),
+            Ok((Kind::Commit, body)) => self.commit_received(ctx, tag.conversation, &body),
+            // Kinds of a later version: acknowledged and forgotten.
             Ok(_) | Err(EnvelopeError::UnknownKind(_)) => Ok(()),
             Err(_) => Self::keep_unreadable(ctx, Some(tag.conversation), "its envelope does not open", envelope),
         }
@@ -66,12 +69,16 @@ impl Engine {
         mls: &[u8],
         envelope: &[u8],
     ) -> Result<(), StoreError> {
+        if !self.has_group(ctx, number)? {
+            // Of the group that this customer has left, before its new Hello is answered: it will be said again.
+            return Ok(());
+        }
         let opened = match self.open_mls(ctx, number, mls)? {
             Ok(opened) => opened,
-            // Delivered again after a lost acknowledgement: its first time was durable.
-            Err(OpenError::Replayed | OpenError::TooLate) => return Ok(()),
-            Err(e) => return Self::keep_unreadable(ctx, Some(number), &e.to_string(), envelope),
+            Err(why) => return self.not_opened(ctx, number, purpose, mls, envelope, &why),
         };
+        let peer = self.conversation_record(ctx, number)?.peer;
+        self.group_answers(ctx, number, peer)?;
         let mut record = self.conversation_record(ctx, number)?;
         let content = match Content::decode(&opened) {
             Ok(content) => content,
@@ -80,6 +87,35 @@ impl Engine {
             }
         };
         self.heard(ctx, number, &mut record, purpose, &opened, &content)
+    }
+
+    /// What a message that does not open says about the group. The outer envelope was authentic: it came from whom we gave its key.
+    fn not_opened(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        mls: &[u8],
+        envelope: &[u8],
+        why: &OpenError,
+    ) -> Result<(), StoreError> {
+        match why {
+            // Delivered again after a lost acknowledgement: its first time was durable. And since nobody is ever more than one epoch behind,
+            // what is older than that has been here too.
+            OpenError::Replayed | OpenError::TooLate | OpenError::PastEpoch | OpenError::OwnEcho => Ok(()),
+            OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),
+            OpenError::WrongGroup => {
+                let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
+                if self.group(ctx, number)?.left.iter().any(|left| ***left == *id) {
+                    // Sealed before its sender heard that the conversation began again: it will be said again.
+                    return Ok(());
+                }
+                self.break_group(ctx, number, Reason::Fork)
+            }
+            OpenError::Undecryptable => self.break_group(ctx, number, Reason::Fork),
+            OpenError::TooEarly => self.break_group(ctx, number, Reason::Gap),
+            _ => Self::keep_unreadable(ctx, Some(number), &why.to_string(), envelope),
+        }
     }
 
     /// A content of the other side.
@@ -105,7 +141,12 @@ impl Engine {
             ctx.emit(Event::Conversation(conversation_view(number, record)?))?;
         }
         match &content.body {
-            Body::Receipt(receipt) => self.heard_receipt(ctx, number, receipt)?,
+            Body::Receipt(receipt) => {
+                if self.is_fork(ctx, number, receipt)? {
+                    return self.break_group(ctx, number, Reason::Fork);
+                }
+                self.heard_receipt(ctx, number, receipt)?;
+            }
             Body::Typing { on } => {
                 ctx.emit(Event::Typing { conversation: ConversationId(number), on: *on })?;
             }
@@ -114,7 +155,12 @@ impl Engine {
             }
             _ => self.heard_message(ctx, number, record, bytes, content)?,
         }
-        // It may have brought the permit, or the sign of life, that the lane waited for.
+        // It may have brought the permit, the spare or the sign of life that was waited for.
+        self.renew_if_old(ctx, number)?;
+        self.commit(ctx, number)?;
+        if self.is_broken(ctx, number)? {
+            self.reform(ctx, number)?;
+        }
         self.pump(ctx, number)
     }
 
@@ -148,6 +194,9 @@ impl Engine {
         content: &Content,
     ) -> Result<bool, StoreError> {
         let extensions = &content.extensions;
+        if let Some(spare) = &extensions.spare {
+            self.take_spare(ctx, number, record, spare)?;
+        }
         if let Some(permits) = &extensions.permits {
             Self::take(ctx, number, record.peer, &permits.relay, &permits.permits)?;
         }

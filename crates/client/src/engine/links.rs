@@ -5,22 +5,28 @@
 
 use std::collections::HashMap;
 
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{
-    Ack, ClientFrame, Code, Create, Deliver, Failed, Open, PermitClass, Ping, Role, ServerHello, Subscribe,
-    client_frame, server_frame,
+    Ack, ClaimSlot, ClientFrame, Code, Create, Deliver, Failed, Open, PermitClass, Ping, ReadSlot, Role, ServerHello,
+    Subscribe, client_frame, server_frame,
 };
-use bulla_protocol::id::{Challenge, MailboxId, SendId};
+use bulla_protocol::id::{Challenge, Incarnation, IncarnationNonce, MailboxId, SendId, TagBlock};
 use bulla_protocol::permit::{MacRoot, RelayName};
 use bulla_protocol::work::Task;
 use bulla_protocol::{VERSION, limits, ownership};
 use ed25519_dalek::SigningKey;
+
+use sha2::{Digest as _, Sha256};
 
 use super::record::MailboxRecord;
 use super::{Ctx, Effects, Engine, Timer, WorkFor, damaged};
 use crate::event::{Connection, Event};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
+
+/// Tries after which an envelope is kept as it came and left alone.
+const POISON_TRIES: u8 = 3;
 
 /// Which connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +69,8 @@ enum Pending {
     Subscribe(MailboxId),
     Bundle(u32),
     Send(u64, SendId),
+    Claim(u64, [u8; 32]),
+    Read(u64, [u8; 32]),
     /// Its answer changes nothing.
     Nothing,
 }
@@ -147,6 +155,16 @@ impl Engine {
         self.request(out, key, client_frame::Body::Send(send), Pending::Send(lane, id));
     }
 
+    pub(super) fn request_claim(&mut self, out: &mut Effects, key: &LinkKey, claim: ClaimSlot, number: u64) {
+        let Ok(slot) = <[u8; 32]>::try_from(claim.slot.as_slice()) else { return };
+        self.request(out, key, client_frame::Body::ClaimSlot(claim), Pending::Claim(number, slot));
+    }
+
+    pub(super) fn request_read(&mut self, out: &mut Effects, key: &LinkKey, read: ReadSlot, number: u64) {
+        let Ok(slot) = <[u8; 32]>::try_from(read.slot.as_slice()) else { return };
+        self.request(out, key, client_frame::Body::ReadSlot(read), Pending::Read(number, slot));
+    }
+
     pub(super) fn request_bundle(&mut self, out: &mut Effects, mailbox: MailboxId, bundle: Vec<u8>, serial: u32) {
         let Some(held) = self.mailboxes.get(&mailbox).filter(|m| m.open) else { return };
         let key = LinkKey::owner(&held.record.relay);
@@ -200,6 +218,7 @@ impl Engine {
             }
         } else {
             self.pump_all(ctx)?;
+            self.pump_commits(ctx)?;
         }
         Ok(())
     }
@@ -268,6 +287,7 @@ impl Engine {
             for lane in self.lanes.values_mut().filter(|lane| lane.relay.as_deref() == Some(&key.url)) {
                 lane.in_flight = false;
             }
+            self.forget_requests();
         }
         Ok(())
     }
@@ -289,13 +309,18 @@ impl Engine {
                 self.present_mailbox(ctx, key, id);
             }
             (server_frame::Body::Done(_), Some(Pending::Open(id))) => {
-                if let Some(mailbox) = self.mailboxes.get_mut(&id) {
-                    mailbox.open = true;
+                self.held = true;
+                let Some(mailbox) = self.mailboxes.get_mut(&id) else { return Ok(()) };
+                if std::mem::replace(&mut mailbox.open, true) {
+                    // Only the incarnation was raised.
+                    return Ok(());
                 }
                 let subscribe = Subscribe { mailboxes: vec![id.to_vec()] };
                 self.request(ctx.out, key, client_frame::Body::Subscribe(subscribe), Pending::Subscribe(id));
                 self.renew_bundle(ctx)?;
+                self.reform_some(ctx)?;
                 self.pump_all(ctx)?;
+                self.pump_commits(ctx)?;
             }
             (server_frame::Body::Done(_), Some(Pending::Bundle(serial))) => self.bundle_published(ctx, serial)?,
             (server_frame::Body::Subscribed(answer), Some(Pending::Subscribe(id))) => {
@@ -306,6 +331,12 @@ impl Engine {
                 }
             }
             (server_frame::Body::Accepted(_), Some(Pending::Send(lane, id))) => self.accepted(ctx, lane, id)?,
+            (server_frame::Body::SlotClaimed(answer), Some(Pending::Claim(number, slot))) => {
+                self.claimed(ctx, number, slot, &answer)?;
+            }
+            (server_frame::Body::SlotRead(answer), Some(Pending::Read(number, slot))) => {
+                self.slot_read(ctx, number, slot, &answer)?;
+            }
             (server_frame::Body::Failed(failed), Some(pending)) => self.request_failed(ctx, key, pending, &failed)?,
             (server_frame::Body::Deliver(deliver), _) => self.delivered(ctx, key, deliver)?,
             (server_frame::Body::Gap(gap), _) => {
@@ -345,7 +376,9 @@ impl Engine {
         let code = failed.code();
         match pending {
             Pending::Send(lane, id) => return self.refused(ctx, lane, id, code, failed.retry_after_ms),
-            Pending::Open(_) if code == Code::Superseded => return self.supersede(ctx),
+            Pending::Claim(number, _) => return self.claim_refused(ctx, number, code, failed.retry_after_ms),
+            Pending::Open(_) if code == Code::Superseded && self.held => return self.supersede(ctx),
+            Pending::Open(id) if code == Code::Superseded => return self.take_over(ctx, key, id, failed.incarnation),
             Pending::Open(id) if code == Code::Denied => {
                 // The relay lost the mailbox (a restored backup, or half a year of silence): make it again.
                 if let Some(mailbox) = self.mailboxes.get_mut(&id).filter(|m| m.record.created) {
@@ -357,6 +390,43 @@ impl Engine {
             _ => {}
         }
         tracing::warn!(?code, "the relay refused a request");
+        Ok(())
+    }
+
+    /// The relay knows a later incarnation than this start's first: this folder is an older copy. The last to start takes over, under an
+    /// incarnation above all others, and begins every conversation again: no key of the older state is used any more.
+    fn take_over(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        key: &LinkKey,
+        id: MailboxId,
+        highest: u64,
+    ) -> Result<(), StoreError> {
+        tracing::warn!("this data folder is an older copy: every conversation begins again");
+        self.set_incarnation(ctx, highest.max(self.incarnation.number) + 1)?;
+        self.break_all(ctx)?;
+        self.present_mailbox(ctx, key, id);
+        Ok(())
+    }
+
+    fn set_incarnation(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        self.endpoint.incarnation = number;
+        self.endpoint.nonce = ctx.tx.random::<16>().into();
+        self.incarnation = Incarnation { number, nonce: IncarnationNonce::new(*self.endpoint.nonce) };
+        self.save_endpoint(ctx)
+    }
+
+    /// Raises the incarnation of a run in which something was sealed: a copy of the folder that is older than this finds out at its start
+    /// that it is one.
+    pub(super) fn raise_lease(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.sealed) || self.superseded || self.mailboxes.values().any(|m| !m.open) {
+            return Ok(());
+        }
+        self.set_incarnation(ctx, self.incarnation.number + 1)?;
+        let open: Vec<_> = self.mailboxes.iter().map(|(id, m)| (LinkKey::owner(&m.record.relay), *id)).collect();
+        for (key, id) in open {
+            self.present_mailbox(ctx, &key, id);
+        }
         Ok(())
     }
 
@@ -389,7 +459,28 @@ impl Engine {
     fn delivered(&mut self, ctx: &mut Ctx<'_, '_>, key: &LinkKey, deliver: Deliver) -> Result<(), StoreError> {
         let contact = deliver.class == PermitClass::Contact as i32;
         let Some(mailbox) = self.of_subscription(key, deliver.subscription, deliver.number) else { return Ok(()) };
-        self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope)
+        let digest: [u8; 32] = Sha256::digest(&deliver.envelope).into();
+        if self.poison.get(&digest).is_some_and(|tries| *tries >= POISON_TRIES) {
+            return self.quarantine(ctx, &deliver.tag, &deliver.envelope);
+        }
+        let handled = self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope);
+        if matches!(handled, Err(StoreError::Format { .. })) {
+            // Something that is stored for it does not decode. The step fails and the relay delivers again; but not for ever.
+            *self.poison.entry(digest).or_default() += 1;
+        }
+        handled
+    }
+
+    /// An envelope that cannot be processed whatever one does: kept as it came, and the queue goes on. Its conversation begins again.
+    fn quarantine(&mut self, ctx: &mut Ctx<'_, '_>, tag: &[u8], envelope: &[u8]) -> Result<(), StoreError> {
+        let number = TagBlock::from_slice(tag).ok().and_then(|block| self.tag_key.open(&block)).map(|t| t.conversation);
+        Self::keep_unreadable(ctx, number, "it could not be processed in three tries", envelope)?;
+        match number {
+            Some(number) if ctx.tx.get_bytes(Table::Conversations, &number.to_be_bytes())?.is_some() => {
+                self.break_group(ctx, number, Reason::Gap)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn acks(&mut self) -> Vec<(LinkKey, u64, u64)> {
@@ -457,6 +548,7 @@ impl Engine {
                 Ok(())
             }
             WorkFor::Contact(lane, challenge) => self.contact_work_done(ctx, lane, challenge, nonce),
+            WorkFor::Slot(number, challenge) => self.slot_work_done(ctx, number, challenge, nonce),
         }
     }
 

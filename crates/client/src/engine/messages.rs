@@ -151,6 +151,8 @@ impl Engine {
                 stored.deleted = true;
                 stored.edited = None;
                 stored.content = SecretVec(Vec::new());
+                // What is taken back stays what it was: a reaction, not a message that is gone.
+                stored.withdraws_from = below.map(|id| (*id.as_bytes()).into()).or(stored.withdraws_from);
                 Self::save_message(ctx, place, peer, &stored)?;
                 if let Some(below) = below {
                     let Some(under) = Self::place_of(ctx, Some(number), &below)? else { return Ok(()) };
@@ -263,8 +265,10 @@ impl Engine {
         } else {
             ctx.tx.put(Table::Receipts, &key, Scope::Peer(record.peer), &receipts)?;
         }
-        let body = Body::Receipt(Receipt { delivered, read, epoch: 0, authenticator: [0; 8] });
+        let (epoch, authenticator) = if self.has_group(ctx, number)? { self.epoch(ctx, number)? } else { (0, [0; 8]) };
+        let body = Body::Receipt(Receipt { delivered, read, epoch, authenticator });
         let mut content = Content::new(ctx.tx.random(), body);
+        content.extensions.spare = self.spare_to_give(ctx, number, &record)?;
         content.extensions.permits = self.give(ctx, number, &mut record, Carrier::Receipt)?;
         if content.extensions.permits.is_some() {
             content.extensions.readers = self.own_readers();
@@ -276,6 +280,7 @@ impl Engine {
             purpose: Purpose::Control.to_wire(),
             until_ms: None,
             sealed: None,
+            body: None,
         };
         self.enqueue(ctx, number, &mut record, &intent)?;
         self.save_conversation(ctx, number, &record)?;
@@ -294,6 +299,15 @@ impl Engine {
         content.extensions.sent_ms = Some(ctx.tx.now_ms());
         // Drafts are checked before they come here; what fails now is our own mistake.
         content.encode().map_err(|_| damaged(Table::Outbox))
+    }
+
+    /// Whether the other side's epoch is another one than ours of the same number.
+    pub(super) fn is_fork(&mut self, ctx: &Ctx<'_, '_>, number: u64, receipt: &Receipt) -> Result<bool, StoreError> {
+        if receipt.epoch == 0 || !self.has_group(ctx, number)? {
+            return Ok(false);
+        }
+        let ours = self.mls(ctx, number)?.authenticator(receipt.epoch);
+        Ok(ours.is_some_and(|ours| ours != receipt.authenticator))
     }
 
     /// Receipts of the other side.
@@ -349,11 +363,11 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
     let content = Content::decode(&stored.content.0).ok();
     let (mut reply_to, mut replaces, mut reference) = (None, None, None);
     let shown = match (stored.deleted, stored.withdraws_from, content) {
-        (true, ..) => Shown::Deleted,
-        (false, Some(from), _) => {
+        (_, Some(from), _) => {
             reply_to = Some(MessageId::new(*from));
             Shown::Reaction(None)
         }
+        (true, None, _) => Shown::Deleted,
         (false, None, None) => Shown::Unreadable,
         (false, None, Some(content)) => {
             (reply_to, replaces) = (content.in_reply_to, content.replaces);

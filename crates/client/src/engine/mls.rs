@@ -9,7 +9,7 @@ use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 
 impl Engine {
-    fn mls(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<&mut Mls, StoreError> {
+    pub(super) fn mls(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<&mut Mls, StoreError> {
         if !self.loaded.contains_key(&number) {
             let prefix = number.to_be_bytes();
             let until = crate::store::tx::after_prefix(&prefix);
@@ -26,6 +26,32 @@ impl Engine {
             self.keep_loaded(number, loaded);
         }
         self.loaded.get_mut(&number).ok_or(damaged(Table::Mls))
+    }
+
+    /// Whether the conversation has a group at all.
+    pub(super) fn has_group(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let prefix = number.to_be_bytes();
+        let until = crate::store::tx::after_prefix(&prefix);
+        let first = crate::store::Order::Ascending;
+        Ok(self.loaded.contains_key(&number)
+            || !ctx.tx.scan_bytes(Table::Mls, &prefix, until.as_deref(), first, 1)?.is_empty())
+    }
+
+    /// The id of the conversation's group.
+    pub(super) fn group_id(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<u8>, StoreError> {
+        Ok(self.mls(ctx, number)?.group_id().to_vec())
+    }
+
+    /// Epoch, and the beginning of its authenticator: equal at all members of a conversation that is settled.
+    pub fn epoch(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<(u64, [u8; 8]), StoreError> {
+        let mls = self.mls(ctx, number)?;
+        let epoch = mls.epoch();
+        Ok((epoch, mls.authenticator(epoch).unwrap_or_default()))
+    }
+
+    /// Writes what a loaded conversation's state has changed.
+    pub(super) fn save_changes_of(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        save_changes(ctx, number, peer, self.mls(ctx, number)?.state())
     }
 
     pub(super) fn keep_loaded(&mut self, number: u64, mls: Mls) {
@@ -58,6 +84,7 @@ impl Engine {
         peer: u64,
         content: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.sealed = true;
         let mls = self.mls(ctx, number)?;
         match mls.seal(content) {
             Ok(sealed) => {

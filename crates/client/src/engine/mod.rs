@@ -6,7 +6,7 @@
 //!
 //! - [`links`]: connections, mailboxes, subscriptions
 //! - [`business`]: identity, bundles, Hellos that come in; [`customer`]: Hellos that go out
-//! - [`mls`]: the groups' state
+//! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, sending, answers
 //! - [`permits`]: giving and taking rights to write
@@ -16,7 +16,9 @@
 
 mod business;
 pub mod commands;
+mod commits;
 mod customer;
+mod group;
 mod inbox;
 mod links;
 mod messages;
@@ -135,6 +137,8 @@ pub enum WorkFor {
     Mailbox(MailboxId, [u8; 32]),
     /// The head of this conversation's lane, on this connection's challenge.
     Contact(u64, [u8; 32]),
+    /// Claiming a slot for this conversation's commit, on this connection's challenge.
+    Slot(u64, [u8; 32]),
 }
 
 /// What has to be done once the batch is durable.
@@ -197,6 +201,10 @@ enum Timer {
     Sweep,
     /// Ping the links.
     Ping,
+    /// Claims and reads of slots that wait.
+    Commits,
+    /// Conversations that begin again.
+    Reform,
 }
 
 /// The state machine.
@@ -211,7 +219,15 @@ pub struct Engine {
     lanes: HashMap<u64, outbox::Lane>,
     loaded: HashMap<u64, Mls>,
     timers: BTreeSet<(u64, Timer)>,
+    wanted: commits::Wanted,
+    to_reform: BTreeSet<u64>,
     superseded: bool,
+    /// The lease was held in this run: whoever takes it now is another copy, and newer.
+    held: bool,
+    /// Something was sealed since the incarnation was last raised.
+    sealed: bool,
+    /// Envelopes that made a step fail, by digest, and how often.
+    poison: HashMap<[u8; 32], u8>,
     told: Option<Connection>,
 }
 
@@ -223,7 +239,8 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Raises the incarnation (in `tx`: commit before any frame leaves) and loads what has to be at hand.
-    pub fn start(role: RoleOptions, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
+    /// With `restored`, nothing of the groups in it is used any more.
+    pub fn start(role: RoleOptions, restored: bool, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
         let tx = &mut *ctx.tx;
         let mut endpoint = match tx.get::<EndpointRecord>(Table::Meta, b"endpoint")? {
             Some(record) => record,
@@ -246,6 +263,9 @@ impl Engine {
             engine.start_business(ctx)?;
         }
         engine.save_endpoint(ctx)?;
+        if restored {
+            engine.break_all(ctx)?;
+        }
         engine.load(ctx)?;
         Ok(engine)
     }
@@ -254,9 +274,9 @@ impl Engine {
     pub fn reload(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let missing = damaged(Table::Meta);
         let endpoint = ctx.tx.get::<EndpointRecord>(Table::Meta, b"endpoint")?.ok_or(missing)?;
-        let superseded = self.superseded;
+        let (superseded, held, poison) = (self.superseded, self.held, std::mem::take(&mut self.poison));
         *self = Self::over(self.role.clone(), endpoint);
-        self.superseded = superseded;
+        (self.superseded, self.held, self.poison) = (superseded, held, poison);
         self.load(ctx)
     }
 
@@ -272,7 +292,12 @@ impl Engine {
             lanes: HashMap::new(),
             loaded: HashMap::new(),
             timers: BTreeSet::new(),
+            wanted: commits::Wanted::default(),
+            to_reform: BTreeSet::new(),
             superseded: false,
+            held: false,
+            sealed: false,
+            poison: HashMap::new(),
             told: None,
         }
     }
@@ -280,6 +305,8 @@ impl Engine {
     fn load(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         self.load_mailboxes(ctx)?;
+        self.load_commits(ctx)?;
+        self.load_broken(ctx)?;
         self.load_lanes(ctx)?;
         self.timers.insert((now, Timer::Sweep));
         Ok(())
@@ -343,6 +370,8 @@ impl Engine {
                     self.timers.insert((now + SWEEP_MS, Timer::Sweep));
                 }
                 Timer::Ping => self.ping(ctx),
+                Timer::Commits => self.pump_commits(ctx)?,
+                Timer::Reform => self.reform_some(ctx)?,
             }
         }
         Ok(())
@@ -351,6 +380,7 @@ impl Engine {
     fn sweep(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         self.fail_unreceipted(ctx)?;
         Self::bound_unreadable(ctx)?;
+        self.raise_lease(ctx)?;
         self.renew_bundle(ctx)
     }
 

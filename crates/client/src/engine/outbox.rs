@@ -4,6 +4,7 @@
 //! permit is there — and stored sealed in that same transaction; from then on only those bytes leave, under the same send id, until the relay
 //! has answered `Accepted` or refused for good.
 
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::tag::Purpose;
@@ -84,6 +85,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Adds an intent before everything in its lane that has not been sealed.
+    pub(super) fn enqueue_first(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        intent: &OutboxRecord,
+    ) -> Result<(), StoreError> {
+        // Keys are conversation and sequence; a longer key stands between two of them. The head stays if it is on its way.
+        let key = match self.head(ctx, number)? {
+            None => outbox_key(number, 0),
+            Some((key, entry)) if entry.sealed.is_some() => [key.as_slice(), &[1]].concat(),
+            Some((key, _)) => {
+                let sequence = key.get(8..16).and_then(|k| k.first_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k));
+                [outbox_key(number, sequence.saturating_sub(1)).as_slice(), &[0xff], &key].concat()
+            }
+        };
+        ctx.tx.put(Table::Outbox, &key, Scope::Peer(peer), intent)?;
+        self.lanes.entry(number).or_default();
+        Ok(())
+    }
+
+    pub(super) fn is_lane_empty(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        Ok(self.head(ctx, number)?.is_none())
+    }
+
     pub(super) fn pump_all(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let mut lanes: Vec<u64> = self.lanes.keys().copied().collect();
         lanes.sort_unstable();
@@ -133,7 +160,9 @@ impl Engine {
             return Ok(Head::Next);
         }
         let mut record = self.conversation_record(ctx, number)?;
-        if !self.holds(MailboxId::new(*record.mailbox)) {
+        // In a group that cannot go on nothing is sealed; a statement that it cannot is not sealed in it.
+        let must_wait = entry.body.is_none() && self.is_broken(ctx, number)?;
+        if !self.holds(MailboxId::new(*record.mailbox)) || must_wait {
             return Ok(Head::Wait);
         }
         if record.state == ConversationState::New {
@@ -159,6 +188,16 @@ impl Engine {
         if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
             return Ok(Head::Wait);
         }
+        if let Some(body) = &entry.body {
+            let kind = Kind::from_wire(body.kind).ok_or(damaged(Table::Outbox))?;
+            let Some(sealed) = wrap(ctx, &relay, &given, kind, &body.bytes.0) else {
+                return self.give_up(ctx, key, &entry, Failure::TooLarge);
+            };
+            entry.body = None;
+            entry.sealed = Some(sealed.clone());
+            ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
+            return Ok(Head::Send(Box::new(sealed)));
+        }
         if !self.may_seal(ctx, number)? {
             // More lost messages than MLS can skip would close the conversation for ever; hearing the other side reopens the lane.
             return Ok(Head::Wait);
@@ -169,9 +208,14 @@ impl Engine {
         let Some(sealed) = wrap(ctx, &relay, &given, Kind::Mls, &mls) else {
             return self.give_up(ctx, key, &entry, Failure::TooLarge);
         };
-        entry.content = SecretVec(Vec::new());
+        if entry.message.is_some() {
+            // A message is kept in its own table; a receipt nowhere else, in case the conversation has to begin again.
+            entry.content = SecretVec(Vec::new());
+        }
         entry.sealed = Some(sealed.clone());
         ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
+        self.renew_if_old(ctx, number)?;
+        self.commit(ctx, number)?;
         self.renew_stale_permit(ctx, number, &mut record, &entry)?;
         Ok(Head::Send(Box::new(sealed)))
     }
@@ -316,9 +360,13 @@ impl Engine {
                 let refused = entry.sealed.as_ref().map(|s| s.permit.to_vec()).unwrap_or_default();
                 Self::drop_permit(ctx, number, purpose, &refused)?;
                 // A newer permit may have come since it was sealed: the same message goes again under it.
-                let inner = entry.sealed.as_ref().and_then(|s| s.inner.clone());
+                let inner = entry.sealed.as_ref().and_then(|s| Some((s.inner.clone()?, s.kind)));
+                let kind = |stored: Option<u8>| stored.map_or(Some(Kind::Mls), Kind::from_wire).unwrap_or(Kind::Mls);
+                let is_continues = inner.as_ref().is_some_and(|(_, k)| kind(*k) == Kind::Continues);
                 let again = match (inner, self.choose(ctx, number, purpose)?, &conversation) {
-                    (Some(inner), Some((relay, given)), Some(_)) => wrap(ctx, &relay, &given, Kind::Mls, &inner),
+                    (Some((inner, stored)), Some((relay, given)), Some(_)) => {
+                        wrap(ctx, &relay, &given, kind(stored), &inner)
+                    }
                     _ => None,
                 };
                 if let (Some(sealed), Some(record)) = (again, &conversation) {
@@ -326,6 +374,10 @@ impl Engine {
                     ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), &entry)?;
                 } else {
                     self.give_up(ctx, &key, &entry, Failure::Refused)?;
+                    if is_continues && !self.is_broken(ctx, number)? {
+                        // The other side cannot be brought into the new group under this permit: another way, or another time.
+                        self.break_group(ctx, number, Reason::Gap)?;
+                    }
                     if let Some(mut record) = conversation.filter(|r| r.state == ConversationState::Greeting) {
                         // The business's door is shut to this Hello: the next message tries with a bundle fetched anew.
                         record.state = ConversationState::New;
@@ -393,6 +445,7 @@ pub(super) fn wrap(
         mac: Secret(*given.mac.expose()),
         envelope: ByteVec::from(envelope),
         inner: Some(ByteVec::from(body.to_vec())),
+        kind: Some(kind as u8),
     })
 }
 

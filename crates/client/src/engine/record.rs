@@ -312,6 +312,21 @@ pub struct OutboxRecord {
     /// Once sealed: what is sent, and sent again.
     #[n(4)]
     pub sealed: Option<SealedRecord>,
+    /// Not a content but something that has its form already: it is wrapped and not sealed by MLS.
+    #[n(5)]
+    pub body: Option<BodyRecord>,
+}
+
+/// The body of an envelope of another kind than a message.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct BodyRecord {
+    /// Envelope kind.
+    #[n(0)]
+    pub kind: u8,
+    /// The body.
+    #[n(1)]
+    pub bytes: SecretVec,
 }
 
 /// A sealed envelope and the permit it goes under.
@@ -333,9 +348,12 @@ pub struct SealedRecord {
     /// The envelope.
     #[n(4)]
     pub envelope: ByteVec,
-    /// What is inside, to seal it again under a newer permit: envelope kind and body. A Hello has none.
+    /// What is inside, to wrap it again under a newer permit. A Hello has none.
     #[n(5)]
     pub inner: Option<ByteVec>,
+    /// Envelope kind of what is inside; an MLS message if it is not said.
+    #[n(6)]
+    pub kind: Option<u8>,
 }
 
 /// `Permits`, by conversation and purpose: the newest that the other side gave.
@@ -420,4 +438,89 @@ pub struct UnreadableRecord {
     /// When, Unix ms.
     #[n(2)]
     pub stored_ms: u64,
+}
+
+/// `Groups`, by conversation: how its MLS group stands.
+#[derive(Debug, Clone, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct GroupRecord {
+    /// `at` of the newest statement with which we continued the conversation in a new group, Unix ms.
+    #[n(0)]
+    pub said_ms: u64,
+    /// `at` of the newest such statement of the other side that we followed: an older one is a replay.
+    #[n(1)]
+    pub heard_ms: u64,
+    /// It cannot go on, and why: nothing is sealed until it has begun again.
+    #[n(2)]
+    pub broken: Option<u8>,
+    /// We began this group, and nobody has been heard in it.
+    #[n(3)]
+    pub unanswered: bool,
+    /// When our keys in it were last renewed, Unix ms.
+    #[n(4)]
+    pub renewed_ms: u64,
+    /// When we last left the other side a spare, Unix ms.
+    #[n(5)]
+    pub spare_ms: u64,
+    /// It is not begun again before this time, Unix ms.
+    #[n(6)]
+    pub retry_ms: u64,
+    /// How often it was begun again since anybody was heard.
+    #[n(7)]
+    pub tries: u32,
+    /// Ids of the groups that were left behind, newest last: messages of theirs are late, not foreign.
+    #[n(8)]
+    pub left: Vec<ByteVec>,
+    /// Somebody claimed to continue under this other identity: told once.
+    #[n(9)]
+    pub key_change: Option<Hash>,
+    /// The other side went back to an older state, and has of our messages none after this order: when the conversation begins again, what
+    /// came after is said again.
+    #[n(10)]
+    pub lost_after: Option<u64>,
+}
+
+/// `Claims`, by conversation: a staged commit on its way to its slot.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct ClaimRecord {
+    /// The slot's id.
+    #[n(0)]
+    pub slot: Hash,
+    /// The sealed commit: the same bytes on every retry.
+    #[n(1)]
+    pub sealed: ByteVec,
+    /// The commit, to be sent to the members once it has won.
+    #[n(2)]
+    pub commit: ByteVec,
+    /// The epoch that it ends.
+    #[n(3)]
+    pub epoch: u64,
+}
+
+/// `Held`, by conversation and arrival: an MLS message of an epoch that is not reached here.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct HeldRecord {
+    /// Purpose of the permit under which it came.
+    #[n(0)]
+    pub purpose: u8,
+    /// The message.
+    #[n(1)]
+    pub mls: ByteVec,
+    /// When, Unix ms.
+    #[n(2)]
+    pub stored_ms: u64,
+}
+
+/// `Spares`, by conversation and serial: the secrets of a spare that the other side has.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct SpareRecord {
+    /// The secrets, as the e2ee crate stores them.
+    #[n(0)]
+    pub keys: SecretVec,
+    /// When it was made, Unix ms.
+    #[n(1)]
+    pub made_ms: u64,
 }

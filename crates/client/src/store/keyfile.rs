@@ -31,8 +31,25 @@ pub fn load_or_create(
     }
 }
 
+/// Whether a key file can be opened without a passphrase.
+pub fn is_open(path: &Path) -> Result<bool, StoreError> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.map_err(|e| StoreError::Key(format!("the key file {} cannot be read: {e}", path.display())))?;
+    Ok(text.split_whitespace().nth(1) == Some("plain"))
+}
+
+/// Writes a key that one has into a new file, under a passphrase.
+pub fn write(path: &Path, key: &RootKey, passphrase: &str, rng: &mut impl CryptoRngCore) -> Result<(), StoreError> {
+    save(path, key, Some(passphrase), rng)
+}
+
 fn create(path: &Path, passphrase: Option<&str>, rng: &mut impl CryptoRngCore) -> Result<RootKey, StoreError> {
     let key = RootKey::generate(rng);
+    save(path, &key, passphrase, rng)?;
+    Ok(key)
+}
+
+fn save(path: &Path, key: &RootKey, passphrase: Option<&str>, rng: &mut impl CryptoRngCore) -> Result<(), StoreError> {
     let line = Zeroizing::new(match passphrase {
         None => format!("{MAGIC} plain {}\n", &*Zeroizing::new(HEXLOWER.encode(key.expose()))),
         Some(passphrase) => {
@@ -56,7 +73,7 @@ fn create(path: &Path, passphrase: Option<&str>, rng: &mut impl CryptoRngCore) -
     if let Some(folder) = path.parent() {
         std::fs::File::open(folder).and_then(|d| d.sync_all()).map_err(fail)?;
     }
-    Ok(key)
+    Ok(())
 }
 
 fn parse(path: &Path, text: &str, passphrase: Option<&str>) -> Result<RootKey, StoreError> {

@@ -50,6 +50,16 @@ pub enum Table {
     Unreadable = 15,
     /// Conversations by blinded user id.
     Peers = 16,
+    /// How a conversation's group stands, by conversation.
+    Groups = 17,
+    /// Commits whose claim of a slot is not answered, by conversation.
+    Claims = 18,
+    /// Messages of an epoch that is not reached here yet, by conversation and arrival.
+    Held = 19,
+    /// Secrets of the spare KeyPackages that this endpoint gave, by conversation and serial.
+    Spares = 20,
+    /// The newest spare KeyPackage that the other side gave, by conversation.
+    PeerSpares = 21,
     /// The program's own tables, above the engine's: it may use any of these.
     App0 = 128,
     /// The program's own.

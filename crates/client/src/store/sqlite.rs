@@ -72,6 +72,18 @@ impl SqliteStore {
         Ok(Self { connection, path, commits: 0, _lock: lock })
     }
 
+    /// A consistent copy of the store in `folder`, also while another process works on it, as the new file `to`. Its values stay sealed.
+    pub fn copy(folder: &Path, to: &Path) -> Result<(), StoreError> {
+        let path = folder.join("store.sqlite");
+        let fail = |e: rusqlite::Error| backend(&path, &e);
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(fail)?;
+        connection.busy_timeout(std::time::Duration::from_secs(30)).map_err(fail)?;
+        connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(fail)?;
+        let synced = std::fs::File::open(to).and_then(|file| file.sync_all());
+        synced.map_err(|e| StoreError::Backend { place: to.display().to_string(), cause: e.to_string() })
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -76,6 +76,13 @@ async fn reactions_edits_and_deletions_change_what_is_shown() {
     cortado.endpoint.send(heard.conversation, unlike).await.unwrap();
     let now = alice.wait("reaction taken back", changed).await;
     assert!(now.reactions.is_empty());
+    let stored = alice.endpoint.messages(conversation.id, None, 100).await.unwrap();
+    let reactions: Vec<_> = stored.iter().filter(|m| matches!(m.shown, Shown::Reaction(_))).collect();
+    assert!(stored.iter().all(|m| m.shown != Shown::Deleted), "a reaction that is taken back is no deleted message");
+    assert!(
+        reactions.iter().all(|m| m.shown == Shown::Reaction(None) && m.reply_to == Some(heard.id)),
+        "{reactions:?}"
+    );
 
     let not_ours = cortado.endpoint.send(heard.conversation, Draft::Delete { of: heard.id }).await;
     assert!(matches!(not_ours, Err(bulla_client::endpoint::CommandError::NotYours)));

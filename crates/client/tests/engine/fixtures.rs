@@ -115,6 +115,7 @@ fn every_stored_record_loads() {
         mac: secret.clone(),
         envelope: vec![8; 9].into(),
         inner: Some(vec![9; 10].into()),
+        kind: None,
     };
     let outbox = OutboxRecord {
         message: Some(place),
@@ -122,6 +123,7 @@ fn every_stored_record_loads() {
         purpose: 1,
         until_ms: Some(12),
         sealed: Some(sealed),
+        body: None,
     };
     check("outbox", &outbox);
     check("permit", &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]) });
@@ -166,6 +168,7 @@ async fn a_whole_endpoint_of_version_1_loads() {
     let options = bulla_client::endpoint::Options {
         role: RoleOptions::Customer,
         clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
+        restored: false,
     };
     let (endpoint, _events) = bulla_client::endpoint::Endpoint::start(
         temporary.path(),

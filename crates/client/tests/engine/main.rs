@@ -7,4 +7,5 @@ mod fixtures;
 mod impostors;
 mod restarts;
 mod secrets;
+mod staying;
 mod world;

@@ -84,33 +84,26 @@ async fn a_folder_run_twice_seals_in_one_place_only() {
     let heard = cortado.incoming().await;
     alice.connection(Connection::Online).await;
 
-    // A copy of the folder is started beside the first: it raises the incarnation higher.
-    let copy = world.folder.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    alice.endpoint.shutdown().await;
-    for entry in std::fs::read_dir(&alice.folder).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
-    }
+    let copy = world.copy_of(&mut alice, "copy").await;
     let role = bulla_client::endpoint::RoleOptions::Customer;
     let mut alice = world.start("Alice", role.clone());
     alice.connection(Connection::Online).await;
-    let mut clone = world.start("copy", role);
-    // Both raised to the same number with nonces of their own: the relay lets the first have it.
-    clone.connection(Connection::Superseded).await;
-    let refused = clone.endpoint.send(conversation.id, text("twice")).await;
-    assert!(matches!(refused, Err(CommandError::Superseded)), "{refused:?}");
-    assert!(refused.unwrap_err().to_string().contains("another copy"));
-
     alice.endpoint.send(conversation.id, text("two")).await.unwrap();
     assert_eq!(cortado.incoming().await.shown, Shown::Text("two".into()));
 
-    // Started once more, the copy is newer than the first, which now learns of it.
-    clone.endpoint.shutdown().await;
-    let mut clone = world.start("copy", bulla_client::endpoint::RoleOptions::Customer);
-    clone.connection(Connection::Online).await;
+    // Whoever starts last has the mailbox; the other learns of it and seals nothing more.
+    let mut clone = world.start(&copy, role);
     alice.connection(Connection::Superseded).await;
+    clone.connection(Connection::Online).await;
     let refused = alice.endpoint.send(conversation.id, text("three")).await;
-    assert!(matches!(refused, Err(CommandError::Superseded)));
-    assert_eq!(cortado.endpoint.messages(heard.conversation, None, 10).await.unwrap().len(), 2);
+    assert!(matches!(refused, Err(CommandError::Superseded)), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("another copy"));
+
+    // The copy has no key in common with what the first sealed since: its conversation began again, and goes on.
+    clone.endpoint.send(conversation.id, text("from the copy")).await.unwrap();
+    assert_eq!(cortado.incoming().await.shown, Shown::Text("from the copy".into()));
+    let answer = cortado.endpoint.send(heard.conversation, text("heard you")).await.unwrap();
+    assert_eq!(clone.incoming().await.id, answer.id);
+    let all = cortado.endpoint.messages(heard.conversation, None, 10).await.unwrap();
+    assert_eq!(all.len(), 4, "{all:#?}");
 }

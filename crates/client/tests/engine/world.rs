@@ -84,7 +84,7 @@ impl World {
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()) };
+        let options = Options { role, clock: Arc::new(self.clock.clone()), restored: false };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }
@@ -116,6 +116,18 @@ impl World {
 
     pub(crate) fn serve_bundle(&self, bundle: Vec<u8>) {
         *self.bundle.lock().unwrap() = Some(bundle);
+    }
+
+    /// Stops an endpoint and copies its folder, as a backup would; the name to start the copy under.
+    pub(crate) async fn copy_of(&self, actor: &mut Actor, name: &str) -> String {
+        actor.endpoint.shutdown().await;
+        let copy = self.folder.path().join(name);
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(&actor.folder).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        name.to_owned()
     }
 
     pub(crate) async fn link(&self, business: &Actor) -> Link {
@@ -161,6 +173,11 @@ impl Actor {
             Ok(found) => found,
             Err(_) => panic!("no {what}; seen: {:#?}", self.seen),
         }
+    }
+
+    /// Epoch and authenticator of a conversation.
+    pub(crate) async fn epoch(&self, number: u64) -> (u64, [u8; 8]) {
+        self.endpoint.epoch(bulla_client::event::ConversationId(number)).await.unwrap()
     }
 
     pub(crate) async fn incoming(&mut self) -> Message {

@@ -13,6 +13,7 @@ const PERMITS: &str = "bulla/permits";
 const NAME: &str = "bulla/name";
 const REFERENCE: &str = "bulla/ref";
 const READERS: &str = "bulla/readers";
+const SPARE: &str = "bulla/spare";
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -67,6 +68,8 @@ pub struct Extensions {
     pub reference: Option<String>,
     /// Everyone who can read at the business.
     pub readers: Option<Vec<Reader>>,
+    /// A spare KeyPackage of the sender, to begin the conversation anew with.
+    pub spare: Option<Vec<u8>>,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
     pub unknown: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -114,6 +117,9 @@ impl Extensions {
             }
             put(READERS, new().bytes(&write_readers(new(), readers).finish()));
         }
+        if let Some(spare) = &self.spare {
+            put(SPARE, new().bytes(spare));
+        }
         if entries.len() > limits::EXTENSIONS || entries.iter().any(|(_, v)| v.len() > limits::EXTENSION_VALUE) {
             return Err(ContentError::Limit);
         }
@@ -156,6 +162,7 @@ impl Extensions {
             Some(READERS) => {
                 self.readers = Some(read_readers(&mut cbor::Reader::new(v.bytes(limits::EXTENSION_VALUE)?)?)?);
             }
+            Some(SPARE) => self.spare = Some(v.bytes(limits::EXTENSION_VALUE)?.to_vec()),
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }
         Ok(())

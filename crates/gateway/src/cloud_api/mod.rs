@@ -5,10 +5,10 @@
 //! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
 
 mod error;
-mod fields;
-mod message;
+pub(crate) mod fields;
+pub(crate) mod message;
 mod nodes;
-mod params;
+pub(crate) mod params;
 mod send;
 mod subscriptions;
 
@@ -196,14 +196,14 @@ fn route(business: &Business, method: &Method, path: &Path<'_>) -> Result<Action
 
 /// `/{version}/{id}/{edge}`; version and edge may be missing, and one slash may follow.
 #[derive(Debug, PartialEq, Eq)]
-struct Path<'a> {
-    version: Option<&'a str>,
-    id: &'a str,
-    edge: &'a str,
+pub(crate) struct Path<'a> {
+    pub(crate) version: Option<&'a str>,
+    pub(crate) id: &'a str,
+    pub(crate) edge: &'a str,
 }
 
 impl<'a> Path<'a> {
-    fn parse(path: &'a str) -> Self {
+    pub(crate) fn parse(path: &'a str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         let (first, rest) = path.split_once('/').unwrap_or((path, ""));

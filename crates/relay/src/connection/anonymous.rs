@@ -1,25 +1,32 @@
-//! The anonymous role: sending with permits, and nothing else.
+//! The anonymous role: sending with permits, claiming and reading commit slots, and nothing else.
 //!
 //! A permit that is unknown, expired, forged, revoked, of a wrong kind or of no mailbox gets one and the same answer, after the
 //! same work: for a mailbox that does not exist the proof is checked against a root that nobody knows.
 
 use std::sync::Arc;
 
-use bulla_protocol::frame::{Code, Send, client_frame};
-use bulla_protocol::id::SendId;
-use bulla_protocol::limits::{MAX_CONTACT_ENVELOPE, MAX_ENVELOPE};
+use bulla_protocol::frame::{ClaimSlot, Code, ReadSlot, Send, SlotRead, client_frame, server_frame::Body};
+use bulla_protocol::id::{SendId, SlotId};
+use bulla_protocol::limits::{IDLE_TIMEOUT, MAX_CONTACT_ENVELOPE, MAX_ENVELOPE, MAX_SLOT_COMMIT};
 use bulla_protocol::permit::{Class, Permit, PermitError};
 use bulla_protocol::work::Task;
+use tokio::time::Instant;
 
 use super::{Closed, Incoming, Peer};
+use crate::limits;
+use crate::mailbox::rate::Claims;
 use crate::mailbox::{Admitted, Mailbox};
-use crate::outbox::Refusal;
+use crate::outbox::{Refusal, Waiter};
+use crate::slots::{self, Claim};
 
-/// Takes sends until the connection ends.
+/// Takes sends, claims and reads until the connection ends.
 pub(super) async fn serve(peer: &Peer, incoming: &mut Incoming) -> Closed {
+    let mut claims = Claims::default();
     loop {
         let result = match incoming.next(&peer.outbox).await {
             Ok((request, client_frame::Body::Send(send))) => peer.send(request, send).await,
+            Ok((request, client_frame::Body::ClaimSlot(claim))) => peer.claim(&mut claims, request, claim).await,
+            Ok((request, client_frame::Body::ReadSlot(read))) => peer.read_slot(request, &read).await,
             Ok((request, other)) => peer.common(request, &other),
             Err(why) => Err(why),
         };
@@ -45,16 +52,65 @@ impl Peer {
                 return Ok(());
             }
         };
-        // Waits, and with it the client, until enough of its earlier sends are answered.
-        let bytes = u32::try_from(send.envelope.len()).unwrap_or(u32::MAX);
-        if bytes > 0
-            && let Ok(share) = Arc::clone(&self.bytes).acquire_many_owned(bytes).await
-        {
-            waiter.hold(share);
-        }
+        self.make_room(&mut waiter, send.envelope.len()).await?;
         match self.admit(&permit, id, send).await {
             Ok((mailbox, admitted)) => mailbox.submit(admitted, self.relay.clock().day(), waiter),
             Err(refusal) => waiter.refuse(refusal),
+        }
+        Ok(())
+    }
+
+    /// Waits, and with it the client, until enough of its earlier sends and claims are answered and the answers written. A client that
+    /// does not read them is as good as silent.
+    async fn make_room(&self, waiter: &mut Waiter, bytes: usize) -> Result<(), Closed> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let share = Arc::clone(&self.bytes).acquire_many_owned(bytes);
+        let share = tokio::select! {
+            () = self.relay.stopping().cancelled() => return Err(Closed::Stopping),
+            share = tokio::time::timeout(IDLE_TIMEOUT, share) => share.map_err(|_| Closed::Idle)?,
+        };
+        if let Ok(share) = share {
+            waiter.hold(share);
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, claims: &mut Claims, request: u64, claim: ClaimSlot) -> Result<(), Closed> {
+        let malformed = |what| Closed::Malformed(request, what);
+        let Some(mut waiter) = self.waiter(request)? else { return Ok(()) };
+        let slot = SlotId::from_slice(&claim.slot).map_err(|_| malformed("slot id"))?;
+        if claim.commit.is_empty() {
+            return Err(malformed("empty commit"));
+        }
+        if claim.commit.len() > MAX_SLOT_COMMIT {
+            waiter.refuse(Code::TooLarge);
+        } else if !Task::slot(&self.challenge, &slot, &claim.commit).accepts(claim.work_nonce, self.relay.work_bits()) {
+            waiter.refuse(Code::Work);
+        } else if let Err(wait) = claims.take(Instant::now()) {
+            waiter.refuse(Refusal::rate(wait));
+        } else {
+            self.make_room(&mut waiter, limits::CLAIM_BYTES).await?;
+            let today = self.relay.clock().day();
+            slots::claim(self.relay.shared(), Claim { slot, commit: claim.commit, today }, waiter);
+        }
+        Ok(())
+    }
+
+    /// Answered before the next request is taken: an answer is a thousand times larger than its request.
+    async fn read_slot(&self, request: u64, read: &ReadSlot) -> Result<(), Closed> {
+        let Some(waiter) = self.waiter(request)? else { return Ok(()) };
+        let slot = SlotId::from_slice(&read.slot).map_err(|_| Closed::Malformed(request, "slot id"))?;
+        let today = self.relay.clock().day();
+        match self.relay.registry().read(move |store| store.slot(&slot)).await {
+            Ok(found) => {
+                let standing = found.filter(|slot| !slot.is_over(today));
+                let commit = standing.map(|slot| slot.commit).unwrap_or_default();
+                waiter.answer(Body::SlotRead(SlotRead { commit }));
+            }
+            Err(unavailable) => waiter.refuse(unavailable),
         }
         Ok(())
     }

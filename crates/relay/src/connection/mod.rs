@@ -1,7 +1,7 @@
 //! One WebSocket connection: greeting, roles, limits, and one task each for reading and writing.
 //!
 //! Requests are taken one after another, so that what one connection asks of one mailbox happens in its order. A `Send` is only queued by that; its answer
-//! comes whenever the envelope is confirmed or stored. Everything else is short and is answered before the next request is taken.
+//! comes whenever the envelope is confirmed or stored, and likewise a `ClaimSlot`. Everything else is short and is answered before the next request is taken.
 //!
 //! A peer that breaks the protocol is told `Failed{MALFORMED}` once and the connection is closed; nothing it can send ends the process. What
 //! it is told never says more than the code.
@@ -64,7 +64,7 @@ pub(crate) async fn serve(relay: Arc<Relay>, socket: WebSocket, id: ConnectionId
     let (sink, stream) = socket.split();
     let (outbox, frames) = Outbox::new(id);
     let closing = CancellationToken::new();
-    let writing = tokio::spawn(write(sink, frames, outbox.clone(), closing.clone()));
+    let mut writing = tokio::spawn(write(sink, frames, outbox.clone(), closing.clone()));
     let challenge = relay.challenge();
     let peer = Peer {
         outbox: outbox.clone(),
@@ -86,17 +86,20 @@ pub(crate) async fn serve(relay: Arc<Relay>, socket: WebSocket, id: ConnectionId
         _ => None,
     };
     if let Some((request, code)) = told {
-        outbox.push(request, Body::Failed(Failed { code: code.into(), retry_after_ms: 0 }), None);
+        outbox.push(request, Body::Failed(Failed { code: code.into(), ..Failed::default() }), None);
     }
     closing.cancel();
     let flushed = tokio::time::timeout(limits::CLOSE_TIMEOUT, async {
-        let _ = writing.await;
+        let _ = (&mut writing).await;
         // Closing a socket with unread bytes in it would reset it, and the client might never see what it was told.
         if told.is_some() {
             while incoming.stream.next().await.is_some_and(|message| message.is_ok()) {}
         }
     });
-    let _ = flushed.await;
+    if flushed.await.is_err() {
+        // A client that does not read would keep what waits for it in memory for as long as it likes.
+        writing.abort();
+    }
 }
 
 impl Peer {
@@ -133,14 +136,14 @@ impl Peer {
             return Err(Closed::Malformed(0, "request 0"));
         }
         let Ok(slot) = Arc::clone(&self.requests).try_acquire_owned() else {
-            let busy = Failed { code: Code::Busy.into(), retry_after_ms: limits::RETRY_BUSY_MS };
+            let busy = Failed { code: Code::Busy.into(), retry_after_ms: limits::RETRY_BUSY_MS, incarnation: 0 };
             self.outbox.push(request, Body::Failed(busy), None);
             return Ok(None);
         };
         Ok(Some(Waiter::new(self.outbox.clone(), request, Slot::new(slot))))
     }
 
-    /// Answers what both roles answer alike: greetings out of order, pings, reserved frames and the other role's requests.
+    /// Answers what both roles answer alike: greetings out of order, pings and the other role's requests.
     fn common(&self, request: u64, body: &client_frame::Body) -> Result<(), Closed> {
         if matches!(body, client_frame::Body::Hello(_)) {
             return Err(Closed::Malformed(request, "second hello"));
@@ -148,9 +151,6 @@ impl Peer {
         let Some(waiter) = self.waiter(request)? else { return Ok(()) };
         match body {
             client_frame::Body::Ping(_) => waiter.done(),
-            client_frame::Body::ClaimSlot(_) | client_frame::Body::ReadSlot(_) => {
-                waiter.refuse(Code::Unsupported);
-            }
             _ => waiter.refuse(Code::Denied),
         }
         Ok(())

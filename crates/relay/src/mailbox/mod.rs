@@ -53,12 +53,12 @@ pub(crate) struct Admitted {
     pub(crate) envelope: Bytes,
 }
 
-/// What all mailboxes of a relay share.
+/// What all mailboxes and slots of a relay share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The only way to stable storage.
     pub(crate) writer: Writer,
-    /// Memory for envelopes that are not stored.
+    /// Memory for envelopes and commits that are not stored.
     pub(crate) budget: Arc<Budget>,
     /// How long a live reader may take to confirm.
     pub(crate) handover: Duration,
@@ -193,13 +193,13 @@ impl Mailbox {
         incarnation: Incarnation,
         month: u32,
         outbox: &Outbox,
-    ) -> Result<oneshot::Receiver<()>, Code> {
+    ) -> Result<oneshot::Receiver<()>, Refusal> {
         let mut inner = self.lock();
         if inner.life == Life::Deleted {
-            return Err(Code::Denied);
+            return Err(Code::Denied.into());
         }
         if !incarnation.holds_against(&inner.incarnation) {
-            return Err(Code::Superseded);
+            return Err(Refusal::superseded(inner.incarnation.number));
         }
         let changed = inner.incarnation != incarnation || inner.month != month;
         inner.incarnation = incarnation;
@@ -220,9 +220,11 @@ impl Mailbox {
 
     fn opened(self: &Arc<Self>, incarnation: Incarnation, outbox: Outbox) {
         let mut inner = self.lock();
+        // A holder that raises its own incarnation keeps what it holds, its subscription too.
         let lower: Vec<ConnectionId> = inner
             .holders
             .iter()
+            .filter(|(connection, _)| **connection != outbox.connection())
             .filter(|(_, (held, _))| *held != incarnation && incarnation.holds_against(held))
             .map(|(connection, _)| *connection)
             .collect();
@@ -374,14 +376,11 @@ impl Mailbox {
 
     /// Rates, shares, quota and memory, in the order in which a refusal says the most.
     fn admit(&self, inner: &mut Inner, permit: &Permit, bytes: usize, now: Instant) -> Result<Reserved, Refusal> {
-        let rate = |wait: Duration| {
-            Refusal::after(Code::Rate, u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).saturating_add(1))
-        };
-        inner.rates.take(permit.grant, u32::from(permit.rate), now).map_err(rate)?;
+        inner.rates.take(permit.grant, u32::from(permit.rate), now).map_err(Refusal::rate)?;
         let full = Refusal::after(Code::Full, limits::RETRY_FULL_MS);
         let usage = inner.usage;
         if permit.class == Class::Contact {
-            inner.rates.take_contact(now).map_err(rate)?;
+            inner.rates.take_contact(now).map_err(Refusal::rate)?;
             if usage.contact_envelopes >= MAILBOX_ENVELOPES / CONTACT_SHARE
                 || usage.contact_bytes + bytes as u64 > MAILBOX_BYTES / CONTACT_SHARE
             {

@@ -1,4 +1,4 @@
-//! Rates: how often a grant may be used, and how often strangers may knock.
+//! Rates: how often a grant may be used, how often strangers may knock, how often a connection may claim slots.
 //!
 //! A rate of *n* per minute with a burst of *n* is one point in time per grant (generic cell rate algorithm): the moment at which
 //! its bucket would be full again. A grant whose moment has passed is as if never used, and is forgotten. Nothing of this is stored.
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bulla_protocol::id::GrantId;
-use bulla_protocol::limits::CONTACT_RATE;
+use bulla_protocol::limits::{CONTACT_RATE, SLOT_CLAIM_BURST, SLOT_CLAIM_RATE};
 use tokio::time::Instant;
 
 use crate::limits;
@@ -24,7 +24,7 @@ pub(crate) struct Rates {
 impl Rates {
     /// Uses a grant once, or tells when it may be used again.
     pub(crate) fn take(&mut self, grant: GrantId, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        let full_again = take(self.grants.get(&grant).copied(), per_minute, now)?;
+        let full_again = take(self.grants.get(&grant).copied(), per_minute, per_minute, now)?;
         if self.grants.len() >= limits::RATES {
             self.tidy(now);
         }
@@ -38,7 +38,7 @@ impl Rates {
 
     /// Counts one envelope of the contact class, over all contact grants.
     pub(crate) fn take_contact(&mut self, now: Instant) -> Result<(), Duration> {
-        self.contact = Some(take(self.contact, CONTACT_RATE, now)?);
+        self.contact = Some(take(self.contact, CONTACT_RATE, CONTACT_RATE, now)?);
         Ok(())
     }
 
@@ -48,11 +48,23 @@ impl Rates {
     }
 }
 
-fn take(full_again: Option<Instant>, per_minute: u32, now: Instant) -> Result<Instant, Duration> {
+/// The claims of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Option<Instant>);
+
+impl Claims {
+    /// Counts one claim, or tells when the next may come.
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.0 = Some(take(self.0, SLOT_CLAIM_RATE, SLOT_CLAIM_BURST, now)?);
+        Ok(())
+    }
+}
+
+fn take(full_again: Option<Instant>, per_minute: u32, burst: u32, now: Instant) -> Result<Instant, Duration> {
     let Some(interval) = MINUTE.checked_div(per_minute) else { return Err(MINUTE) };
     let next = full_again.map_or(now, |at| at.max(now)) + interval;
-    let ahead = next - now;
-    if ahead > MINUTE { Err(ahead - MINUTE) } else { Ok(next) }
+    let (ahead, most) = (next - now, interval * burst);
+    if ahead > most { Err(ahead - most) } else { Ok(next) }
 }
 
 #[cfg(test)]
@@ -73,5 +85,22 @@ mod tests {
         assert!(rates.take(GrantId::new([3; 16]), 0, start).is_err(), "a rate of nothing allows nothing");
         rates.tidy(start + Duration::from_secs(62));
         assert!(rates.grants.is_empty());
+    }
+
+    #[test]
+    fn a_connection_has_its_burst_of_claims_and_then_their_rate() {
+        let (mut claims, start) = (Claims::default(), Instant::now());
+        for _ in 0..SLOT_CLAIM_BURST {
+            assert_eq!(claims.take(start), Ok(()));
+        }
+        let interval = MINUTE / SLOT_CLAIM_RATE;
+        assert_eq!(claims.take(start), Err(interval));
+        assert_eq!(claims.take(start + interval), Ok(()));
+        assert_eq!(claims.take(start + interval), Err(interval));
+        let full_again = start + interval * (SLOT_CLAIM_BURST + 1);
+        for _ in 0..SLOT_CLAIM_BURST {
+            assert_eq!(claims.take(full_again), Ok(()), "a burst comes back as a whole");
+        }
+        assert!(claims.take(full_again).is_err());
     }
 }

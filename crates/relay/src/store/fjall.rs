@@ -4,14 +4,14 @@
 //! journal and tables until the engine drops these: sealing rows under keys that can be destroyed is the answer to that, not this module.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use bulla_protocol::id::{InstanceId, MailboxId};
+use bulla_protocol::id::{InstanceId, MailboxId, SlotId};
 use bytes::Bytes;
 
-use super::{Loaded, Page, Row, Store, StoreError, Usage, Write, rows};
+use super::{Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
 
 const INSTANCE: &[u8] = b"instance";
 
@@ -24,6 +24,8 @@ pub struct FjallStore {
     bundles: Keyspace,
     gaps: Keyspace,
     days: Keyspace,
+    slots: Keyspace,
+    slot_days: Keyspace,
     instance: InstanceId,
 }
 
@@ -58,6 +60,8 @@ impl FjallStore {
             bundles: keyspace("bundles")?,
             gaps: keyspace("gaps")?,
             days: keyspace("days")?,
+            slots: keyspace("slots")?,
+            slot_days: keyspace("slot-days")?,
             instance,
             db,
         })
@@ -85,6 +89,15 @@ impl FjallStore {
             Write::PutGap(id, envelopes) => batch.insert(&self.gaps, *id.as_bytes(), rows::encode_gap(envelopes)),
             Write::MarkDay(day, id) => batch.insert(&self.days, rows::day_key(day, &id), rows::PRESENT),
             Write::DropDay(day, id) => batch.remove(&self.days, rows::day_key(day, &id)),
+            Write::PutSlot(id, slot) => {
+                let bytes = u32::try_from(slot.commit.len()).unwrap_or(u32::MAX);
+                batch.insert(&self.slot_days, rows::slot_day_key(slot.day, &id), rows::encode_slot_bytes(bytes));
+                batch.insert(&self.slots, *id.as_bytes(), rows::encode_slot(&slot));
+            }
+            Write::DropSlot(day, id) => {
+                batch.remove(&self.slot_days, rows::slot_day_key(day, &id));
+                batch.remove(&self.slots, *id.as_bytes());
+            }
             Write::DropMailbox(id) => {
                 batch.remove(&self.mailboxes, *id.as_bytes());
                 batch.remove(&self.bundles, *id.as_bytes());
@@ -154,8 +167,24 @@ impl Store for FjallStore {
         self.days.range(..day.to_be_bytes()).take(limit).map(|entry| rows::decode_day(&entry.key()?)).collect()
     }
 
+    fn slot(&self, slot: &SlotId) -> Result<Option<Slot>, StoreError> {
+        self.slots.get(slot.as_bytes())?.map(|bytes| rows::decode_slot(&bytes)).transpose()
+    }
+
+    fn slots(&self, after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError> {
+        let from =
+            after.map_or(Bound::Unbounded, |last| Bound::Excluded(rows::slot_day_key(last.day, &last.slot).to_vec()));
+        self.slot_days
+            .range((from, Bound::Unbounded))
+            .take(limit)
+            .map(|entry| {
+                let (key, value) = entry.into_inner()?;
+                rows::decode_slot_entry(&key, &value)
+            })
+            .collect()
+    }
+
     fn mailboxes(&self, after: Option<&MailboxId>, limit: usize) -> Result<Vec<(MailboxId, u32)>, StoreError> {
-        use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_bytes().to_vec()));
         self.mailboxes
             .range((from, Bound::Unbounded))

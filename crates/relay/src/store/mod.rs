@@ -12,7 +12,7 @@ pub mod rows;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use bulla_protocol::id::{GrantId, Incarnation, InstanceId, MailboxId, TagBlock};
+use bulla_protocol::id::{GrantId, Incarnation, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
 
@@ -40,6 +40,34 @@ pub struct Row {
     pub tag: TagBlock,
     /// Ciphertext.
     pub envelope: Bytes,
+}
+
+/// A commit slot that was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Last day (since the epoch) on which it stands.
+    pub day: u32,
+    /// What the winner wrote; opaque here.
+    pub commit: Bytes,
+}
+
+impl Slot {
+    /// Whether its last day has passed: it counts as never claimed, also before it is swept.
+    #[must_use]
+    pub fn is_over(&self, today: u32) -> bool {
+        self.day < today
+    }
+}
+
+/// A slot's place in the index by which expiry finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotEntry {
+    /// Last day on which it stands.
+    pub day: u32,
+    /// Its id.
+    pub slot: SlotId,
+    /// Bytes of its commit.
+    pub bytes: u32,
 }
 
 /// What waits in a mailbox, against its quota.
@@ -124,6 +152,10 @@ pub enum Write {
     MarkDay(u32, MailboxId),
     /// Forgets that note.
     DropDay(u32, MailboxId),
+    /// Fills a slot that is free, and its place in the index.
+    PutSlot(SlotId, Slot),
+    /// Frees a slot of this last day, and its place in the index.
+    DropSlot(u32, SlotId),
 }
 
 /// Why the store could not be opened, read or written.
@@ -161,6 +193,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Up to `limit` mailboxes after the given one, with their month of last renewal, by id.
     fn mailboxes(&self, after: Option<&MailboxId>, limit: usize) -> Result<Vec<(MailboxId, u32)>, StoreError>;
+
+    /// A slot, if it was claimed and not swept.
+    fn slot(&self, slot: &SlotId) -> Result<Option<Slot>, StoreError>;
+
+    /// Up to `limit` slots after the given one, in the order of last day and id.
+    fn slots(&self, after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError>;
 
     /// Applies the changes as one atomic batch and returns when it is on stable storage.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;

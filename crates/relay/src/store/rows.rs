@@ -9,14 +9,16 @@
 //! bundles    mailbox(16)               → u8 1 ‖ bundle
 //! gaps       mailbox(16)               → u8 1 ‖ u64 envelopes
 //! days       u32 last day ‖ mailbox(16)→ u8 1
+//! slots      slot(32)                  → u8 1 ‖ u32 last day ‖ commit
+//! slot-days  u32 last day ‖ slot(32)   → u8 1 ‖ u32 bytes of the commit
 //! meta       "instance"                → u8 1 ‖ instance(16)
 //! ```
 
-use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, TagBlock};
+use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
 
-use super::{MailboxRecord, Row, StoreError};
+use super::{MailboxRecord, Row, Slot, SlotEntry, StoreError};
 
 /// The version that this code writes.
 pub const FORMAT: u8 = 1;
@@ -155,6 +157,43 @@ pub fn decode_day(key: &[u8]) -> Result<(u32, MailboxId), StoreError> {
     let parts = (u32::from_be_bytes(f.take()?), MailboxId::new(f.take()?));
     f.end()?;
     Ok(parts)
+}
+
+/// Value of `slots`.
+#[must_use]
+pub fn encode_slot(slot: &Slot) -> Vec<u8> {
+    [&[FORMAT][..], &slot.day.to_be_bytes(), &slot.commit].concat()
+}
+
+/// Reads a value of `slots`.
+pub fn decode_slot(bytes: &[u8]) -> Result<Slot, StoreError> {
+    let mut f = Fields::versioned(bytes, "slot")?;
+    Ok(Slot { day: u32::from_be_bytes(f.take()?), commit: Bytes::copy_from_slice(f.0) })
+}
+
+/// Key of `slot-days`.
+#[must_use]
+pub fn slot_day_key(day: u32, slot: &SlotId) -> [u8; 36] {
+    join(&day.to_be_bytes(), slot.as_bytes())
+}
+
+/// Value of `slot-days`.
+#[must_use]
+pub fn encode_slot_bytes(bytes: u32) -> Vec<u8> {
+    [&[FORMAT][..], &bytes.to_be_bytes()].concat()
+}
+
+/// Reads key and value of `slot-days`.
+pub fn decode_slot_entry(key: &[u8], value: &[u8]) -> Result<SlotEntry, StoreError> {
+    let (mut k, mut v) = (Fields(key, "slot's day"), Fields::versioned(value, "slot's size")?);
+    let entry = SlotEntry {
+        day: u32::from_be_bytes(k.take()?),
+        slot: SlotId::new(k.take()?),
+        bytes: u32::from_be_bytes(v.take()?),
+    };
+    k.end()?;
+    v.end()?;
+    Ok(entry)
 }
 
 /// Value of `meta`'s `instance`.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bulla_protocol::frame::{
-    Accepted, Ack, ClientFrame, ClientHello, Code, Create, Deliver, Failed, Open, Revoke, Role, Send, ServerFrame,
-    ServerHello, Subscribe, client_frame::Body as C, server_frame::Body as S,
+    Accepted, Ack, ClaimSlot, ClientFrame, ClientHello, Code, Create, Deliver, Failed, Open, ReadSlot, Revoke, Role,
+    Send, ServerFrame, ServerHello, SlotClaimed, Subscribe, client_frame::Body as C, server_frame::Body as S,
 };
-use bulla_protocol::id::{Challenge, GrantId, Incarnation, IncarnationNonce, MailboxId, SendId, TagBlock};
+use bulla_protocol::id::{Challenge, GrantId, Incarnation, IncarnationNonce, MailboxId, SendId, SlotId, TagBlock};
 use bulla_protocol::ownership::{sign_create, sign_open};
 use bulla_protocol::permit::{Class, MacRoot, Permit, PermitMac, RelayName};
 use bulla_protocol::work::Task;
@@ -427,6 +427,47 @@ impl Client {
     pub(crate) async fn accepted(&mut self, request: u64) {
         assert_eq!(self.answer(request).await, S::Accepted(Accepted {}));
     }
+
+    // ------------------------------------------------------------ slots
+
+    pub(crate) fn claim_frame(&self, slot: SlotId, commit: &[u8]) -> ClaimSlot {
+        let task = Task::slot(&self.challenge(), &slot, commit);
+        let work_nonce = task.search(self.hello.work_bits, 0, u64::MAX).unwrap();
+        ClaimSlot { slot: slot.to_vec(), commit: Bytes::copy_from_slice(commit), work_nonce }
+    }
+
+    pub(crate) async fn begin_claim(&mut self, slot: SlotId, commit: &[u8]) -> u64 {
+        let frame = self.claim_frame(slot, commit);
+        self.begin(C::ClaimSlot(frame)).await
+    }
+
+    pub(crate) async fn claim(&mut self, slot: SlotId, commit: &[u8]) -> S {
+        let request = self.begin_claim(slot, commit).await;
+        self.answer(request).await
+    }
+
+    /// What stands in the slot; nothing if it is free.
+    pub(crate) async fn read_slot(&mut self, slot: SlotId) -> Option<Bytes> {
+        match self.ask(C::ReadSlot(ReadSlot { slot: slot.to_vec() })).await {
+            S::SlotRead(read) => (!read.commit.is_empty()).then_some(read.commit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The slot of a number.
+pub(crate) fn slot(n: u64) -> SlotId {
+    let mut bytes = [0x51; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    SlotId::new(bytes)
+}
+
+pub(crate) fn won() -> S {
+    S::SlotClaimed(SlotClaimed { won: true, winner: Bytes::new() })
+}
+
+pub(crate) fn lost(winner: &[u8]) -> S {
+    S::SlotClaimed(SlotClaimed { won: false, winner: Bytes::copy_from_slice(winner) })
 }
 
 pub(crate) fn text(deliver: &Deliver) -> String {
@@ -440,8 +481,22 @@ pub(crate) fn code(answer: &S) -> Code {
     }
 }
 
+/// A later incarnation, of this number, holds the mailbox.
+pub(crate) fn superseded_by(incarnation: u64) -> S {
+    S::Failed(Failed { code: Code::Superseded.into(), incarnation, ..Failed::default() })
+}
+
 pub(crate) fn failed(code: Code) -> S {
-    S::Failed(Failed { code: code.into(), retry_after_ms: 0 })
+    S::Failed(Failed { code: code.into(), ..Failed::default() })
+}
+
+/// A seed, printed; taken from `BULLA_SEED` if that is set.
+pub(crate) fn seed() -> u64 {
+    use rand_core::RngCore;
+    let given = std::env::var("BULLA_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| rand_core::OsRng.next_u64());
+    println!("BULLA_SEED={seed}");
+    seed | 1
 }
 
 /// A small generator, so that one printed number repeats a run.

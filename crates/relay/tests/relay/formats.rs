@@ -1,8 +1,8 @@
 //! Stored formats: what version 1 wrote, every later version must load.
 
-use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, TagBlock};
+use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
-use bulla_relay::store::{MailboxRecord, Row, rows};
+use bulla_relay::store::{MailboxRecord, Row, Slot, SlotEntry, rows};
 use data_encoding::HEXLOWER;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -46,6 +46,17 @@ fn rows_of_version_1_are_read_and_written_as_they_were() {
     assert_eq!(rows::decode_bundle(&fixture("bundle")).unwrap(), b"bundle"[..]);
     assert_eq!(rows::encode_gap(3), fixture("gap"));
     assert_eq!(rows::decode_gap(&fixture("gap")).unwrap(), 3);
+    let slot = Slot { day: 20_484, commit: b"commit".as_slice().into() };
+    assert_eq!(rows::encode_slot(&slot), fixture("slot"));
+    assert_eq!(rows::decode_slot(&fixture("slot")).unwrap(), slot);
+    let entry = SlotEntry { day: 20_484, slot: SlotId::new([0x88; 32]), bytes: 258 };
+    let (key, value) = (fixture("slot-day-key"), fixture("slot-day"));
+    assert_eq!(
+        (&rows::slot_day_key(entry.day, &entry.slot)[..], rows::encode_slot_bytes(258)),
+        (&key[..], value.clone())
+    );
+    assert_eq!(rows::decode_slot_entry(&key, &value).unwrap(), entry);
+    assert!(rows::decode_slot_entry(&key[1..], &value).is_err());
     let instance = InstanceId::new([0x77; 16]);
     assert_eq!(rows::encode_instance(&instance), fixture("instance"));
     assert_eq!(rows::decode_instance(&fixture("instance")).unwrap(), instance);
@@ -54,16 +65,18 @@ fn rows_of_version_1_are_read_and_written_as_they_were() {
 
 #[test]
 fn rows_of_another_version_or_length_are_refused() {
-    for name in ["mailbox", "row-ordinary", "gap", "instance", "bundle"] {
+    for name in ["mailbox", "row-ordinary", "gap", "instance", "bundle", "slot", "slot-day"] {
         let good = fixture(name);
         let mut other = good.clone();
         other[0] = 2;
-        for bytes in [&other[..], &[], &good[..good.len().min(9) - 1]] {
+        for bytes in [&other[..], &[], &good[..good.len().min(if name == "slot" { 5 } else { 9 }) - 1]] {
             let read = match name {
                 "mailbox" => rows::decode_mailbox(bytes).map(drop),
                 "row-ordinary" => rows::decode_row(bytes).map(drop),
                 "gap" => rows::decode_gap(bytes).map(drop),
                 "instance" => rows::decode_instance(bytes).map(drop),
+                "slot" => rows::decode_slot(bytes).map(drop),
+                "slot-day" => rows::decode_slot_entry(&fixture("slot-day-key"), bytes).map(drop),
                 _ if !bytes.is_empty() && bytes[0] == 1 => continue, // any length is a bundle
                 _ => rows::decode_bundle(bytes).map(drop),
             };

@@ -141,6 +141,8 @@ async fn disclose_tells_the_same_of_a_running_and_a_stopped_relay() {
     let bundle = PublishBundle { mailbox: mailbox.id.to_vec(), bundle: vec![0xab] };
     owner.ask(C::PublishBundle(bundle)).await;
 
+    assert_eq!(sender.claim(slot(1), b"commit").await, won());
+
     let running = world.disclose().await;
     world.stop().await;
     let stopped = world.disclose().await;
@@ -151,8 +153,15 @@ async fn disclose_tells_the_same_of_a_running_and_a_stopped_relay() {
     assert_eq!(held.bundle.as_deref(), Some("ab"));
     let classes: Vec<_> = held.envelopes.iter().map(|envelope| (envelope.order, envelope.class.as_str())).collect();
     assert_eq!(classes, [(1, "ordinary"), (2, "contact")]);
+    let claimed = &running.slots[..];
+    let day = (START / DAY) as u32 + bulla_protocol::limits::SLOT_DAYS;
+    assert_eq!(
+        claimed.iter().map(|s| (&s.slot, s.last_day, s.bytes)).collect::<Vec<_>>(),
+        [(&slot(1).to_hex(), day, 6)]
+    );
     let only = disclose::from_folder(&world.config.data, Some(mailbox.id)).unwrap();
     assert_eq!(only.mailboxes, std::slice::from_ref(held));
+    assert_eq!(only.slots, [], "nothing says whose a slot is");
 }
 
 /// P4: the fields that `disclose` prints are those of the published list, and the list names no other.
@@ -172,7 +181,9 @@ async fn p4_disclose_prints_exactly_the_published_fields() {
     }
     let world = World::start().await;
     let (mailbox, _owner) = world.mailbox(1).await;
-    world.anonymous().await.send(&mailbox.permit(), b"one").await;
+    let mut sender = world.anonymous().await;
+    sender.send(&mailbox.permit(), b"one").await;
+    assert_eq!(sender.claim(slot(1), b"commit").await, won());
     let mut printed = Default::default();
     fields(&serde_json::to_value(world.disclose().await).unwrap(), &mut printed);
 

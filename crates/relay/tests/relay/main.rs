@@ -9,3 +9,4 @@ mod held;
 mod ownership;
 mod permits;
 mod program;
+mod slots;

@@ -87,11 +87,11 @@ async fn a_higher_incarnation_takes_the_mailbox_from_the_lower_one() {
     old.ack(subscription, 1).await;
     let subscribe = C::Subscribe(Subscribe { mailboxes: vec![mailbox.id.to_vec()] });
     assert_eq!(old.ask(subscribe).await, failed(Code::Denied));
-    assert_eq!(old.try_open(&mailbox).await, failed(Code::Superseded));
+    assert_eq!(old.try_open(&mailbox).await, superseded_by(2));
     assert_eq!(world.stored(&mailbox).await, 1);
     // A clone that raised to the same number in parallel.
     let clone = mailbox.raised(2, 21);
-    assert_eq!(old.try_open(&clone).await, failed(Code::Superseded));
+    assert_eq!(old.try_open(&clone).await, superseded_by(2));
     // The same incarnation again, on a second connection: both hold it.
     let mut second = world.owner().await;
     second.open(&raised).await;
@@ -100,7 +100,7 @@ async fn a_higher_incarnation_takes_the_mailbox_from_the_lower_one() {
 
     world.restart().await;
     let mut late = world.owner().await;
-    assert_eq!(late.try_open(&mailbox).await, failed(Code::Superseded));
+    assert_eq!(late.try_open(&mailbox).await, superseded_by(2));
     late.open(&raised).await;
 }
 

@@ -1,10 +1,12 @@
 //! The program as an operator runs it: `kill -9`, log lines, refusals to start.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use bulla_protocol::frame::{Role, client_frame::Body as C, server_frame::Body as S};
+use bulla_protocol::id::SlotId;
 
 use crate::common::*;
 
@@ -138,6 +140,81 @@ async fn kill_9_loses_nothing_that_was_accepted() {
     }
 }
 
+/// Claims of one slot from several connections, ended by `kill -9` between claim and answer: what anybody was told stands afterwards, and
+/// a claim that was not answered can be made again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_lets_every_answer_about_a_slot_stand() {
+    const ROUNDS: usize = 5;
+    const CLAIMANTS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let mut told: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let (mut from, mut wins, mut losses, mut retries, mut kept) = (0, 0, 0, 0, 0);
+    for round in 0..ROUNDS {
+        let mut process = Process::start(&data, "warn", NAME);
+        let (reached, mut count) = tokio::sync::mpsc::unbounded_channel();
+        let mut claimants = Vec::new();
+        for who in 0..CLAIMANTS {
+            let (url, reached) = (process.url.clone(), reached.clone());
+            claimants.push(tokio::spawn(async move {
+                let mut client = Client::connect(&url, Role::Anonymous).await;
+                let (mut waiting, mut answers, mut number) = (BTreeMap::new(), Vec::new(), from);
+                loop {
+                    while waiting.len() < 8 {
+                        let commit = format!("{round} {who} {number}").into_bytes();
+                        waiting.insert(client.begin_claim(slot(number), &commit).await, (number, commit));
+                        number += 1;
+                    }
+                    let Some((request, answer)) = client.frame().await else { return (answers, waiting) };
+                    let S::SlotClaimed(claimed) = answer else { panic!("{answer:?}") };
+                    let (number, commit) = waiting.remove(&request).unwrap();
+                    answers.push((number, claimed.won, if claimed.won { commit } else { claimed.winner.to_vec() }));
+                    let _ = reached.send(());
+                }
+            }));
+        }
+        for _ in 0..40 + 37 * round {
+            tokio::time::timeout(GUARD, count.recv()).await.expect("nothing was answered").unwrap();
+        }
+        process.kill();
+        let mut unanswered = Vec::new();
+        for claimant in claimants {
+            let (answers, waiting) = claimant.await.unwrap();
+            for (number, has_won, winner) in answers {
+                wins += usize::from(has_won);
+                losses += usize::from(!has_won);
+                from = from.max(number + 1);
+                let stands = told.entry(number).or_insert_with(|| winner.clone());
+                assert_eq!(*stands, winner, "slot {number}: two winners were told");
+            }
+            unanswered.extend(waiting.into_values());
+        }
+
+        let process = Process::start(&data, "warn", NAME);
+        let mut client = Client::connect(&process.url, Role::Anonymous).await;
+        for (number, winner) in &told {
+            let stands = client.read_slot(slot(*number)).await;
+            assert_eq!(stands.as_deref(), Some(&winner[..]), "slot {number}: another answer than was given");
+        }
+        for (number, commit) in unanswered {
+            retries += 1;
+            from = from.max(number + 1);
+            let stands = client.read_slot(slot(number)).await;
+            kept += usize::from(stands.as_deref() == Some(&commit[..]));
+            let expected = match &stands {
+                Some(other) if *other != commit => lost(other),
+                _ => won(),
+            };
+            assert_eq!(client.claim(slot(number), &commit).await, expected, "slot {number}");
+            let stands = stands.map_or(commit, |bytes| bytes.to_vec());
+            assert_eq!(*told.entry(number).or_insert_with(|| stands.clone()), stands);
+        }
+        drop(process);
+    }
+    println!("figure: {wins} claims won, {losses} lost, {retries} unanswered, of which {kept} stood");
+    assert!(wins > 0 && losses > 0 && retries > 0);
+}
+
 /// P4: at `trace`, with libraries asked to speak too, no log line holds an address, an envelope, a key, a tag or a whole id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_no_log_line_tells_what_passes() {
@@ -152,6 +229,9 @@ async fn p4_no_log_line_tells_what_passes() {
     owner.open(&mailbox).await;
     let mut sender = Client::connect(&process.url, Role::Anonymous).await;
     let canary = "log-canary-envelope-4711";
+    let claimed = SlotId::new([0xd3; 32]);
+    assert_eq!(sender.claim(claimed, canary.as_bytes()).await, won());
+    assert_eq!(sender.claim(claimed, b"another").await, lost(canary.as_bytes()));
     sender.send(&given, canary.as_bytes()).await;
     let subscription = owner.subscribe(&mailbox).await;
     assert_eq!(owner.texts(1).await, [canary]);
@@ -176,6 +256,7 @@ async fn p4_no_log_line_tells_what_passes() {
         &bytes[1..20],
         &mailbox.id.to_hex(),
         &mailbox.id.to_hex()[..12],
+        &claimed.to_hex()[..8],
         &data_encoding::HEXLOWER.encode(mailbox.root.expose())[..12],
         &data_encoding::HEXLOWER.encode(mailbox.key.verifying_key().as_bytes())[..12],
         &given.permit.tag.to_hex()[..12],

@@ -1,0 +1,399 @@
+//! Commits: when one is made, how its slot is claimed, how another's is followed, and messages that come too early.
+//!
+//! Stage and store, together with the sealed claim; claim the slot; *won*: merge and send the commit to the members; *lost*: follow the
+//! winner. The claim is repeated with the same bytes until it is answered, also after a restart. A message of an epoch that is not
+//! reached is held; the commit that leads there is in the slot.
+
+use bulla_e2ee::continues::Reason;
+use bulla_e2ee::conversation::{Change, CommitError, OpenError};
+use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::tag::Purpose;
+use bulla_protocol::frame::{ClaimSlot, Code, ReadSlot, SlotClaimed, SlotRead};
+use bulla_protocol::id::{MailboxId, SlotId};
+use bulla_protocol::limits;
+use bulla_protocol::work::Task;
+use minicbor::bytes::ByteVec;
+
+use super::record::{BodyRecord, ClaimRecord, ConversationRecord, HeldRecord, OutboxRecord, SecretVec};
+use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
+use crate::event::ConversationState;
+use crate::store::tx::after_prefix;
+use crate::store::vault::Scope;
+use crate::store::{Order, StoreError, Table};
+
+/// Keys are renewed when they are this old, in a conversation that is used: what was stolen heals within it.
+const RENEWED_MS: u64 = 7 * 86_400_000;
+
+/// Messages held per conversation; more than that many of an epoch nobody can explain are no messages.
+const HELD: usize = 1_000;
+
+/// Pauses before a slot that was found empty is read again, and before a claim that was refused is made again.
+const AGAIN_MS: [u64; 3] = [1_000, 4_000, 15_000];
+
+/// What waits for a connection or for a time; in memory, found again from the store at a start.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Conversations whose keys are to be renewed.
+    pub(super) commits: std::collections::BTreeSet<u64>,
+    /// Conversations whose slot is to be read, and how often it was found empty.
+    pub(super) reads: std::collections::BTreeMap<u64, usize>,
+    /// Claims that are with the relay, or whose work is searched.
+    pub(super) claiming: std::collections::BTreeSet<u64>,
+}
+
+impl Engine {
+    /// Finds the claims that were not answered when this endpoint stopped, and the conversations that hold messages.
+    pub(super) fn load_commits(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, _) in ctx.tx.scan_prefix::<ClaimRecord>(Table::Claims, b"")? {
+            if let Some(number) = key.first_chunk::<8>() {
+                self.wanted.commits.insert(u64::from_be_bytes(*number));
+            }
+        }
+        for (key, _) in ctx.tx.scan_bytes(Table::Held, &[], None, Order::Ascending, usize::MAX / 2)? {
+            if let Some(number) = key.first_chunk::<8>() {
+                self.wanted.reads.insert(u64::from_be_bytes(*number), 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with everything that waits: a connection came up, or time has passed.
+    pub(super) fn pump_commits(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for number in self.wanted.commits.clone() {
+            self.commit(ctx, number)?;
+        }
+        for number in self.wanted.reads.keys().copied().collect::<Vec<_>>() {
+            self.read_slot(ctx, number)?;
+        }
+        Ok(())
+    }
+
+    /// The relay whose slots a conversation uses: that of the business's mailbox.
+    fn slot_relay(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+    ) -> Result<Option<String>, StoreError> {
+        match self.role {
+            RoleOptions::Business(_) => {
+                Ok(self.mailboxes.get(&MailboxId::new(*record.mailbox)).map(|m| m.record.relay.clone()))
+            }
+            RoleOptions::Customer => match self.choose(ctx, number, Purpose::Control)? {
+                Some((relay, _)) => Ok(Some(relay)),
+                None => Ok(self.choose(ctx, number, Purpose::Service)?.map(|(relay, _)| relay)),
+            },
+        }
+    }
+
+    /// Notes that a conversation's keys are old, if they are.
+    pub(super) fn renew_if_old(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let renewed = self.group(ctx, number)?.renewed_ms;
+        if ctx.tx.now_ms() >= renewed.saturating_add(RENEWED_MS) {
+            self.wanted.commits.insert(number);
+        }
+        Ok(())
+    }
+
+    /// Makes the commit that a conversation waits for, or repeats its claim, if that can be now.
+    pub(super) fn commit(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if !self.wanted.commits.contains(&number) || self.wanted.claiming.contains(&number) {
+            return Ok(());
+        }
+        let record = self.conversation_record(ctx, number)?;
+        if record.state != ConversationState::Open || !self.holds(MailboxId::new(*record.mailbox)) {
+            return Ok(());
+        }
+        if self.is_broken(ctx, number)? {
+            self.wanted.commits.remove(&number);
+            return Ok(());
+        }
+        let Some(relay) = self.slot_relay(ctx, number, &record)? else { return Ok(()) };
+        let link = LinkKey::anonymous(&relay);
+        if self.link(ctx.out, &link).is_none() {
+            return Ok(());
+        }
+        let claim = match ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())? {
+            Some(claim) => claim,
+            None => {
+                let now = ctx.tx.now_ms();
+                let mls = self.mls(ctx, number)?;
+                let epoch = mls.epoch();
+                let staged = match mls.stage(&Change::Keys, now / 1000) {
+                    Ok(staged) => staged,
+                    // Somebody has not been heard in this epoch: when he is, it is looked at again.
+                    Err(CommitError::NotHeard) => return Ok(()),
+                    Err(_) => return Err(damaged(Table::Mls)),
+                };
+                let sealed = staged.slot.seal(&staged.commit, &mut ctx.tx.rng()).map_err(|_| damaged(Table::Mls))?;
+                let claim = ClaimRecord {
+                    slot: (*staged.slot.id()).into(),
+                    sealed: ByteVec::from(sealed),
+                    commit: ByteVec::from(staged.commit),
+                    epoch,
+                };
+                self.save_changes_of(ctx, number, record.peer)?;
+                ctx.tx.put(Table::Claims, &number.to_be_bytes(), Scope::Peer(record.peer), &claim)?;
+                claim
+            }
+        };
+        let Some(up) = self.link(ctx.out, &link) else { return Ok(()) };
+        let (challenge, bits) = (*up.challenge.as_bytes(), up.work_bits.min(limits::MAX_WORK_BITS));
+        let task = Task::slot(&up.challenge, &SlotId::new(*claim.slot), &claim.sealed);
+        ctx.out.work.push((WorkFor::Slot(number, challenge), task, bits));
+        self.wanted.claiming.insert(number);
+        Ok(())
+    }
+
+    pub(super) fn slot_work_done(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        challenge: [u8; 32],
+        nonce: u64,
+    ) -> Result<(), StoreError> {
+        let claim = ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?;
+        let relay = match self.conversation_record(ctx, number) {
+            Ok(record) => self.slot_relay(ctx, number, &record)?,
+            Err(_) => None,
+        };
+        let (Some(claim), Some(relay)) = (claim, relay) else {
+            self.wanted.claiming.remove(&number);
+            return Ok(());
+        };
+        let link = LinkKey::anonymous(&relay);
+        if self.link(ctx.out, &link).is_none_or(|up| *up.challenge.as_bytes() != challenge) {
+            // Work for an earlier connection is worth nothing: the claim begins again with the next.
+            self.wanted.claiming.remove(&number);
+            return self.commit(ctx, number);
+        }
+        let frame = ClaimSlot { slot: claim.slot.to_vec(), commit: claim.sealed.to_vec().into(), work_nonce: nonce };
+        self.request_claim(ctx.out, &link, frame, number);
+        Ok(())
+    }
+
+    /// A claim was answered.
+    pub(super) fn claimed(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        slot: [u8; 32],
+        answer: &SlotClaimed,
+    ) -> Result<(), StoreError> {
+        self.wanted.claiming.remove(&number);
+        let Some(claim) = ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())? else { return Ok(()) };
+        let record = self.conversation_record(ctx, number)?;
+        if *claim.slot != slot || self.mls(ctx, number)?.epoch() != claim.epoch || self.is_broken(ctx, number)? {
+            return Ok(());
+        }
+        ctx.tx.delete(Table::Claims, &number.to_be_bytes());
+        self.wanted.commits.remove(&number);
+        if answer.won {
+            self.mls(ctx, number)?.merge().map_err(|_| damaged(Table::Mls))?;
+            self.save_changes_of(ctx, number, record.peer)?;
+            let mut group = self.group(ctx, number)?;
+            group.renewed_ms = ctx.tx.now_ms();
+            self.save_group(ctx, number, record.peer, &group)?;
+            let intent = OutboxRecord {
+                message: None,
+                content: SecretVec(Vec::new()),
+                purpose: Purpose::Control.to_wire(),
+                until_ms: None,
+                sealed: None,
+                body: Some(BodyRecord { kind: Kind::Commit as u8, bytes: SecretVec(claim.commit.to_vec()) }),
+            };
+            self.enqueue_first(ctx, number, record.peer, &intent)?;
+            return self.advanced(ctx, number);
+        }
+        let mls = self.mls(ctx, number)?;
+        let found = mls.slot().ok().and_then(|slot| slot.open(&answer.winner).ok());
+        mls.discard().map_err(|_| damaged(Table::Mls))?;
+        self.save_changes_of(ctx, number, record.peer)?;
+        match found {
+            Some(commit) => self.follow(ctx, number, &commit),
+            // What stands there was written by nobody in the group: the relay lies, or lost what it had. The epoch goes on as it is; if
+            // others have left it, their messages will tell.
+            None => Ok(()),
+        }
+    }
+
+    /// A claim was refused.
+    pub(super) fn claim_refused(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        code: Code,
+        retry_after_ms: u32,
+    ) -> Result<(), StoreError> {
+        self.wanted.claiming.remove(&number);
+        match code {
+            // A relay that knows no slots, or a commit that no relay takes: messages go on in the epoch as it is.
+            Code::Unsupported | Code::TooLarge => {
+                let record = self.conversation_record(ctx, number)?;
+                ctx.tx.delete(Table::Claims, &number.to_be_bytes());
+                self.wanted.commits.remove(&number);
+                let mls = self.mls(ctx, number)?;
+                if mls.is_pending() {
+                    mls.discard().map_err(|_| damaged(Table::Mls))?;
+                    self.save_changes_of(ctx, number, record.peer)?;
+                }
+                Ok(())
+            }
+            _ => {
+                let longest = AGAIN_MS.last().copied().unwrap_or_default();
+                self.timers.insert((ctx.tx.now_ms() + longest.max(u64::from(retry_after_ms)), Timer::Commits));
+                Ok(())
+            }
+        }
+    }
+
+    /// A commit that its author sent to us.
+    pub(super) fn commit_received(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        commit: &[u8],
+    ) -> Result<(), StoreError> {
+        // Whose commit stands is for the slot to say: with a claim of ours under way its answer brings the winner.
+        if ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?.is_some() {
+            return Ok(());
+        }
+        if !self.has_group(ctx, number)? || self.is_broken(ctx, number)? {
+            return Ok(());
+        }
+        self.follow(ctx, number, commit)
+    }
+
+    fn follow(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, commit: &[u8]) -> Result<(), StoreError> {
+        let now = ctx.tx.now_ms();
+        let peer = self.conversation_record(ctx, number)?.peer;
+        let followed = self.mls(ctx, number)?.follow(commit, now / 1000);
+        self.save_changes_of(ctx, number, peer)?;
+        match followed {
+            Ok(followed) if followed.out => self.break_group(ctx, number, Reason::Gap),
+            Ok(_) => {
+                self.group_answers(ctx, number, peer)?;
+                self.advanced(ctx, number)
+            }
+            // Delivered again, or of a group that was left behind.
+            Err(OpenError::PastEpoch | OpenError::Replayed | OpenError::TooLate | OpenError::WrongGroup) => Ok(()),
+            Err(OpenError::FutureEpoch) => self.want_read(ctx, number),
+            Err(why) => {
+                tracing::warn!(error = %why, "a commit cannot be followed");
+                self.break_group(ctx, number, Reason::Fork)
+            }
+        }
+    }
+
+    /// A new epoch has begun: what came too early may open now, and what waited for it may go on.
+    fn advanced(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        self.wanted.reads.remove(&number);
+        let prefix = number.to_be_bytes();
+        let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &prefix)?;
+        for (key, _) in &held {
+            ctx.tx.delete(Table::Held, key);
+        }
+        for (_, message) in held {
+            let Some(purpose) = Purpose::from_wire(u64::from(message.purpose)) else { continue };
+            self.mls_message(ctx, number, purpose, &message.mls, &message.mls)?;
+        }
+        self.commit(ctx, number)?;
+        self.pump(ctx, number)
+    }
+
+    /// A message of an epoch that is not reached here: held, and the slot is read.
+    pub(super) fn hold(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        mls: &[u8],
+    ) -> Result<(), StoreError> {
+        let prefix = number.to_be_bytes();
+        let until = after_prefix(&prefix);
+        let newest = ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Descending, 1)?;
+        let serial = newest.first().and_then(|(k, _)| k.last_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k)) + 1;
+        let peer = self.conversation_record(ctx, number)?.peer;
+        if ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Ascending, HELD)?.len() >= HELD {
+            return Self::keep_unreadable(ctx, Some(number), "of an epoch that is not reached, after many others", mls);
+        }
+        let key = [prefix, serial.to_be_bytes()].concat();
+        let held =
+            HeldRecord { purpose: purpose.to_wire(), mls: ByteVec::from(mls.to_vec()), stored_ms: ctx.tx.now_ms() };
+        ctx.tx.put(Table::Held, &key, Scope::Peer(peer), &held)?;
+        self.want_read(ctx, number)
+    }
+
+    fn want_read(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if self.wanted.reads.contains_key(&number) {
+            return Ok(());
+        }
+        self.wanted.reads.insert(number, 0);
+        self.read_slot(ctx, number)
+    }
+
+    fn read_slot(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let record = self.conversation_record(ctx, number)?;
+        // With a claim under way, its answer says the same.
+        let claims = ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?.is_some();
+        if claims || !self.has_group(ctx, number)? {
+            return Ok(());
+        }
+        let Some(relay) = self.slot_relay(ctx, number, &record)? else { return Ok(()) };
+        let link = LinkKey::anonymous(&relay);
+        if self.link(ctx.out, &link).is_none() {
+            return Ok(());
+        }
+        let slot = *self.mls(ctx, number)?.slot().map_err(|_| damaged(Table::Mls))?.id();
+        self.request_read(ctx.out, &link, ReadSlot { slot: slot.to_vec() }, number);
+        Ok(())
+    }
+
+    /// A slot was read.
+    pub(super) fn slot_read(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        slot: [u8; 32],
+        answer: &SlotRead,
+    ) -> Result<(), StoreError> {
+        if !self.wanted.reads.contains_key(&number) || !self.has_group(ctx, number)? {
+            return Ok(());
+        }
+        let current = self.mls(ctx, number)?.slot().map_err(|_| damaged(Table::Mls))?;
+        if *current.id() != slot {
+            // The epoch has moved while the answer was on its way; what is still held asks again.
+            return self.read_slot(ctx, number);
+        }
+        if answer.commit.is_empty() {
+            let tries = self.wanted.reads.entry(number).or_default();
+            *tries += 1;
+            return match AGAIN_MS.get(*tries - 1) {
+                Some(pause) => {
+                    self.timers.insert((ctx.tx.now_ms() + pause, Timer::Commits));
+                    Ok(())
+                }
+                // The commit is nowhere: neither was it sent to us nor is it in its slot.
+                None => {
+                    self.wanted.reads.remove(&number);
+                    self.break_group(ctx, number, Reason::Gap)
+                }
+            };
+        }
+        match current.open(&answer.commit) {
+            Ok(commit) => {
+                self.wanted.reads.remove(&number);
+                self.follow(ctx, number, &commit)
+            }
+            Err(_) => {
+                self.wanted.reads.remove(&number);
+                self.break_group(ctx, number, Reason::Fork)
+            }
+        }
+    }
+
+    /// A claim or a read whose connection was lost is made again with the next.
+    pub(super) fn forget_requests(&mut self) {
+        self.wanted.claiming.clear();
+    }
+}
