@@ -119,6 +119,7 @@ fn run(store: &dyn Store, mut slots: Slots, waiting: &Receiver<Message>, failure
             if !writes.is_empty() {
                 store.commit(writes)?;
             }
+            slots.end_group();
             Ok(group)
         });
         let group = match durable {
@@ -145,7 +146,6 @@ fn gather(
     first: Message,
     waiting: &Receiver<Message>,
 ) -> Result<Group, StoreError> {
-    slots.begin_group();
     let mut group = Group::default();
     let mut next = Some(first);
     while let Some(message) = next.take() {

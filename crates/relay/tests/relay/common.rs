@@ -205,7 +205,8 @@ pub(crate) fn send_id() -> SendId {
 impl Client {
     /// A connection that has heard the relay's hello and said nothing.
     pub(crate) async fn silent(url: &str) -> Self {
-        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        // Without Nagle's algorithm: what is sent is on its way.
+        let (socket, _) = tokio_tungstenite::connect_async_with_config(url, None, true).await.unwrap();
         let mut client = Self { socket, hello: ServerHello::default(), next: 1, early: VecDeque::new() };
         let Some((0, S::Hello(hello))) = client.frame().await else { panic!("the relay speaks first") };
         client.hello = hello;
