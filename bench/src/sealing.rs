@@ -209,7 +209,7 @@ impl Business {
     fn hello(&self) -> Result<(Conversation, Vec<u8>)> {
         let bundle = Bundle::verify(&self.bundle, &self.identity.hash(), now())?;
         let pseudonym = Pseudonym::generate(&mut OsRng);
-        let (mut conversation, welcome) = Conversation::begin(&pseudonym, &bundle, now(), &mut OsRng)?;
+        let (mut conversation, welcome) = Conversation::begin(&pseudonym, "phone", &bundle, now(), &mut OsRng)?;
         let message = conversation.seal(&content("hello").encode()?)?;
         let mailbox = MailboxId::new([0xcc; 16]);
         let reply_key = ReplyKey::generate(&mut OsRng)?;

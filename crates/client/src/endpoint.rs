@@ -25,7 +25,7 @@ use crate::clock::Clock;
 pub use crate::engine::commands::CommandError;
 pub use crate::engine::{Begin, BusinessOptions, NoProjector, Projector, RoleOptions};
 use crate::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, WorkFor};
-use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, Message};
+use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, Message, OwnDevice};
 use crate::store::sqlite::SqliteStore;
 use crate::store::tx::{Rng, Tx};
 use crate::store::vault::{RootKey, Vault};
@@ -179,6 +179,26 @@ impl Endpoint {
     /// The pseudonym's key of a conversation, to resume it on another device. Secret.
     pub async fn pseudonym(&self, of: ConversationId) -> Result<Zeroizing<[u8; 32]>, CommandError> {
         self.run(move |engine, ctx| engine.pseudonym(ctx, of)).await
+    }
+
+    /// Invites another device of this customer; the bytes are for it alone, and good for a day.
+    pub async fn invite(&self, to: ConversationId) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        self.run(move |engine, ctx| engine.invite(ctx, to)).await
+    }
+
+    /// Comes into a conversation as another device of its customer.
+    pub async fn accept_invitation(&self, invitation: Zeroizing<Vec<u8>>) -> Result<Conversation, CommandError> {
+        self.run(move |engine, ctx| engine.accept_invitation(ctx, &invitation)).await
+    }
+
+    /// This customer's devices in a conversation, this one first.
+    pub async fn devices(&self, of: ConversationId) -> Result<Vec<OwnDevice>, CommandError> {
+        self.run(move |engine, ctx| engine.devices(ctx, of)).await
+    }
+
+    /// Removes one of this customer's devices: from the next epoch on it reads nothing.
+    pub async fn remove_device(&self, of: ConversationId, name: String) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.remove_device(ctx, of, &name)).await
     }
 
     /// Says something. `Ok` means that it is durable in the outbox.

@@ -172,6 +172,8 @@ pub struct Message {
     pub reference: Option<String>,
     /// A business wrote under a `service` permit outside of its window.
     pub breach: bool,
+    /// An outgoing message that another of this customer's devices said: its name.
+    pub by: Option<String>,
 }
 
 /// A conversation, as programs see it.
@@ -229,10 +231,24 @@ pub enum ConversationState {
     /// At a business: it cannot go on from here; it begins again with the customer's next message.
     #[n(3)]
     Stuck,
+    /// This device was removed from the customer's devices: it can read what it has, and say nothing.
+    #[n(4)]
+    Removed,
 }
 
 /// Why a conversation began again in a new group.
 pub use bulla_e2ee::continues::Reason;
+
+/// One of a customer's devices in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnDevice {
+    /// Its name: random letters.
+    pub name: String,
+    /// It is this one.
+    pub this: bool,
+    /// It is in the group; otherwise it is about to come in.
+    pub is_in: bool,
+}
 
 /// The connection to the relays, for a line in a status bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +306,15 @@ pub enum Event {
         by: Direction,
         /// Why.
         reason: Reason,
+    },
+    /// Devices of our own came in or went. Must not be missed: one that nobody of us let in reads with us.
+    Devices {
+        /// Where.
+        conversation: ConversationId,
+        /// Names of those that came.
+        added: Vec<String>,
+        /// Names of those that went.
+        removed: Vec<String>,
     },
     /// Somebody claims to continue the conversation under another identity. Nothing was sealed to it and nothing will be: whoever has a new
     /// key has a new link, and a person opens it. Must not be missed.

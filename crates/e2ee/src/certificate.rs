@@ -5,9 +5,10 @@
 
 use bulla_protocol::label;
 use ed25519_dalek::SigningKey;
+use rand_core::CryptoRngCore;
 
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, UserId};
+use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, UserId, base32};
 use crate::signed::{self, Unverified};
 use crate::{VERSION, limits};
 
@@ -138,6 +139,13 @@ fn issue(
     signed::sign(key, label::CERTIFICATE, &write_suites(head, suites).finish())
 }
 
+/// A name for a customer's device: random, it tells the devices of one conversation apart and says nothing else.
+pub fn endpoint_name(rng: &mut impl CryptoRngCore) -> String {
+    let mut random = [0; 5];
+    rng.fill_bytes(&mut random);
+    base32(&random)
+}
+
 /// A certificate for a leaf key of the business.
 #[must_use]
 pub fn issue_business(identity: &BusinessIdentity, leaf: &[u8; 32], subject: &Subject<'_>) -> Vec<u8> {
@@ -175,6 +183,13 @@ impl Certificate {
             return Err(CertificateError::Expired);
         }
         Ok(certificate)
+    }
+
+    /// Of whomever it says, at any time: its own signature is checked and nothing else. For what was verified before it was stored.
+    pub(crate) fn of_anybody(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let said = Self::read(Unverified::parse(bytes, limits::CERTIFICATE)?.payload(), bytes)?;
+        let expect = Expect { role: said.role, business: said.business, identity: Some(said.identity) };
+        Self::verify_ever(bytes, &expect)
     }
 
     /// As [`Self::verify`], for a member that was accepted while its certificate was valid.

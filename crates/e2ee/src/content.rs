@@ -12,7 +12,7 @@ mod extensions;
 mod id;
 mod part;
 
-pub use extensions::{Extensions, PermitsExtension, Reader};
+pub use extensions::{Extensions, Introduced, PermitsExtension, Reader};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
 pub use part::{Body, Receipt};
 

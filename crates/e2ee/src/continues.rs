@@ -4,6 +4,9 @@
 //! `[1, role: uint, identity key: bstr 32, business: bstr 32, user id: tstr, at: uint (Unix ms), reason: uint, SHA-256(Welcome): bstr 32,
 //! heard: [* bstr 32]]`.
 //!
+//! A customer's linked device, which does not have the pseudonym's key, signs with its leaf key and appends its certificate to the payload;
+//! whether that device is still one of the customer's is for the reader to see in the group that it knows.
+//!
 //! An empty Welcome says that the speaker has no KeyPackage of the other side, and asks it to begin.
 //!
 //! `at` orders the statements of one side: an older one than the newest known is a replay. `heard` are the newest messages of the other side
@@ -13,8 +16,9 @@ use bulla_protocol::label;
 use sha2::{Digest as _, Sha256};
 
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::certificate::Role;
+use crate::certificate::{Certificate, Expect, Role};
 use crate::content::MessageId;
+use crate::device::Device;
 use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, UserId};
 use crate::signed::{self, Unverified};
 use crate::{VERSION, limits};
@@ -31,6 +35,8 @@ pub enum Reason {
     Restored,
     /// A newer suite or version.
     Newer,
+    /// Its reader comes in: a commit has added it.
+    Joined,
     /// Of a later version.
     Other(u64),
 }
@@ -42,6 +48,7 @@ impl Reason {
             Self::Gap => 2,
             Self::Restored => 3,
             Self::Newer => 4,
+            Self::Joined => 5,
             Self::Other(value) => value,
         }
     }
@@ -52,6 +59,7 @@ impl Reason {
             2 => Self::Gap,
             3 => Self::Restored,
             4 => Self::Newer,
+            5 => Self::Joined,
             other => Self::Other(other),
         }
     }
@@ -75,6 +83,8 @@ pub enum Speaker<'a> {
     Business(&'a BusinessIdentity),
     /// The customer.
     Customer(&'a Pseudonym),
+    /// A linked device of the customer.
+    Linked(&'a Device),
 }
 
 /// A statement whose signature was checked to the key in it. Whether that is the key that one knows is for the reader to see: another key
@@ -85,6 +95,8 @@ pub struct Continues {
     pub role: Role,
     /// Under which identity or pseudonym key.
     pub identity: [u8; 32],
+    /// The name of the linked device that says it; nothing if the identity itself does.
+    pub device: Option<String>,
     /// When, Unix ms, by the speaker's clock; it only grows.
     pub at_ms: u64,
     /// Why.
@@ -112,22 +124,27 @@ impl Continues {
         if heard.len() > HEARD || welcome.len() > limits::WELCOME {
             return Err(ContinuesError);
         }
-        let (key, role) = match speaker {
-            Speaker::Business(identity) => (identity.key(), Role::Business),
-            Speaker::Customer(pseudonym) => (pseudonym.key(), Role::Customer),
+        let (key, role, identity, certificate) = match speaker {
+            Speaker::Business(identity) => (identity.key(), Role::Business, identity.public(), None),
+            Speaker::Customer(pseudonym) => (pseudonym.key(), Role::Customer, pseudonym.public(), None),
+            Speaker::Linked(device) => {
+                let certificate = device.certificate();
+                (device.leaf().signing(), Role::Customer, *certificate.identity(), Some(certificate.as_bytes()))
+            }
         };
         let digest: [u8; 32] = Sha256::digest(welcome).into();
         let w = Writer::new()
-            .array(9)
+            .array(if certificate.is_some() { 10 } else { 9 })
             .uint(u64::from(VERSION))
             .uint(role.to_wire())
-            .bytes(&key.verifying_key().to_bytes())
+            .bytes(&identity)
             .bytes(business.as_bytes())
             .text(user.as_str())
             .uint(at_ms)
             .uint(reason.to_wire())
             .bytes(&digest);
         let w = heard.iter().fold(w.array(heard.len()), |w, id| w.bytes(id.as_bytes()));
+        let w = certificate.into_iter().fold(w, Writer::bytes);
         let signed = signed::sign(key, label::CONTINUES, &w.finish());
         Ok(Writer::new().array(2).bytes(&signed).bytes(welcome).finish())
     }
@@ -136,7 +153,7 @@ impl Continues {
     pub fn open(body: &[u8], business: &IdentityHash, user: &UserId) -> Result<Self, ContinuesError> {
         let mut outer = Reader::new(body)?;
         let more = outer.array(2)?;
-        let signed = outer.bytes(limits::CERTIFICATE + HEARD * 40)?;
+        let signed = outer.bytes(2 * limits::CERTIFICATE + HEARD * 40)?;
         let welcome = outer.bytes(limits::WELCOME)?;
         if more != 0 {
             return Err(ContinuesError);
@@ -155,13 +172,27 @@ impl Continues {
         let digest: [u8; 32] = r.exact()?;
         let count = r.list_max(HEARD)?;
         let heard = (0..count).map(|_| Ok(MessageId::new(r.exact()?))).collect::<Result<Vec<_>, Malformed>>()?;
-        r.skip_rest(more)?;
+        // A linked device's certificate comes after what the first version had.
+        let device = match more {
+            0 => None,
+            _ => Some(r.bytes(limits::CERTIFICATE)?),
+        };
+        r.skip_rest(more.saturating_sub(1))?;
+        let device = match device {
+            None => None,
+            Some(bytes) => {
+                let expect = Expect { role, business: *business, identity: Some(identity) };
+                Some(Certificate::verify_ever(bytes, &expect).map_err(|_| ContinuesError)?)
+            }
+        };
+        let key = device.as_ref().map_or(&identity, Certificate::leaf);
         let is_about = of == *business.as_bytes() && with == user.as_str();
         let is_whole = digest == <[u8; 32]>::from(Sha256::digest(welcome));
-        if !is_about || !is_whole || !unverified.is_signed_by(&identity, label::CONTINUES) {
+        if !is_about || !is_whole || !unverified.is_signed_by(key, label::CONTINUES) {
             return Err(ContinuesError);
         }
-        Ok(Self { role, identity, at_ms, reason, heard, welcome: welcome.to_vec() })
+        let device = device.map(|c| c.endpoint().to_owned());
+        Ok(Self { role, identity, device, at_ms, reason, heard, welcome: welcome.to_vec() })
     }
 }
 
@@ -191,6 +222,23 @@ mod tests {
             turned[at] ^= 1;
             assert!(Continues::open(&turned, &business, &user).is_err(), "byte {at}");
             assert!(Continues::open(&body[..at], &business, &user).is_err(), "length {at}");
+        }
+    }
+
+    #[test]
+    fn a_linked_device_speaks_for_its_pseudonym_under_its_own_name() {
+        let shop = BusinessIdentity::generate(&mut OsRng);
+        let anna = Pseudonym::generate(&mut OsRng);
+        let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &anna.public()));
+        let device = Device::issue(&anna, &business, 1_800_000_000, &mut OsRng).unwrap();
+        let body = Continues::seal(&Speaker::Linked(&device), &business, &user, 5, Reason::Gap, &[], b"").unwrap();
+        let read = Continues::open(&body, &business, &user).unwrap();
+        assert_eq!((read.role, read.identity), (Role::Customer, anna.public()));
+        assert_eq!(read.device.as_deref(), Some(device.certificate().endpoint()));
+        for at in 0..body.len() {
+            let mut turned = body.clone();
+            turned[at] ^= 1;
+            assert!(Continues::open(&turned, &business, &user).is_err(), "byte {at}");
         }
     }
 

@@ -53,6 +53,8 @@ pub enum Kind {
     Continues = 3,
     /// A commit that won its slot.
     Commit = 4,
+    /// A linked device asks to be let in.
+    Join = 5,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             2 => Some(Self::HelloAgain),
             3 => Some(Self::Continues),
             4 => Some(Self::Commit),
+            5 => Some(Self::Join),
             _ => None,
         }
     }

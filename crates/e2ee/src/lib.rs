@@ -9,7 +9,7 @@
 //! - [`envelope`]: the outer envelope, which hides group, epoch and length
 //! - [`bundle`], [`hello`]: how a conversation begins
 //! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
-//! - [`spare`], [`continues`]: how a conversation goes on in a new group
+//! - [`spare`], [`continues`]: how a conversation goes on in a new group; [`device`]: how a customer's further devices come in
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`limits`]: every limit of this crate, each with its reason
 //!
@@ -27,6 +27,7 @@ pub mod certificate;
 pub mod content;
 pub mod continues;
 pub mod conversation;
+pub mod device;
 pub mod envelope;
 pub mod hello;
 mod hpke;

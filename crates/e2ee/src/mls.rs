@@ -69,6 +69,11 @@ impl LeafKey {
         Zeroizing::new(self.0.to_bytes())
     }
 
+    /// For what the leaf signs outside of MLS, always under a label.
+    pub(crate) fn signing(&self) -> &SigningKey {
+        &self.0
+    }
+
     pub(crate) fn public(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }

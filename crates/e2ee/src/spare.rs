@@ -12,8 +12,9 @@ use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::certificate::{Certificate, CertificateError, Expect, Subject, issue_business, issue_customer};
-use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, base32};
+use crate::certificate::{Certificate, CertificateError, Expect, Role, Subject, issue_business, issue_customer};
+use crate::device::Device;
+use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym};
 use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
 use crate::{VERSION, hpke, limits};
 
@@ -35,28 +36,39 @@ pub enum Issuer<'a> {
         pseudonym: &'a Pseudonym,
         /// The business.
         business: &'a IdentityHash,
+        /// The device's name, the same in every group of the conversation.
+        endpoint: &'a str,
     },
+    /// A customer's linked device: it has one leaf key and one certificate, and cannot issue others.
+    Linked(&'a Device),
 }
 
 impl Issuer<'_> {
-    /// A certificate for a leaf key, and the endpoint's name in it.
-    pub(crate) fn issue(&self, leaf: &LeafKey, not_after: u64, rng: &mut impl CryptoRngCore) -> Vec<u8> {
+    /// A leaf key and the certificate that it stands with.
+    pub(crate) fn leaf(&self, not_after: u64, rng: &mut impl CryptoRngCore) -> (LeafKey, Vec<u8>) {
         match self {
             Self::Business { identity, handle, endpoint } => {
-                issue_business(identity, &leaf.public(), &Subject { handle, endpoint, not_after })
+                let leaf = LeafKey::generate(rng);
+                let subject = Subject { handle, endpoint, not_after };
+                let certificate = issue_business(identity, &leaf.public(), &subject);
+                (leaf, certificate)
             }
-            Self::Customer { pseudonym, business } => {
-                // A random name: it tells devices of one conversation apart and nothing else.
-                let mut random = [0; 5];
-                rng.fill_bytes(&mut random);
-                let endpoint = base32(&random);
-                issue_customer(
-                    pseudonym,
-                    &leaf.public(),
-                    business,
-                    &Subject { handle: "", endpoint: &endpoint, not_after },
-                )
+            Self::Customer { pseudonym, business, endpoint } => {
+                let leaf = LeafKey::generate(rng);
+                let subject = Subject { handle: "", endpoint, not_after };
+                let certificate = issue_customer(pseudonym, &leaf.public(), business, &subject);
+                (leaf, certificate)
             }
+            Self::Linked(device) => (device.leaf().clone(), device.certificate().as_bytes().to_vec()),
+        }
+    }
+
+    /// Which side it is of.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Business { .. } => Role::Business,
+            Self::Customer { .. } | Self::Linked(_) => Role::Customer,
         }
     }
 
@@ -66,6 +78,7 @@ impl Issuer<'_> {
         match self {
             Self::Business { identity, .. } => identity.hash(),
             Self::Customer { business, .. } => **business,
+            Self::Linked(device) => *device.certificate().business(),
         }
     }
 }
@@ -97,9 +110,8 @@ pub fn make_spare(
     now: u64,
     rng: &mut impl CryptoRngCore,
 ) -> Result<(Vec<u8>, SpareKeys), SpareKeysError> {
-    let leaf = LeafKey::generate(rng);
     let lifetime = mls::spare_lifetime(now);
-    let certificate = issuer.issue(&leaf, lifetime.not_after(), rng);
+    let (leaf, certificate) = issuer.leaf(lifetime.not_after(), rng);
     let provider = Provider::default();
     let package = KeyPackage::builder()
         .key_package_lifetime(lifetime)

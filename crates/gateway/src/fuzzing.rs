@@ -118,6 +118,7 @@ pub fn webhook(bytes: &[u8]) -> bool {
         reactions: Vec::new(),
         reference: Some((*reference).to_owned()),
         breach: false,
+        by: None,
     };
     let contact =
         Contact { user_id: "ZZ.abc".into(), wa_id: "890000000000001".into(), name: (*name).to_owned(), heard_ms: 0 };

@@ -48,11 +48,13 @@ labels! {
     HELLO_AGAIN = "bulla/1/hello-again";
     /// AEAD associated data: the outer envelope.
     ENVELOPE = "bulla/1/envelope";
-    /// Ed25519, identity key: continuing a conversation in a new group (reserved).
+    /// Ed25519, identity key: continuing a conversation in a new group .
     CONTINUES = "bulla/1/continues";
-    /// MLS exporter: a commit slot's id (reserved).
+    /// Ed25519, leaf key of a linked device: its request to be let into the group.
+    DEVICE_JOIN = "bulla/1/device-join";
+    /// MLS exporter: a commit slot's id.
     SLOT_ID = "bulla/1/slot-id";
-    /// MLS exporter: a commit slot's sealing key (reserved).
+    /// MLS exporter: a commit slot's sealing key.
     SLOT_KEY = "bulla/1/slot-key";
     /// AEAD associated data: a sealed value of an endpoint's store.
     STORE_VALUE = "bulla/1/store-value";

@@ -1,5 +1,6 @@
 //! A business's beginnings: its identity and mailbox, its contact bundles, and the Hellos that come to its door.
 
+use bulla_e2ee::certificate::Role;
 use bulla_e2ee::bundle::{BundleParams, BusinessKeys, make_bundle};
 use bulla_e2ee::content::{Content, Reader};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError};
@@ -251,11 +252,15 @@ impl Engine {
             }
         };
         self.save_peer(ctx, &user, &peer)?;
-        Self::take(ctx, number, peer.scope, hello.relay(), hello.permits())?;
+        let sender = mls.members().into_iter().find(|m| m.who.role == Role::Customer).map(|m| m.who);
         let mut group = self.group(ctx, number)?;
         group.unanswered = false;
         (group.tries, group.retry_ms) = (0, 0);
-        self.replace_group(ctx, number, &record, &mut group, mls)?;
+        self.replace_group(ctx, number, &mut record, &mut group, mls)?;
+        let Some(member) = sender.map(|who| self.member_of(ctx, number, &who)).transpose()?.flatten() else {
+            return Err(damaged(Table::Members));
+        };
+        Self::take(ctx, number, peer.scope, member.number, hello.relay(), hello.permits())?;
         self.say_undelivered_again(ctx, number, &mut record, None, None)?;
         self.save_conversation(ctx, number, &record)?;
         // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.
@@ -268,7 +273,7 @@ impl Engine {
                     self.rename(ctx, &mut record, name)?;
                 }
                 ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
-                self.heard(ctx, number, &mut record, Purpose::Service, &bytes, &content)
+                self.heard(ctx, number, &mut record, &member, Purpose::Service, &bytes, &content)
             }
             _ => {
                 ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
@@ -286,17 +291,8 @@ impl Engine {
         let Some(sealed) = wrap(ctx, hello.relay(), control, Kind::HelloAgain, &body) else { return Ok(()) };
         // A lane of its own, under a number that no conversation has.
         let lane = self.next_conversation(ctx)?;
-        let entry = OutboxRecord {
-            message: None,
-            content: SecretVec(Vec::new()),
-            purpose: Purpose::Control.to_wire(),
-            until_ms: None,
-            sealed: Some(sealed),
-            body: None,
-        };
-        let key = [lane.to_be_bytes(), 0_u64.to_be_bytes()].concat();
-        ctx.tx.put(Table::Outbox, &key, Scope::Endpoint, &entry)?;
-        self.lanes.entry(lane).or_default();
+        let notice = OutboxRecord::notice(Vec::new(), Purpose::Control.to_wire(), None);
+        self.enqueue_sealed(ctx, lane, &OutboxRecord { sealed: Some(sealed), ..notice })?;
         self.pump(ctx, lane)
     }
 

@@ -52,6 +52,21 @@ pub enum CommandError {
     /// The other side took the message back, or it could not be read.
     #[error("that message is not there any more")]
     Gone,
+    /// The conversation is not settled yet.
+    #[error("the business has not answered yet; try again when it has")]
+    NotReady,
+    /// This device was removed by another device of the same customer.
+    #[error("this device was removed from the conversation by another of your devices")]
+    Removed,
+    /// No such device.
+    #[error("there is no such device")]
+    UnknownDevice,
+    /// As many devices as a conversation can have, invited ones among them.
+    #[error("a conversation cannot have more devices; remove one, or let open invitations pass (a day)")]
+    TooManyDevices,
+    /// Not an invitation of a device, or not one that can be used here.
+    #[error("this invitation cannot be used: {0}")]
+    Invitation(String),
     /// Only customers can do this, or only businesses.
     #[error("this endpoint cannot do that")]
     WrongRole,
@@ -79,7 +94,10 @@ impl Engine {
         }
         let mut record = self.known(ctx, to)?;
         let mut content = self.content_of(ctx, to, draft)?;
-        if record.pseudonym.is_some() && !record.name_told {
+        if record.state == ConversationState::Removed {
+            return Err(CommandError::Removed);
+        }
+        if record.is_customer() && !record.name_told {
             content.extensions.name = record.own_name.clone();
             content.extensions.reference = record.reference.take();
             record.name_told = true;
@@ -87,16 +105,9 @@ impl Engine {
         content.extensions.permits = self.give(ctx, to.0, &mut record, Carrier::Message)?;
         let bytes = self.say(ctx, &mut record, &mut content)?;
         let id = Self::id_of(&record, Direction::Outgoing, &content, &bytes)?;
-        let new = NewMessage { id, direction: Direction::Outgoing, bytes: &bytes, content: &content, breach: false };
+        let new = NewMessage { id, direction: Direction::Outgoing, bytes: &bytes, content: &content, breach: false, by: None };
         let place = self.store_message(ctx, to.0, &mut record, &new)?;
-        let intent = OutboxRecord {
-            message: Some(place),
-            content: SecretVec(bytes),
-            purpose: Purpose::Service.to_wire(),
-            until_ms: None,
-            sealed: None,
-            body: None,
-        };
+        let intent = OutboxRecord::message(place, SecretVec(bytes), Purpose::Service.to_wire());
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
         self.pump(ctx, to.0)?;
@@ -160,21 +171,15 @@ impl Engine {
     pub fn typing(&mut self, ctx: &mut Ctx<'_, '_>, to: ConversationId, on: bool) -> Result<(), CommandError> {
         let mut record = self.known(ctx, to)?;
         let ready = record.state == ConversationState::Open && self.holds(MailboxId::new(*record.mailbox));
-        let relay = self.choose(ctx, to.0, Purpose::Control)?.map(|(relay, _)| relay);
+        let relay = self.choose_other_side(ctx, to.0, Purpose::Control)?;
         let Some(relay) = relay.filter(|_| ready) else { return Ok(()) };
         if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
             return Ok(());
         }
         let content = Content::new(ctx.tx.random(), Body::Typing { on });
         let bytes = content.encode().map_err(|_| damaged(Table::Outbox))?;
-        let intent = OutboxRecord {
-            message: None,
-            content: SecretVec(bytes),
-            purpose: Purpose::Control.to_wire(),
-            until_ms: Some(ctx.tx.now_ms() + TYPING_MS),
-            sealed: None,
-            body: None,
-        };
+        let until_ms = Some(ctx.tx.now_ms() + TYPING_MS);
+        let intent = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), until_ms);
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
         Ok(self.pump(ctx, to.0)?)
@@ -183,7 +188,7 @@ impl Engine {
     /// A customer's display name; told with the next message.
     pub fn set_name(&mut self, ctx: &mut Ctx<'_, '_>, of: ConversationId, name: &str) -> Result<(), CommandError> {
         let mut record = self.known(ctx, of)?;
-        if record.pseudonym.is_none() {
+        if !record.is_customer() {
             return Err(CommandError::WrongRole);
         }
         record.own_name = Some(clean_name(name)?);
@@ -262,11 +267,11 @@ impl Engine {
         key: &IdentityHash,
     ) -> Result<Option<ConversationId>, CommandError> {
         let rows = ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")?;
-        let mine = rows.into_iter().rev().find(|(_, r)| r.pseudonym.is_some() && *r.business == *key.as_bytes());
+        let mine = rows.into_iter().rev().find(|(_, r)| r.is_customer() && *r.business == *key.as_bytes());
         Ok(mine.and_then(|(k, _)| Some(ConversationId(u64::from_be_bytes(*k.first_chunk::<8>()?)))))
     }
 
-    fn known(&self, ctx: &Ctx<'_, '_>, id: ConversationId) -> Result<ConversationRecord, CommandError> {
+    pub(super) fn known(&self, ctx: &Ctx<'_, '_>, id: ConversationId) -> Result<ConversationRecord, CommandError> {
         let record = ctx.tx.get(Table::Conversations, &id.0.to_be_bytes())?;
         record.ok_or(CommandError::UnknownConversation)
     }

@@ -5,7 +5,7 @@
 //! reached is held; the commit that leads there is in the slot.
 
 use bulla_e2ee::continues::Reason;
-use bulla_e2ee::conversation::{Change, CommitError, OpenError};
+use bulla_e2ee::conversation::{CommitError, Conversation as Mls, OpenError, Sender};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{ClaimSlot, Code, ReadSlot, SlotClaimed, SlotRead};
@@ -14,7 +14,7 @@ use bulla_protocol::limits;
 use bulla_protocol::work::Task;
 use minicbor::bytes::ByteVec;
 
-use super::record::{BodyRecord, ClaimRecord, ConversationRecord, HeldRecord, OutboxRecord, SecretVec};
+use super::record::{ClaimRecord, ConversationRecord, HeldRecord, OutboxRecord};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
 use crate::event::ConversationState;
 use crate::store::tx::after_prefix;
@@ -79,9 +79,9 @@ impl Engine {
             RoleOptions::Business(_) => {
                 Ok(self.mailboxes.get(&MailboxId::new(*record.mailbox)).map(|m| m.record.relay.clone()))
             }
-            RoleOptions::Customer => match self.choose(ctx, number, Purpose::Control)? {
-                Some((relay, _)) => Ok(Some(relay)),
-                None => Ok(self.choose(ctx, number, Purpose::Service)?.map(|(relay, _)| relay)),
+            RoleOptions::Customer => match self.choose_other_side(ctx, number, Purpose::Control)? {
+                Some(relay) => Ok(Some(relay)),
+                None => self.choose_other_side(ctx, number, Purpose::Service),
             },
         }
     }
@@ -116,13 +116,17 @@ impl Engine {
         let claim = match ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())? {
             Some(claim) => claim,
             None => {
-                let now = ctx.tx.now_ms();
-                let mls = self.mls(ctx, number)?;
-                let epoch = mls.epoch();
-                let staged = match mls.stage(&Change::Keys, now / 1000) {
+                let epoch = self.mls(ctx, number)?.epoch();
+                let changes = self.changes(ctx, number)?;
+                let staged = match self.stage_changes(ctx, number, &changes)? {
                     Ok(staged) => staged,
                     // Somebody has not been heard in this epoch: when he is, it is looked at again.
                     Err(CommitError::NotHeard) => return Ok(()),
+                    Err(why @ (CommitError::NotOurs | CommitError::TooLarge)) => {
+                        tracing::warn!(error = %why, "a device cannot be let in");
+                        self.wanted.commits.remove(&number);
+                        return Ok(());
+                    }
                     Err(_) => return Err(damaged(Table::Mls)),
                 };
                 let sealed = staged.slot.seal(&staged.commit, &mut ctx.tx.rng()).map_err(|_| damaged(Table::Mls))?;
@@ -131,6 +135,7 @@ impl Engine {
                     sealed: ByteVec::from(sealed),
                     commit: ByteVec::from(staged.commit),
                     epoch,
+                    welcome: staged.welcome.map(ByteVec::from),
                 };
                 self.save_changes_of(ctx, number, record.peer)?;
                 ctx.tx.put(Table::Claims, &number.to_be_bytes(), Scope::Peer(record.peer), &claim)?;
@@ -189,21 +194,7 @@ impl Engine {
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         self.wanted.commits.remove(&number);
         if answer.won {
-            self.mls(ctx, number)?.merge().map_err(|_| damaged(Table::Mls))?;
-            self.save_changes_of(ctx, number, record.peer)?;
-            let mut group = self.group(ctx, number)?;
-            group.renewed_ms = ctx.tx.now_ms();
-            self.save_group(ctx, number, record.peer, &group)?;
-            let intent = OutboxRecord {
-                message: None,
-                content: SecretVec(Vec::new()),
-                purpose: Purpose::Control.to_wire(),
-                until_ms: None,
-                sealed: None,
-                body: Some(BodyRecord { kind: Kind::Commit as u8, bytes: SecretVec(claim.commit.to_vec()) }),
-            };
-            self.enqueue_first(ctx, number, record.peer, &intent)?;
-            return self.advanced(ctx, number);
+            return self.won(ctx, number, &record, &claim);
         }
         let mls = self.mls(ctx, number)?;
         let found = mls.slot().ok().and_then(|slot| slot.open(&answer.winner).ok());
@@ -215,6 +206,35 @@ impl Engine {
             // others have left it, their messages will tell.
             None => Ok(()),
         }
+    }
+
+    /// Our commit stands: the next epoch begins, and the members hear of it.
+    fn won(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        claim: &ClaimRecord,
+    ) -> Result<(), StoreError> {
+        let senders = |mls: &Mls| -> Vec<Sender> { mls.members().into_iter().map(|m| m.who).collect() };
+        let mls = self.mls(ctx, number)?;
+        let before = senders(mls);
+        mls.merge().map_err(|_| damaged(Table::Mls))?;
+        let after = senders(mls);
+        self.save_changes_of(ctx, number, record.peer)?;
+        let mut group = self.group(ctx, number)?;
+        group.renewed_ms = ctx.tx.now_ms();
+        self.save_group(ctx, number, record.peer, &group)?;
+        let commit = OutboxRecord::body(Kind::Commit as u8, claim.commit.to_vec(), Purpose::Control.to_wire());
+        self.enqueue_first(ctx, number, record.peer, &commit)?;
+        let added: Vec<Sender> = after.iter().filter(|s| !before.contains(s)).cloned().collect();
+        let removed: Vec<Sender> = before.into_iter().filter(|s| !after.contains(s)).collect();
+        self.membership_changed(ctx, number, &added, &removed)?;
+        if let Some(welcome) = &claim.welcome {
+            self.bring_in(ctx, number, &added, welcome)?;
+            self.introduce(ctx, number)?;
+        }
+        self.advanced(ctx, number)
     }
 
     /// A claim was refused.
@@ -270,9 +290,13 @@ impl Engine {
         let followed = self.mls(ctx, number)?.follow(commit, now / 1000);
         self.save_changes_of(ctx, number, peer)?;
         match followed {
-            Ok(followed) if followed.out => self.break_group(ctx, number, Reason::Gap),
-            Ok(_) => {
-                self.group_answers(ctx, number, peer)?;
+            Ok(followed) if followed.out => self.removed_ourselves(ctx, number),
+            Ok(followed) => {
+                self.group_answers(ctx, number, peer, followed.by.role)?;
+                for gone in &followed.removed {
+                    self.forget_removed(ctx, number, gone)?;
+                }
+                self.membership_changed(ctx, number, &followed.added, &followed.removed)?;
                 self.advanced(ctx, number)
             }
             // Delivered again, or of a group that was left behind.
@@ -288,6 +312,9 @@ impl Engine {
     /// A new epoch has begun: what came too early may open now, and what waited for it may go on.
     fn advanced(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         self.wanted.reads.remove(&number);
+        if !self.changes(ctx, number)?.is_nothing() {
+            self.wanted.commits.insert(number);
+        }
         let prefix = number.to_be_bytes();
         let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &prefix)?;
         for (key, _) in &held {

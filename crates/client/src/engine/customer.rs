@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::commands::{CommandError, clean_name};
 use super::messages::conversation_view;
-use super::outbox::Head;
+use super::outbox::{Head, LaneId};
 use super::permits::Carrier;
 use super::record::{ConversationRecord, HelloRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
@@ -95,8 +95,9 @@ impl Engine {
             // It expired while we were away: fetch it again, check it to the same hash.
             if let Some(url) = &record.link {
                 ctx.out.fetch.push((number, url.clone()));
-                self.lanes.entry(number).or_default().waits_until = Some(now + FETCH_AGAIN_MS);
-                self.timers.insert((now + FETCH_AGAIN_MS, Timer::Lane(number)));
+                let lane = LaneId::intents(number);
+                self.lanes.entry(lane).or_default().waits_until = Some(now + FETCH_AGAIN_MS);
+                self.timers.insert((now + FETCH_AGAIN_MS, Timer::Lane(lane)));
             }
             return Ok(Head::Wait);
         };
@@ -108,8 +109,9 @@ impl Engine {
         record.control_given = 0;
         let permits = self.give(ctx, number, record, Carrier::Message)?.ok_or(damaged(Table::Grants))?;
         let cannot = |_| damaged(Table::Mls);
-        let (mut mls, welcome) =
-            Mls::begin(&pseudonym, &bundle, now / 1000, &mut ctx.tx.rng()).map_err(|_| damaged(Table::Mls))?;
+        let endpoint = self.own_endpoint(ctx, record);
+        let (mut mls, welcome) = Mls::begin(&pseudonym, &endpoint, &bundle, now / 1000, &mut ctx.tx.rng())
+            .map_err(|_| damaged(Table::Mls))?;
         let message = mls.seal(&entry.content.0).map_err(|_| damaged(Table::Mls))?;
         let reply_key = ReplyKey::generate(&mut ctx.tx.rng()).map_err(cannot)?;
         let says = HelloParams {
@@ -155,7 +157,7 @@ impl Engine {
         }
         record.bundle = Some(ByteVec::from(bundle.to_vec()));
         self.save_conversation(ctx, number, &record)?;
-        if let Some(lane) = self.lanes.get_mut(&number) {
+        if let Some(lane) = self.lanes.get_mut(&LaneId::intents(number)) {
             lane.waits_until = None;
         }
         self.pump(ctx, number)

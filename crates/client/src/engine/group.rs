@@ -9,7 +9,7 @@
 use bulla_e2ee::certificate::{Expect, Role};
 use bulla_e2ee::content::{Body, Content, MessageId, Receipt};
 use bulla_e2ee::continues::{self, Continues, Reason, Speaker};
-use bulla_e2ee::conversation::{Conversation as Mls, JoinError};
+use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym, UserId};
 use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
@@ -17,11 +17,10 @@ use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 use minicbor::bytes::ByteVec;
 
+use super::members::Member;
 use super::messages::{Wait, conversation_view};
-use super::outbox::Lane;
-use super::record::{
-    BodyRecord, ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec, SpareRecord,
-};
+use super::outbox::{Lane, LaneId};
+use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec, SpareRecord};
 use super::{Ctx, Engine, RoleOptions, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
 use crate::store::tx::after_prefix;
@@ -55,6 +54,7 @@ fn reason_to_stored(reason: Reason) -> u8 {
         Reason::Gap => 2,
         Reason::Restored => 3,
         Reason::Newer => 4,
+        Reason::Joined => 5,
         _ => 0,
     }
 }
@@ -65,6 +65,7 @@ fn reason_from_stored(stored: u8) -> Reason {
         2 => Reason::Gap,
         3 => Reason::Restored,
         4 => Reason::Newer,
+        5 => Reason::Joined,
         other => Reason::Other(u64::from(other)),
     }
 }
@@ -82,13 +83,6 @@ impl Engine {
         group: &GroupRecord,
     ) -> Result<(), StoreError> {
         ctx.tx.put(Table::Groups, &number.to_be_bytes(), Scope::Peer(peer), group)
-    }
-
-    fn own_role(&self) -> Role {
-        match self.role {
-            RoleOptions::Business(_) => Role::Business,
-            RoleOptions::Customer => Role::Customer,
-        }
     }
 
     /// Whether the conversation's group can be sealed in.
@@ -174,18 +168,22 @@ impl Engine {
             self.timers.insert((group.retry_ms, Timer::Reform));
             return Ok(());
         }
-        let permit = self.choose(ctx, number, Purpose::Control)?;
-        let spare = self.peer_spare(ctx, number, &record)?;
+        let may_say = self.choose_other_side(ctx, number, Purpose::Control)?.is_some();
+        let spares = self.spares(ctx, number, &record)?;
         group.retry_ms = now + RETRY_MS.saturating_mul(1 << group.tries.min(16)).min(LONGEST_RETRY_MS);
         group.tries += 1;
-        match (permit, spare, &record.pseudonym) {
-            (Some(_), Some(spare), _) => self.continue_in_new_group(ctx, number, &mut record, group, reason, &spare),
-            (_, _, Some(_)) => self.hello_anew(ctx, number, &mut record, group),
-            (permit, _, None) => self.ask_to_begin(ctx, number, &mut record, group, reason, permit.is_some()),
+        let role = self.own_role();
+        let has_other_side = spares.iter().any(|s| s.certificate().role() != role);
+        match &record.pseudonym {
+            _ if may_say && has_other_side => {
+                self.continue_in_new_group(ctx, number, &mut record, group, reason, &spares)
+            }
+            Some(_) => self.hello_anew(ctx, number, &mut record, group),
+            None => self.ask_to_begin(ctx, number, &mut record, group, reason),
         }
     }
 
-    /// A business without the customer's spare cannot begin: it says so, if it may, and waits for the customer.
+    /// A business without the customer's spare cannot begin, nor a linked device without the business's: it says so, if it may, and waits.
     fn ask_to_begin(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
@@ -193,14 +191,17 @@ impl Engine {
         record: &mut ConversationRecord,
         mut group: GroupRecord,
         reason: Reason,
-        may_say: bool,
     ) -> Result<(), StoreError> {
+        let mut may_say = false;
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() || m.record.own_side) {
+            may_say |= self.choose(ctx, number, member.number, Purpose::Control)?.is_some();
+        }
         if may_say {
             group.said_ms = ctx.tx.now_ms().max(group.said_ms + 1);
             let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
             let heard = self.newest_heard(ctx, number)?;
             let at_ms = group.said_ms;
-            let body = self.with_issuer(record, |_, speaker| {
+            let body = self.with_issuer(ctx, record, |_, speaker| {
                 Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &[])
             })?;
             let body = body.map_err(|_| damaged(Table::Conversations))?;
@@ -216,51 +217,92 @@ impl Engine {
         self.pump(ctx, number)
     }
 
-    /// The other side's newest spare, if it still verifies.
-    fn peer_spare(
+    /// The newest spares, as far as they still verify, of all who belong into a new group.
+    fn spares(
         &self,
         ctx: &Ctx<'_, '_>,
         number: u64,
         record: &ConversationRecord,
-    ) -> Result<Option<Spare>, StoreError> {
-        let Some(bytes) = ctx.tx.get::<ByteVec>(Table::PeerSpares, &number.to_be_bytes())? else { return Ok(None) };
-        Ok(Spare::verify(&bytes, &Self::expect_peer(record), ctx.tx.now_ms() / 1000).ok())
+    ) -> Result<Vec<Spare>, StoreError> {
+        let mut spares = Vec::new();
+        for member in self.members(ctx, number)? {
+            if member.record.leaving || !(member.is_in() || member.record.own_side) {
+                continue;
+            }
+            if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
+                let expect = self.expect_member(record, &member)?;
+                spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());
+            }
+        }
+        Ok(spares)
     }
 
-    fn expect_peer(record: &ConversationRecord) -> Expect {
+    /// Whose certificate a member must have.
+    pub(super) fn expect_member(&self, record: &ConversationRecord, member: &Member) -> Result<Expect, StoreError> {
         let business = IdentityHash::new(*record.business);
-        match record.pseudonym {
-            Some(_) => Expect { identity: Some(*record.peer_key), ..Expect::business(business) },
-            None => Expect::customer(business, *record.peer_key),
-        }
+        let of_business = (self.own_role() == Role::Business) == member.record.own_side;
+        Ok(if of_business {
+            Expect::business(business)
+        } else {
+            Expect::customer(business, Self::customer_key(record)?)
+        })
     }
 
-    fn customer_key(record: &ConversationRecord) -> [u8; 32] {
-        match &record.pseudonym {
-            Some(key) => Pseudonym::from_bytes(&key.0).public(),
-            None => *record.peer_key,
-        }
+    pub(super) fn customer_key(record: &ConversationRecord) -> Result<[u8; 32], StoreError> {
+        Ok(match (&record.pseudonym, Self::device(record)?) {
+            (Some(key), _) => Pseudonym::from_bytes(&key.0).public(),
+            (None, Some(device)) => *device.certificate().identity(),
+            (None, None) => *record.peer_key,
+        })
     }
 
-    /// Runs something with this side's issuer of certificates in a conversation.
+    /// Runs something with this endpoint's issuer of certificates in a conversation.
     fn with_issuer<R>(
         &self,
-        record: &ConversationRecord,
+        ctx: &Ctx<'_, '_>,
+        record: &mut ConversationRecord,
         f: impl FnOnce(&Issuer<'_>, &Speaker<'_>) -> R,
     ) -> Result<R, StoreError> {
-        match &self.role {
-            RoleOptions::Business(options) => {
-                let identity = self.identity()?;
-                let issuer = Issuer::Business { identity: &identity, handle: &options.handle, endpoint: "gateway" };
-                Ok(f(&issuer, &Speaker::Business(&identity)))
-            }
-            RoleOptions::Customer => {
-                let key = record.pseudonym.as_ref().ok_or(damaged(Table::Conversations))?;
-                let (pseudonym, business) = (Pseudonym::from_bytes(&key.0), IdentityHash::new(*record.business));
-                let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business };
-                Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
+        if let RoleOptions::Business(options) = &self.role {
+            let identity = self.identity()?;
+            let issuer = Issuer::Business { identity: &identity, handle: &options.handle, endpoint: "gateway" };
+            return Ok(f(&issuer, &Speaker::Business(&identity)));
+        }
+        if let Some(device) = Self::device(record)? {
+            return Ok(f(&Issuer::Linked(&device), &Speaker::Linked(&device)));
+        }
+        let endpoint = self.own_endpoint(ctx, record);
+        let key = record.pseudonym.as_ref().ok_or(damaged(Table::Conversations))?;
+        let (pseudonym, business) = (Pseudonym::from_bytes(&key.0), IdentityHash::new(*record.business));
+        let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business, endpoint: &endpoint };
+        Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
+    }
+
+    /// Brings endpoints that a commit of ours has added into the group.
+    pub(super) fn bring_in(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        added: &[Sender],
+        welcome: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let mut group = self.group(ctx, number)?;
+        group.said_ms = ctx.tx.now_ms().max(group.said_ms + 1);
+        let (business, user) = (IdentityHash::new(*record.business), user_of(&record)?);
+        let at_ms = group.said_ms;
+        let body = self.with_issuer(ctx, &mut record, |_, speaker| {
+            Continues::seal(speaker, &business, &user, at_ms, Reason::Joined, &[], welcome)
+        })?;
+        let body = body.map_err(|_| damaged(Table::Conversations))?;
+        self.save_group(ctx, number, record.peer, &group)?;
+        for who in added {
+            if let Some(member) = self.member_of(ctx, number, who)? {
+                let lane = LaneId { conversation: number, member: member.number };
+                self.enqueue_copy(ctx, lane, record.peer, &continues_intent(body.clone()))?;
             }
         }
+        self.save_conversation(ctx, number, &record)
     }
 
     fn continue_in_new_group(
@@ -270,15 +312,14 @@ impl Engine {
         record: &mut ConversationRecord,
         mut group: GroupRecord,
         reason: Reason,
-        spare: &Spare,
+        spares: &[Spare],
     ) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
         let heard = self.newest_heard(ctx, number)?;
         let at_ms = now.max(group.said_ms + 1);
-        let customer = Self::customer_key(record);
-        let made = self.with_issuer(record, |issuer, speaker| {
-            let spares = std::slice::from_ref(spare);
+        let customer = Self::customer_key(record)?;
+        let made = self.with_issuer(ctx, record, |issuer, speaker| {
             let (mls, welcome) = Mls::reform(issuer, customer, spares, now / 1000, &mut ctx.tx.rng()).ok()?;
             let body = Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &welcome).ok()?;
             Some((mls, body))
@@ -319,14 +360,7 @@ impl Engine {
                 Body::Receipt(Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] });
             let mut content = Content::new(ctx.tx.random(), body);
             let bytes = self.say(ctx, record, &mut content)?;
-            let intent = OutboxRecord {
-                message: None,
-                content: SecretVec(bytes),
-                purpose: Purpose::Service.to_wire(),
-                until_ms: None,
-                sealed: None,
-                body: None,
-            };
+            let intent = OutboxRecord::notice(bytes, Purpose::Service.to_wire(), None);
             self.enqueue(ctx, number, record, &intent)?;
         }
         self.save_conversation(ctx, number, record)?;
@@ -338,19 +372,21 @@ impl Engine {
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
-        record: &ConversationRecord,
+        record: &mut ConversationRecord,
         group: &mut GroupRecord,
         mls: Mls,
     ) -> Result<(), StoreError> {
         self.leave_group(ctx, number, group);
         group.broken = None;
         group.renewed_ms = ctx.tx.now_ms();
-        // The other side's spare is spent, or may be: ours goes with the next receipt.
+        // The others' spares are spent, or may be, and who was away may have lost our permits: ours go with the next receipt.
         group.spare_ms = 0;
+        record.control_given = 0;
         self.forget_mls(ctx, number)?;
         self.save_mls(ctx, number, record.peer, &mls)?;
         self.keep_loaded(number, mls);
-        self.save_group(ctx, number, record.peer, group)
+        self.save_group(ctx, number, record.peer, group)?;
+        self.sync_members(ctx, number, record)
     }
 
     fn leave_group(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, group: &mut GroupRecord) {
@@ -364,14 +400,14 @@ impl Engine {
         self.wanted.reads.remove(&number);
     }
 
-    /// The newest messages of the other side that are here.
+    /// The newest messages of others that are here.
     fn newest_heard(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<MessageId>, StoreError> {
         let prefix = number.to_be_bytes();
         let until = after_prefix(&prefix);
         let newest: Vec<(Vec<u8>, MessageRecord)> =
             ctx.tx.scan(Table::Messages, &prefix, until.as_deref(), Order::Descending, 200)?;
-        let incoming = newest.into_iter().filter(|(_, m)| m.direction == Direction::Incoming);
-        Ok(incoming.take(continues::HEARD).map(|(_, m)| MessageId::new(*m.id)).collect())
+        let of_others = newest.into_iter().filter(|(_, m)| m.direction == Direction::Incoming || m.by.is_some());
+        Ok(of_others.take(continues::HEARD).map(|(_, m)| MessageId::new(*m.id)).collect())
     }
 
     /// Empties the lane and fills it again: `first`, receipts that were not said, everything of ours without a receipt, and, if the other
@@ -404,7 +440,9 @@ impl Engine {
         )? {
             ctx.tx.delete(Table::Held, &key);
         }
-        self.lanes.insert(number, Lane::default());
+        self.lanes.retain(|lane, _| lane.conversation != number);
+        self.lanes.insert(LaneId::intents(number), Lane::default());
+        let awaited = self.awaited(ctx, number, None)?;
         if let Some(first) = first {
             self.enqueue(ctx, number, record, &first)?;
         }
@@ -419,8 +457,10 @@ impl Engine {
         for (key, stored) in newest_first {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             let lost = lost_after.is_some_and(|after| order > after) && again.len() < SAID_AGAIN;
-            let waits = stored.status < Status::Delivered || (lost && stored.status != Status::Failed);
-            if stored.direction == Direction::Outgoing && waits && !stored.content.0.is_empty() {
+            let waits = stored.status < Status::Delivered
+                || awaited.contains(&order)
+                || (lost && stored.status != Status::Failed);
+            if is_ours(&stored) && waits && !stored.content.0.is_empty() {
                 again.push((Place { conversation: number, order }, stored.content.clone()));
             }
         }
@@ -449,7 +489,7 @@ impl Engine {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             // What has no receipt yet is in the lane anyhow.
             let had = matches!(stored.status, Status::Delivered | Status::Read);
-            if stored.direction == Direction::Outgoing && had && !stored.content.0.is_empty() {
+            if is_ours(&stored) && had && !stored.content.0.is_empty() {
                 self.enqueue(
                     ctx,
                     number,
@@ -474,10 +514,16 @@ impl Engine {
                 body,
             );
         };
-        if says.role == self.own_role() || says.at_ms <= group.heard_ms {
+        let of_own_side = says.role == self.own_role();
+        let newest = if of_own_side { group.said_ms } else { group.heard_ms };
+        if says.at_ms <= newest || !self.may_continue(ctx, number, &says)? {
             return Ok(());
         }
-        if says.identity != *record.peer_key {
+        if of_own_side && says.identity != Self::customer_key(&record)? {
+            // Nobody of ours: there is one pseudonym in a conversation.
+            return Ok(());
+        }
+        if !of_own_side && says.identity != *record.peer_key {
             // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
             if group.key_change.is_some_and(|known| *known == says.identity) {
                 return Ok(());
@@ -486,7 +532,7 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
-        if group.unanswered && group.broken.is_none() && self.own_role() == Role::Customer {
+        if !of_own_side && group.unanswered && group.broken.is_none() && self.own_role() == Role::Customer {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard_ms = says.at_ms;
             self.save_group(ctx, number, record.peer, &group)?;
@@ -499,15 +545,15 @@ impl Engine {
             return Ok(());
         }
         if says.welcome.is_empty() {
-            // The other side cannot begin: then we do.
-            group.heard_ms = says.at_ms;
+            // Who says it cannot begin: then we do.
+            group.note(of_own_side, says.at_ms);
             if says.reason == Reason::Restored {
                 group.lost_after = Some(Self::newest_known(ctx, number, &says.heard)?);
             }
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, says.reason);
         }
-        let (customer, now) = (Self::customer_key(&record), ctx.tx.now_ms());
+        let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
         let prefix = number.to_be_bytes();
         let mut joined = None;
         for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
@@ -525,7 +571,7 @@ impl Engine {
                 }
             }
         }
-        group.heard_ms = says.at_ms;
+        group.note(of_own_side, says.at_ms);
         let Some(mls) = joined else {
             // The spare that it used is gone here: then it is for us to begin.
             self.save_group(ctx, number, record.peer, &group)?;
@@ -536,7 +582,7 @@ impl Engine {
         if record.state != ConversationState::New {
             record.state = ConversationState::Open;
         }
-        self.replace_group(ctx, number, &record, &mut group, mls)?;
+        self.replace_group(ctx, number, &mut record, &mut group, mls)?;
         let lost_after = match says.reason {
             Reason::Restored => Some(Self::newest_known(ctx, number, &says.heard)?),
             _ => None,
@@ -558,13 +604,38 @@ impl Engine {
     fn newest_known(ctx: &Ctx<'_, '_>, number: u64, heard: &[MessageId]) -> Result<u64, StoreError> {
         let mut newest = 0;
         for id in heard {
-            newest = newest.max(Self::place_of(ctx, Some(number), id)?.map_or(0, |place| place.order));
+            let Some(place) = Self::place_of(ctx, Some(number), id)? else { continue };
+            if is_ours(&Self::message_record(ctx, place)?) {
+                newest = newest.max(place.order);
+            }
         }
         Ok(newest)
     }
 
-    /// Somebody was heard in the current group: it stands.
-    pub(super) fn group_answers(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+    /// Whether whoever says that the conversation continues may: an identity always, a linked device while it is in the group. Whom the
+    /// others have removed, or never let in, begins nothing.
+    fn may_continue(&self, ctx: &Ctx<'_, '_>, number: u64, says: &Continues) -> Result<bool, StoreError> {
+        let Some(endpoint) = says.device.clone() else { return Ok(true) };
+        let who = Sender { role: says.role, identity: says.identity, endpoint };
+        let member = self.member_of(ctx, number, &who)?;
+        let may = member.is_some_and(|m| m.is_in() && !m.record.leaving);
+        if !may {
+            tracing::warn!("a device that is not in the conversation says that it continues: refused");
+        }
+        Ok(may)
+    }
+
+    /// Somebody was heard in the current group: if it was the other side, it stands.
+    pub(super) fn group_answers(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        by: Role,
+    ) -> Result<(), StoreError> {
+        if by == self.own_role() {
+            return Ok(());
+        }
         let mut group = self.group(ctx, number)?;
         if group.unanswered || group.tries > 0 {
             group.unanswered = false;
@@ -579,14 +650,14 @@ impl Engine {
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
-        record: &ConversationRecord,
+        record: &mut ConversationRecord,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let mut group = self.group(ctx, number)?;
         let now = ctx.tx.now_ms();
         if now < group.spare_ms.saturating_add(SPARE_RENEWED_MS) && group.spare_ms > 0 {
             return Ok(None);
         }
-        let made = self.with_issuer(record, |issuer, _| make_spare(issuer, now / 1000, &mut ctx.tx.rng()))?;
+        let made = self.with_issuer(ctx, record, |issuer, _| make_spare(issuer, now / 1000, &mut ctx.tx.rng()))?;
         let Ok((bytes, keys)) = made else { return Err(damaged(Table::Spares)) };
         let prefix = number.to_be_bytes();
         let kept = ctx.tx.scan_bytes(Table::Spares, &prefix, after_prefix(&prefix).as_deref(), Order::Ascending, 64)?;
@@ -602,43 +673,43 @@ impl Engine {
         Ok(Some(bytes))
     }
 
-    /// Keeps the spare that the other side left, if it is one of its own.
+    /// Keeps the spare that a member left, if it is one of its own.
     pub(super) fn take_spare(
         &self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &ConversationRecord,
+        member: &Member,
         spare: &[u8],
     ) -> Result<(), StoreError> {
-        if Spare::verify(spare, &Self::expect_peer(record), ctx.tx.now_ms() / 1000).is_err() {
+        let verified = Spare::verify(spare, &self.expect_member(record, member)?, ctx.tx.now_ms() / 1000);
+        if !verified.is_ok_and(|s| s.certificate().endpoint() == member.record.endpoint) {
             tracing::warn!("a spare KeyPackage that does not verify: ignored");
             return Ok(());
         }
-        let bytes = ByteVec::from(spare.to_vec());
-        ctx.tx.put(Table::PeerSpares, &number.to_be_bytes(), Scope::Peer(record.peer), &bytes)
+        Self::put_spare(ctx, number, record.peer, member.number, spare)
     }
+}
+
+impl GroupRecord {
+    /// Notes when a side last said that the conversation continues.
+    fn note(&mut self, own_side: bool, at_ms: u64) {
+        let newest = if own_side { &mut self.said_ms } else { &mut self.heard_ms };
+        *newest = at_ms;
+    }
+}
+
+/// Said here, and not on another device of ours.
+fn is_ours(stored: &MessageRecord) -> bool {
+    stored.direction == Direction::Outgoing && stored.by.is_none()
 }
 
 fn continues_intent(body: Vec<u8>) -> OutboxRecord {
-    OutboxRecord {
-        message: None,
-        content: SecretVec(Vec::new()),
-        purpose: Purpose::Control.to_wire(),
-        until_ms: None,
-        sealed: None,
-        body: Some(BodyRecord { kind: Kind::Continues as u8, bytes: SecretVec(body) }),
-    }
+    OutboxRecord::body(Kind::Continues as u8, body, Purpose::Control.to_wire())
 }
 
 fn message_intent(place: Place, content: SecretVec) -> OutboxRecord {
-    OutboxRecord {
-        message: Some(place),
-        content,
-        purpose: Purpose::Service.to_wire(),
-        until_ms: None,
-        sealed: None,
-        body: None,
-    }
+    OutboxRecord::message(place, content, Purpose::Service.to_wire())
 }
 
 fn user_of(record: &ConversationRecord) -> Result<UserId, StoreError> {

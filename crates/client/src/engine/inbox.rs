@@ -11,6 +11,7 @@ use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::{MailboxId, TagBlock};
 use minicbor::bytes::ByteVec;
 
+use super::members::Member;
 use super::messages::{NewMessage, Wait, conversation_view};
 use super::record::{ConversationRecord, UnreadableRecord};
 use super::{Ctx, Engine, RoleOptions};
@@ -54,6 +55,7 @@ impl Engine {
             Ok((Kind::HelloAgain, body)) => self.hello_again(ctx, tag.conversation, &body),
             Ok((Kind::Continues, body)) => self.continued(ctx, tag.conversation, &body),
             Ok((Kind::Commit, body)) => self.commit_received(ctx, tag.conversation, &body),
+            Ok((Kind::Join, body)) => self.join_received(ctx, tag.conversation, &body),
             // Kinds of a later version: acknowledged and forgotten.
             Ok(_) | Err(EnvelopeError::UnknownKind(_)) => Ok(()),
             Err(_) => Self::keep_unreadable(ctx, Some(tag.conversation), "its envelope does not open", envelope),
@@ -77,16 +79,18 @@ impl Engine {
             Ok(opened) => opened,
             Err(why) => return self.not_opened(ctx, number, purpose, mls, envelope, &why),
         };
-        let peer = self.conversation_record(ctx, number)?.peer;
-        self.group_answers(ctx, number, peer)?;
         let mut record = self.conversation_record(ctx, number)?;
-        let content = match Content::decode(&opened) {
+        let Some(member) = self.member_of(ctx, number, &opened.sender)? else {
+            return Self::keep_unreadable(ctx, Some(number), "it is of nobody in the conversation", envelope);
+        };
+        self.group_answers(ctx, number, record.peer, opened.sender.role)?;
+        let content = match Content::decode(&opened.content) {
             Ok(content) => content,
             Err(e) => {
                 return Self::keep_unreadable(ctx, Some(number), &e.to_string(), envelope);
             }
         };
-        self.heard(ctx, number, &mut record, purpose, &opened, &content)
+        self.heard(ctx, number, &mut record, &member, purpose, &opened.content, &content)
     }
 
     /// What a message that does not open says about the group. The outer envelope was authentic: it came from whom we gave its key.
@@ -118,18 +122,20 @@ impl Engine {
         }
     }
 
-    /// A content of the other side.
+    /// A content of another member.
+    #[expect(clippy::too_many_arguments, reason = "what came, from whom, and how")]
     pub(super) fn heard(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
+        member: &Member,
         purpose: Purpose,
         bytes: &[u8],
         content: &Content,
     ) -> Result<(), StoreError> {
-        let mut changed = self.learn(ctx, number, record, content)?;
-        if record.state == ConversationState::Greeting {
+        let mut changed = self.learn(ctx, number, record, member, content)?;
+        if record.state == ConversationState::Greeting && member.is_other_side() {
             // The business has answered. Whatever it was, the conversation stands.
             record.state = ConversationState::Open;
             record.hello = None;
@@ -145,15 +151,16 @@ impl Engine {
                 if self.is_fork(ctx, number, receipt)? {
                     return self.break_group(ctx, number, Reason::Fork);
                 }
-                self.heard_receipt(ctx, number, receipt)?;
+                self.heard_receipt(ctx, number, member, receipt)?;
             }
+            Body::Typing { .. } if member.record.own_side => {}
             Body::Typing { on } => {
                 ctx.emit(Event::Typing { conversation: ConversationId(number), on: *on })?;
             }
-            _ if !Self::may_carry_content(purpose) => {
+            _ if member.is_other_side() && !Self::may_carry_content(purpose) => {
                 tracing::warn!("content under a control permit: not shown");
             }
-            _ => self.heard_message(ctx, number, record, bytes, content)?,
+            _ => self.heard_message(ctx, number, record, member, bytes, content)?,
         }
         // It may have brought the permit, the spare or the sign of life that was waited for.
         self.renew_if_old(ctx, number)?;
@@ -169,9 +176,13 @@ impl Engine {
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
+        member: &Member,
         bytes: &[u8],
         content: &Content,
     ) -> Result<(), StoreError> {
+        if member.record.own_side {
+            return self.said_on_another_device(ctx, number, record, member, bytes, content);
+        }
         let id = Self::id_of(record, Direction::Incoming, content, bytes)?;
         // Owed also for a duplicate under a new ciphertext: its sender has not heard of the first.
         if Self::place_of(ctx, None, &id)?.is_none() {
@@ -179,8 +190,30 @@ impl Engine {
             let breach = matches!(self.role, RoleOptions::Customer)
                 && late
                 && content.extensions.sent_ms.is_none_or(|sent| sent > record.last_said_ms.saturating_add(WINDOW_MS));
-            let new = NewMessage { id, direction: Direction::Incoming, bytes, content, breach };
+            let new = NewMessage { id, direction: Direction::Incoming, bytes, content, breach, by: None };
             self.store_message(ctx, number, record, &new)?;
+        }
+        self.owe_receipts(ctx, number, record.peer, &[id], &[], Wait::Gather)
+    }
+
+    /// The person wrote on another of its devices. That gives the business the right to answer to this one too: a fresh permit goes with
+    /// the receipt.
+    fn said_on_another_device(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        member: &Member,
+        bytes: &[u8],
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let id = Self::id_of(record, Direction::Outgoing, content, bytes)?;
+        if Self::place_of(ctx, None, &id)?.is_none() {
+            let by = Some(member.record.endpoint.as_str());
+            let new = NewMessage { id, direction: Direction::Outgoing, bytes, content, breach: false, by };
+            self.store_message(ctx, number, record, &new)?;
+            record.control_given = 0;
+            self.save_conversation(ctx, number, record)?;
         }
         self.owe_receipts(ctx, number, record.peer, &[id], &[], Wait::Gather)
     }
@@ -191,14 +224,21 @@ impl Engine {
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
+        member: &Member,
         content: &Content,
     ) -> Result<bool, StoreError> {
         let extensions = &content.extensions;
         if let Some(spare) = &extensions.spare {
-            self.take_spare(ctx, number, record, spare)?;
+            self.take_spare(ctx, number, record, member, spare)?;
         }
         if let Some(permits) = &extensions.permits {
-            Self::take(ctx, number, record.peer, &permits.relay, &permits.permits)?;
+            Self::take(ctx, number, record.peer, member.number, &permits.relay, &permits.permits)?;
+        }
+        if let Some(introduced) = &extensions.introduced {
+            self.introduced(ctx, number, record.peer, introduced)?;
+        }
+        if member.record.own_side {
+            return Ok(false);
         }
         record.heard_counter = record.heard_counter.max(extensions.counter.unwrap_or(0));
         let mut changed = false;

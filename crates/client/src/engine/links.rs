@@ -19,6 +19,7 @@ use ed25519_dalek::SigningKey;
 
 use sha2::{Digest as _, Sha256};
 
+use super::outbox::LaneId;
 use super::record::MailboxRecord;
 use super::{Ctx, Effects, Engine, Timer, WorkFor, damaged};
 use crate::event::{Connection, Event};
@@ -68,7 +69,7 @@ enum Pending {
     Open(MailboxId),
     Subscribe(MailboxId),
     Bundle(u32),
-    Send(u64, SendId),
+    Send(LaneId, SendId),
     Claim(u64, [u8; 32]),
     Read(u64, [u8; 32]),
     /// Its answer changes nothing.
@@ -149,7 +150,7 @@ impl Engine {
         out: &mut Effects,
         key: &LinkKey,
         send: bulla_protocol::frame::Send,
-        lane: u64,
+        lane: LaneId,
     ) {
         let Ok(id) = SendId::from_slice(&send.send_id) else { return };
         self.request(out, key, client_frame::Body::Send(send), Pending::Send(lane, id));

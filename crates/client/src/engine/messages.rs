@@ -5,6 +5,8 @@ use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::tag::Purpose;
 
 use super::permits::Carrier;
+use super::members::Member;
+use super::outbox::LaneId;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, Direction, Event, Failure, Message, Shown, Status};
@@ -38,6 +40,8 @@ pub(super) struct NewMessage<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) content: &'a Content,
     pub(super) breach: bool,
+    /// Another device of ours said it: its name.
+    pub(super) by: Option<&'a str>,
 }
 
 impl Engine {
@@ -50,7 +54,7 @@ impl Engine {
     ) -> Result<MessageId, StoreError> {
         let business = IdentityHash::new(*record.business);
         let user: UserId = record.user_id.parse().map_err(|_| damaged(Table::Conversations))?;
-        let we_are_customer = record.pseudonym.is_some();
+        let we_are_customer = record.is_customer();
         let by_customer = (direction == Direction::Outgoing) == we_are_customer;
         let sender = if by_customer { SenderUri::customer(&user) } else { SenderUri::business(&business) };
         Ok(MessageId::of(&sender, &RoomUri::new(&business, &user), bytes, &content.salt))
@@ -94,13 +98,18 @@ impl Engine {
             content: SecretVec(new.bytes.to_vec()),
             sent_ms: new.content.extensions.sent_ms.unwrap_or(now),
             stored_ms: now,
-            status: if outgoing { Status::Queued } else { Status::Received },
+            status: match (new.direction, new.by) {
+                (Direction::Incoming, _) => Status::Received,
+                (Direction::Outgoing, None) => Status::Queued,
+                (Direction::Outgoing, Some(_)) => Status::Sent,
+            },
             failure: None,
             edited: None,
             deleted: false,
             reactions: Vec::new(),
             breach: new.breach,
             withdraws_from,
+            by: new.by.map(str::to_owned),
         };
         Self::save_message(ctx, place, record.peer, &stored)?;
         ctx.tx.put(Table::MessageIds, new.id.as_bytes(), Scope::Peer(record.peer), &place)?;
@@ -242,7 +251,7 @@ impl Engine {
         receipts.delivered.extend(delivered.iter().map(|id| minicbor::bytes::ByteArray::from(*id.as_bytes())));
         receipts.read.extend(read.iter().map(|id| minicbor::bytes::ByteArray::from(*id.as_bytes())));
         self.timers.insert((receipts.due_ms, Timer::Receipts(number)));
-        self.lanes.entry(number).or_default();
+        self.lanes.entry(LaneId::intents(number)).or_default();
         ctx.tx.put(Table::Receipts, &key, Scope::Peer(peer), &receipts)
     }
 
@@ -268,20 +277,13 @@ impl Engine {
         let (epoch, authenticator) = if self.has_group(ctx, number)? { self.epoch(ctx, number)? } else { (0, [0; 8]) };
         let body = Body::Receipt(Receipt { delivered, read, epoch, authenticator });
         let mut content = Content::new(ctx.tx.random(), body);
-        content.extensions.spare = self.spare_to_give(ctx, number, &record)?;
+        content.extensions.spare = self.spare_to_give(ctx, number, &mut record)?;
         content.extensions.permits = self.give(ctx, number, &mut record, Carrier::Receipt)?;
         if content.extensions.permits.is_some() {
             content.extensions.readers = self.own_readers();
         }
         let bytes = self.say(ctx, &mut record, &mut content)?;
-        let intent = OutboxRecord {
-            message: None,
-            content: SecretVec(bytes),
-            purpose: Purpose::Control.to_wire(),
-            until_ms: None,
-            sealed: None,
-            body: None,
-        };
+        let intent = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), None);
         self.enqueue(ctx, number, &mut record, &intent)?;
         self.save_conversation(ctx, number, &record)?;
         Ok(true)
@@ -310,24 +312,44 @@ impl Engine {
         Ok(ours.is_some_and(|ours| ours != receipt.authenticator))
     }
 
-    /// Receipts of the other side.
+    /// Receipts of a member. A device of our own says what it has; what the person read on it is read here too.
     pub(super) fn heard_receipt(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
+        member: &Member,
         receipt: &Receipt,
     ) -> Result<(), StoreError> {
+        let mut read_there = None;
         let delivered = receipt.delivered.iter().map(|id| (id, Status::Delivered));
         for (id, status) in delivered.chain(receipt.read.iter().map(|id| (id, Status::Read))) {
-            if let Some(place) = Self::place_of(ctx, Some(number), id)? {
+            let Some(place) = Self::place_of(ctx, Some(number), id)? else { continue };
+            Self::confirmed(ctx, member.number, place);
+            if member.is_other_side() {
                 self.progress(ctx, place, status)?;
+            } else if status == Status::Read {
+                read_there = read_there.max(Some(place));
             }
         }
-        Ok(())
+        match read_there {
+            Some(place) => self.note_read(ctx, place).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Marks incoming messages up to and including `place` as read and owes the receipts.
     pub(super) fn read_through(&mut self, ctx: &mut Ctx<'_, '_>, place: Place) -> Result<(), StoreError> {
+        let read = self.note_read(ctx, place)?;
+        if read.is_empty() {
+            return Ok(());
+        }
+        let peer = self.conversation_record(ctx, place.conversation)?.peer;
+        self.owe_receipts(ctx, place.conversation, peer, &[], &read, Wait::Gather)?;
+        self.pump(ctx, place.conversation)
+    }
+
+    /// Marks incoming messages up to and including `place` as read, and says which were not.
+    fn note_read(&mut self, ctx: &mut Ctx<'_, '_>, place: Place) -> Result<Vec<MessageId>, StoreError> {
         let mut record = self.conversation_record(ctx, place.conversation)?;
         let mut read = Vec::new();
         for order in record.read_through + 1..=place.order {
@@ -340,14 +362,13 @@ impl Engine {
             }
         }
         if read.is_empty() {
-            return Ok(());
+            return Ok(read);
         }
         record.read_through = place.order;
         record.unread = record.unread.saturating_sub(read.len() as u64);
         self.save_conversation(ctx, place.conversation, &record)?;
-        self.owe_receipts(ctx, place.conversation, record.peer, &[], &read, Wait::Gather)?;
-        self.pump(ctx, place.conversation)?;
-        ctx.emit(Event::Conversation(conversation_view(place.conversation, &record)?))
+        ctx.emit(Event::Conversation(conversation_view(place.conversation, &record)?))?;
+        Ok(read)
     }
 }
 
@@ -399,6 +420,7 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
         reactions: stored.reactions.iter().map(|(whose, emoji, _)| (*whose, emoji.clone())).collect(),
         reference,
         breach: stored.breach,
+        by: stored.by.clone(),
     }
 }
 

@@ -1,8 +1,7 @@
 //! MLS state: loaded once, kept at hand, written as a difference in the transaction of what changed it.
 
-use bulla_e2ee::conversation::{Conversation as Mls, OpenError, SealError};
+use bulla_e2ee::conversation::{Conversation as Mls, OpenError, Opened, SealError};
 use bulla_e2ee::state::State;
-use zeroize::Zeroizing;
 
 use super::{Ctx, Engine, LOADED_CONVERSATIONS, damaged};
 use crate::store::vault::Scope;
@@ -107,12 +106,12 @@ impl Engine {
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         message: &[u8],
-    ) -> Result<Result<Zeroizing<Vec<u8>>, OpenError>, StoreError> {
+    ) -> Result<Result<Opened, OpenError>, StoreError> {
         let peer = self.conversation_record(ctx, number)?.peer;
         let mls = self.mls(ctx, number)?;
         let opened = mls.open(message);
         save_changes(ctx, number, peer, mls.state())?;
-        Ok(opened.map(|o| o.content))
+        Ok(opened)
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, sending, answers
+//! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
 //! - [`permits`]: giving and taking rights to write
 //! - [`messages`]: storing and showing messages, statuses, receipts
 //! - [`commands`]: what programs ask for
@@ -18,16 +19,18 @@ mod business;
 pub mod commands;
 mod commits;
 mod customer;
+mod devices;
 mod group;
 mod inbox;
 mod links;
+mod members;
 mod messages;
 mod mls;
 mod outbox;
 mod permits;
 pub mod record;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::tag::TagKey;
@@ -196,7 +199,7 @@ enum Timer {
     /// Receipts of a conversation.
     Receipts(u64),
     /// A lane's next try.
-    Lane(u64),
+    Lane(outbox::LaneId),
     /// Renew the bundle, drop old keys, fail what got no receipt.
     Sweep,
     /// Ping the links.
@@ -216,7 +219,7 @@ pub struct Engine {
     links: HashMap<LinkKey, Link>,
     mailboxes: HashMap<MailboxId, links::Mailbox>,
     subscriptions: HashMap<(LinkKey, u64), MailboxId>,
-    lanes: HashMap<u64, outbox::Lane>,
+    lanes: BTreeMap<outbox::LaneId, outbox::Lane>,
     loaded: HashMap<u64, Mls>,
     timers: BTreeSet<(u64, Timer)>,
     wanted: commits::Wanted,
@@ -289,7 +292,7 @@ impl Engine {
             links: HashMap::new(),
             mailboxes: HashMap::new(),
             subscriptions: HashMap::new(),
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             loaded: HashMap::new(),
             timers: BTreeSet::new(),
             wanted: commits::Wanted::default(),
@@ -359,11 +362,11 @@ impl Engine {
             self.timers.pop_first();
             match timer {
                 Timer::Receipts(conversation) => self.pump(ctx, conversation)?,
-                Timer::Lane(conversation) => {
-                    if let Some(lane) = self.lanes.get_mut(&conversation) {
-                        lane.waits_until = None;
+                Timer::Lane(lane) => {
+                    if let Some(state) = self.lanes.get_mut(&lane) {
+                        state.waits_until = None;
                     }
-                    self.pump(ctx, conversation)?;
+                    self.pump(ctx, lane.conversation)?;
                 }
                 Timer::Sweep => {
                     self.sweep(ctx)?;

@@ -1,8 +1,9 @@
-//! The outbox: one lane per conversation, one envelope in flight per lane.
+//! The outbox: what is to be said, and a lane per member with one envelope in flight.
 //!
-//! An intent is stored with its content and message id. It is sealed when it is about to leave — the lease is held, the relay is connected, a
-//! permit is there — and stored sealed in that same transaction; from then on only those bytes leave, under the same send id, until the relay
-//! has answered `Accepted` or refused for good.
+//! An intent is stored with its content and message id in lane 0. It is sealed by MLS once, when it is about to leave — the lease is held, a
+//! relay is connected, a permit is there — and in that same transaction handed to the lane of each member. There it is sealed once more
+//! under the member's permit, and stored so; from then on only those bytes leave, under the same send id, until the relay has answered
+//! `Accepted` or refused for good. The next intent is sealed when an endpoint of the other side has nothing more on its way.
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
@@ -15,8 +16,9 @@ use bulla_protocol::permit::{Class, Permit, PermitMac};
 use bulla_protocol::work::Task;
 use minicbor::bytes::ByteVec;
 
+use super::members::{Member, Number};
 use super::messages::Wait;
-use super::record::{ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
+use super::record::{BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
@@ -30,6 +32,30 @@ const MAX_BACKOFF_MS: u64 = 60_000;
 
 /// A message that waited for this long is followed by fresh permits.
 const STALE_PERMIT_MS: u64 = 24 * 3_600_000;
+
+/// What a member that cannot be reached has not got after this long is dropped from its lane: as the relay would.
+const LANE_KEPT_MS: u64 = 31 * 24 * 3_600_000;
+
+/// A lane of a conversation: 0 for what is to be said, then one per member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct LaneId {
+    pub(super) conversation: u64,
+    pub(super) member: Number,
+}
+
+impl LaneId {
+    pub(super) const fn intents(conversation: u64) -> Self {
+        Self { conversation, member: 0 }
+    }
+
+    fn prefix(self) -> Vec<u8> {
+        [self.conversation.to_be_bytes().as_slice(), &[self.member]].concat()
+    }
+
+    fn from_key(key: &[u8]) -> Option<Self> {
+        Some(Self { conversation: u64::from_be_bytes(*key.first_chunk::<8>()?), member: *key.get(8)? })
+    }
+}
 
 /// A lane, while running.
 #[derive(Debug, Default)]
@@ -50,27 +76,36 @@ pub(super) enum Head {
     Send(Box<SealedRecord>),
 }
 
-fn outbox_key(conversation: u64, sequence: u64) -> Vec<u8> {
-    [conversation.to_be_bytes(), sequence.to_be_bytes()].concat()
+fn outbox_key(lane: LaneId, sequence: u64) -> Vec<u8> {
+    [lane.prefix().as_slice(), &sequence.to_be_bytes()].concat()
+}
+
+fn sequence_of(key: &[u8]) -> u64 {
+    key.get(9..17).and_then(|k| k.first_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k))
 }
 
 impl Engine {
     pub(super) fn load_lanes(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        for table in [Table::Outbox, Table::Receipts] {
-            let mut from = Vec::new();
-            // One seek per conversation, however long its lane is.
-            while let Some((key, _)) = ctx.tx.scan_bytes(table, &from, None, Order::Ascending, 1)?.into_iter().next() {
-                let Some(number) = key.first_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { break };
-                self.lanes.entry(number).or_default();
-                let Some(next) = number.checked_add(1) else { break };
-                from = next.to_be_bytes().to_vec();
+        let mut from = Vec::new();
+        // One seek per lane, however long it is.
+        while let Some((key, _)) =
+            ctx.tx.scan_bytes(Table::Outbox, &from, None, Order::Ascending, 1)?.into_iter().next()
+        {
+            let Some(lane) = LaneId::from_key(&key) else { break };
+            self.lanes.entry(lane).or_default();
+            let Some(next) = crate::store::tx::after_prefix(&lane.prefix()) else { break };
+            from = next;
+        }
+        for (key, _) in ctx.tx.scan_bytes_prefix(Table::Receipts, &[])? {
+            if let Some(number) = key.first_chunk::<8>() {
+                self.lanes.entry(LaneId::intents(u64::from_be_bytes(*number))).or_default();
             }
         }
         // Links for what is sealed or can be: asked for as the lanes are pumped.
         self.pump_all(ctx)
     }
 
-    /// Adds an intent to a lane.
+    /// Adds an intent to what is to be said.
     pub(super) fn enqueue(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
@@ -78,14 +113,14 @@ impl Engine {
         record: &mut ConversationRecord,
         intent: &OutboxRecord,
     ) -> Result<(), StoreError> {
-        let key = outbox_key(number, record.next_sequence);
+        let lane = LaneId::intents(number);
+        ctx.tx.put(Table::Outbox, &outbox_key(lane, record.next_sequence), Scope::Peer(record.peer), intent)?;
         record.next_sequence += 1;
-        ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), intent)?;
-        self.lanes.entry(number).or_default();
+        self.lanes.entry(lane).or_default();
         Ok(())
     }
 
-    /// Adds an intent before everything in its lane that has not been sealed.
+    /// Adds an intent before everything that has not been sealed.
     pub(super) fn enqueue_first(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
@@ -93,72 +128,114 @@ impl Engine {
         peer: u64,
         intent: &OutboxRecord,
     ) -> Result<(), StoreError> {
-        // Keys are conversation and sequence; a longer key stands between two of them. The head stays if it is on its way.
-        let key = match self.head(ctx, number)? {
-            None => outbox_key(number, 0),
+        let lane = LaneId::intents(number);
+        // Keys end with a sequence; a longer key stands between two of them. The head stays if it is on its way.
+        let key = match self.head(ctx, lane)? {
+            None => outbox_key(lane, 0),
             Some((key, entry)) if entry.sealed.is_some() => [key.as_slice(), &[1]].concat(),
             Some((key, _)) => {
-                let sequence = key.get(8..16).and_then(|k| k.first_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k));
-                [outbox_key(number, sequence.saturating_sub(1)).as_slice(), &[0xff], &key].concat()
+                [outbox_key(lane, sequence_of(&key).saturating_sub(1)).as_slice(), &[0xff], &key].concat()
             }
         };
         ctx.tx.put(Table::Outbox, &key, Scope::Peer(peer), intent)?;
-        self.lanes.entry(number).or_default();
+        self.lanes.entry(lane).or_default();
         Ok(())
     }
 
+    /// A lane with one envelope that is sealed already.
+    pub(super) fn enqueue_sealed(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        entry: &OutboxRecord,
+    ) -> Result<(), StoreError> {
+        let lane = LaneId::intents(number);
+        ctx.tx.put(Table::Outbox, &outbox_key(lane, 0), Scope::Endpoint, entry)?;
+        self.lanes.entry(lane).or_default();
+        Ok(())
+    }
+
+    /// Adds to a member's lane.
+    pub(super) fn enqueue_copy(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        lane: LaneId,
+        peer: u64,
+        copy: &OutboxRecord,
+    ) -> Result<(), StoreError> {
+        let prefix = lane.prefix();
+        let until = crate::store::tx::after_prefix(&prefix);
+        let last = ctx.tx.scan_bytes(Table::Outbox, &prefix, until.as_deref(), Order::Descending, 1)?;
+        let sequence = last.first().map_or(0, |(key, _)| sequence_of(key)) + 1;
+        ctx.tx.put(Table::Outbox, &outbox_key(lane, sequence), Scope::Peer(peer), copy)?;
+        self.lanes.entry(lane).or_default();
+        Ok(())
+    }
+
+    /// Whether nothing is to be said.
     pub(super) fn is_lane_empty(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
-        Ok(self.head(ctx, number)?.is_none())
+        Ok(self.head(ctx, LaneId::intents(number))?.is_none())
     }
 
     pub(super) fn pump_all(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        let mut lanes: Vec<u64> = self.lanes.keys().copied().collect();
-        lanes.sort_unstable();
-        lanes.into_iter().try_for_each(|number| self.pump(ctx, number))
+        let mut all: Vec<u64> = self.lanes.keys().map(|lane| lane.conversation).collect();
+        all.dedup();
+        all.into_iter().try_for_each(|number| self.pump(ctx, number))
     }
 
-    /// Moves a lane on as far as it goes now.
+    /// Moves a conversation's lanes on as far as they go now.
     pub(super) fn pump(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let all = LaneId::intents(number)..=LaneId { conversation: number, member: Number::MAX };
+        let lanes: Vec<LaneId> = self.lanes.range(all).map(|(lane, _)| *lane).collect();
+        // What is on its way first: the next intent is sealed when that has arrived.
+        lanes.into_iter().rev().try_for_each(|lane| self.pump_lane(ctx, lane))
+    }
+
+    fn pump_lane(&mut self, ctx: &mut Ctx<'_, '_>, lane: LaneId) -> Result<(), StoreError> {
         loop {
-            let Some(lane) = self.lanes.get(&number) else { return Ok(()) };
-            if self.superseded || lane.in_flight || lane.waits_until.is_some_and(|at| at > ctx.tx.now_ms()) {
+            let Some(state) = self.lanes.get(&lane) else { return Ok(()) };
+            if self.superseded || state.in_flight || state.waits_until.is_some_and(|at| at > ctx.tx.now_ms()) {
                 return Ok(());
             }
-            let Some((key, entry)) = self.head(ctx, number)? else {
-                if self.receipts_to_outbox(ctx, number)? {
+            let Some((key, entry)) = self.head(ctx, lane)? else {
+                if lane.member == 0 && self.receipts_to_outbox(ctx, lane.conversation)? {
                     continue;
                 }
                 return Ok(());
             };
-            match self.advance(ctx, number, &key, entry)? {
+            let next = if let Some(sealed) = entry.sealed {
+                Head::Send(Box::new(sealed))
+            } else if entry.until_ms.is_some_and(|until| until <= ctx.tx.now_ms()) {
+                ctx.tx.delete(Table::Outbox, &key);
+                Head::Next
+            } else if lane.member == 0 {
+                self.advance_intent(ctx, lane.conversation, &key, entry)?
+            } else {
+                self.advance_copy(ctx, lane, &key, entry)?
+            };
+            match next {
                 Head::Next => {}
                 Head::Wait => return Ok(()),
-                Head::Send(sealed) => return self.send_sealed(ctx, number, &sealed),
+                Head::Send(sealed) => return self.send_sealed(ctx, lane, &sealed),
             }
         }
     }
 
-    fn head(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
-        let until = number.checked_add(1).map(u64::to_be_bytes);
-        let until = until.as_ref().map(<[u8; 8]>::as_slice);
-        let rows = ctx.tx.scan(Table::Outbox, &number.to_be_bytes(), until, Order::Ascending, 1)?;
+    fn head(&self, ctx: &Ctx<'_, '_>, lane: LaneId) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
+        let prefix = lane.prefix();
+        let until = crate::store::tx::after_prefix(&prefix);
+        let rows = ctx.tx.scan(Table::Outbox, &prefix, until.as_deref(), Order::Ascending, 1)?;
         Ok(rows.into_iter().next())
     }
 
-    fn advance(
+    /// Seals the next thing to be said, if it can leave now, and hands it to the members' lanes.
+    fn advance_intent(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         key: &[u8],
-        mut entry: OutboxRecord,
+        entry: OutboxRecord,
     ) -> Result<Head, StoreError> {
-        if let Some(sealed) = entry.sealed {
-            return Ok(Head::Send(Box::new(sealed)));
-        }
-        if entry.until_ms.is_some_and(|until| until <= ctx.tx.now_ms()) {
-            ctx.tx.delete(Table::Outbox, key);
-            return Ok(Head::Next);
-        }
         let mut record = self.conversation_record(ctx, number)?;
         // In a group that cannot go on nothing is sealed; a statement that it cannot is not sealed in it.
         let must_wait = entry.body.is_none() && self.is_broken(ctx, number)?;
@@ -168,35 +245,43 @@ impl Engine {
         if record.state == ConversationState::New {
             return self.seal_hello(ctx, number, key, entry, &mut record);
         }
+        if let Some(body) = &entry.body {
+            // To our own devices also where a group was begun without them: they are to hear of it; those that were removed, only that.
+            let is_commit = body.kind == Kind::Commit as u8;
+            let hears = |m: &Member| m.is_in() || (m.record.own_side && (is_commit || !m.record.leaving));
+            let all = self.members(ctx, number)?.into_iter().filter(hears).collect();
+            return self.hand_out(ctx, record.peer, key, &entry, body.clone(), all);
+        }
+        if record.state == ConversationState::Greeting {
+            return Ok(Head::Wait);
+        }
         let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
             return Err(damaged(Table::Outbox));
         };
         if let Some(failure) = self.window_failure(ctx, &record, purpose, entry.message.is_some()) {
             return self.give_up(ctx, key, &entry, failure);
         }
-        let Some((relay, given)) = self.choose(ctx, number, purpose)? else {
-            if record.state == ConversationState::Greeting {
-                return Ok(Head::Wait);
-            }
-            if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
-                self.lanes.entry(number).or_default().waits_until = None;
-                self.timers.insert((window_end, Timer::Lane(number)));
-                return Ok(Head::Wait);
-            }
-            return self.give_up(ctx, key, &entry, Failure::Refused);
+        let to: Vec<Member> = self.members(ctx, number)?.into_iter().filter(Member::is_in).collect();
+        let to = match entry.only {
+            Some(only) => to.into_iter().filter(|m| m.number == only).collect(),
+            None => to,
         };
-        if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
-            return Ok(Head::Wait);
-        }
-        if let Some(body) = &entry.body {
-            let kind = Kind::from_wire(body.kind).ok_or(damaged(Table::Outbox))?;
-            let Some(sealed) = wrap(ctx, &relay, &given, kind, &body.bytes.0) else {
-                return self.give_up(ctx, key, &entry, Failure::TooLarge);
-            };
-            entry.body = None;
-            entry.sealed = Some(sealed.clone());
-            ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
-            return Ok(Head::Send(Box::new(sealed)));
+        match self.reach(ctx, number, &to, purpose, entry.only.is_some())? {
+            Reach::Idle => {}
+            Reach::Busy => return Ok(Head::Wait),
+            Reach::Nobody if entry.only.is_some() => {
+                // What it lacks stays noted, and is said when it comes back.
+                ctx.tx.delete(Table::Outbox, key);
+                return Ok(Head::Next);
+            }
+            Reach::Nobody => {
+                if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
+                    self.lanes.entry(LaneId::intents(number)).or_default().waits_until = None;
+                    self.timers.insert((window_end, Timer::Lane(LaneId::intents(number))));
+                    return Ok(Head::Wait);
+                }
+                return self.give_up(ctx, key, &entry, Failure::Refused);
+            }
         }
         if !self.may_seal(ctx, number)? {
             // More lost messages than MLS can skip would close the conversation for ever; hearing the other side reopens the lane.
@@ -205,18 +290,109 @@ impl Engine {
         let Some(mls) = self.seal_mls(ctx, number, record.peer, &entry.content.0)? else {
             return self.give_up(ctx, key, &entry, Failure::TooLarge);
         };
-        let Some(sealed) = wrap(ctx, &relay, &given, Kind::Mls, &mls) else {
-            return self.give_up(ctx, key, &entry, Failure::TooLarge);
-        };
-        if entry.message.is_some() {
-            // A message is kept in its own table; a receipt nowhere else, in case the conversation has to begin again.
-            entry.content = SecretVec(Vec::new());
+        if let Some(place) = entry.message.filter(|_| to.len() > 1) {
+            Self::await_members(ctx, place, record.peer, &to)?;
         }
-        entry.sealed = Some(sealed.clone());
-        ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
+        let body = BodyRecord { kind: Kind::Mls as u8, bytes: SecretVec(mls) };
+        self.hand_out(ctx, record.peer, key, &entry, body, to)?;
         self.renew_if_old(ctx, number)?;
         self.commit(ctx, number)?;
         self.renew_stale_permit(ctx, number, &mut record, &entry)?;
+        Ok(Head::Next)
+    }
+
+    /// Whether somebody of the other side can be written to now, and has nothing on its way. `alone`: the one member that it is for.
+    fn reach(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        to: &[Member],
+        purpose: Purpose,
+        alone: bool,
+    ) -> Result<Reach, StoreError> {
+        let mut reach = Reach::Nobody;
+        for member in to.iter().filter(|m| alone || m.is_other_side()) {
+            let Some((relay, _)) = self.choose(ctx, number, member.number, member.purpose(purpose))? else { continue };
+            reach = Reach::Busy;
+            let lane = LaneId { conversation: number, member: member.number };
+            if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_some() && self.head(ctx, lane)?.is_none() {
+                return Ok(Reach::Idle);
+            }
+        }
+        Ok(reach)
+    }
+
+    /// Puts a body into the lane of each member, in place of the intent.
+    fn hand_out(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        peer: u64,
+        key: &[u8],
+        entry: &OutboxRecord,
+        body: BodyRecord,
+        to: Vec<Member>,
+    ) -> Result<Head, StoreError> {
+        let Some(LaneId { conversation, .. }) = LaneId::from_key(key) else { return Err(damaged(Table::Outbox)) };
+        ctx.tx.delete(Table::Outbox, key);
+        let latest = ctx.tx.now_ms() + LANE_KEPT_MS;
+        let copy = OutboxRecord {
+            body: Some(body),
+            until_ms: Some(entry.until_ms.unwrap_or(latest)),
+            // A message is kept in its own table; a receipt nowhere else, in case the conversation has to begin again.
+            content: if entry.message.is_some() { SecretVec(Vec::new()) } else { entry.content.clone() },
+            sealed: None,
+            only: None,
+            ..entry.clone()
+        };
+        for member in to {
+            let lane = LaneId { conversation, member: member.number };
+            self.enqueue_copy(ctx, lane, peer, &copy)?;
+            self.pump_lane(ctx, lane)?;
+        }
+        Ok(Head::Next)
+    }
+
+    /// Seals the head of a member's lane under its permit.
+    fn advance_copy(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        lane: LaneId,
+        key: &[u8],
+        mut entry: OutboxRecord,
+    ) -> Result<Head, StoreError> {
+        let number = lane.conversation;
+        let record = self.conversation_record(ctx, number)?;
+        if !self.holds(MailboxId::new(*record.mailbox)) {
+            return Ok(Head::Wait);
+        }
+        let members = self.members(ctx, number)?;
+        let (Some(member), Some(purpose)) =
+            (members.iter().find(|m| m.number == lane.member), Purpose::from_wire(u64::from(entry.purpose)))
+        else {
+            ctx.tx.delete(Table::Outbox, key);
+            return Ok(Head::Next);
+        };
+        let Some((relay, given)) = self.choose(ctx, number, member.number, member.purpose(purpose))? else {
+            // One of several is written to when it gives a fresh permit; the only one of its side is told of by a failure.
+            if !is_alone(&members, member) {
+                return Ok(Head::Wait);
+            }
+            if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
+                self.timers.insert((window_end, Timer::Lane(lane)));
+                return Ok(Head::Wait);
+            }
+            return self.give_up(ctx, key, &entry, Failure::Refused);
+        };
+        if self.link(ctx.out, &LinkKey::anonymous(&relay)).is_none() {
+            return Ok(Head::Wait);
+        }
+        let body = entry.body.take().ok_or(damaged(Table::Outbox))?;
+        let kind = Kind::from_wire(body.kind).ok_or(damaged(Table::Outbox))?;
+        let Some(sealed) = wrap(ctx, &relay, &given, kind, &body.bytes.0) else {
+            return self.give_up(ctx, key, &entry, Failure::TooLarge);
+        };
+        entry.sealed = Some(sealed.clone());
+        ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry)?;
         Ok(Head::Send(Box::new(sealed)))
     }
 
@@ -244,8 +420,15 @@ impl Engine {
     ) -> Result<Option<u64>, StoreError> {
         let RoleOptions::Business(options) = &self.role else { return Ok(None) };
         let end = record.last_heard_ms.saturating_add(options.window_ms);
-        let waits = purpose == Purpose::Service && ctx.tx.now_ms() < end && self.has_permit(ctx, number, purpose)?;
-        Ok(waits.then_some(end))
+        if purpose != Purpose::Service || ctx.tx.now_ms() >= end {
+            return Ok(None);
+        }
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() && m.is_other_side()) {
+            if self.has_permit(ctx, number, member.number, purpose)? {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
     }
 
     fn give_up(
@@ -256,14 +439,23 @@ impl Engine {
         failure: Failure,
     ) -> Result<Head, StoreError> {
         ctx.tx.delete(Table::Outbox, key);
-        if let Some(place) = entry.message {
+        let Some(place) = entry.message else { return Ok(Head::Next) };
+        // Not if it is on its way to others of that side, or was for one of our own devices.
+        let failed = match LaneId::from_key(key) {
+            Some(LaneId { conversation, member }) if member > 0 => {
+                let members = self.members(ctx, conversation)?;
+                members.iter().any(|m| m.number == member && is_alone(&members, m))
+            }
+            _ => true,
+        };
+        if failed {
             self.fail_message(ctx, place, failure)?;
         }
         Ok(Head::Next)
     }
 
     /// Hands a sealed envelope to the relay, if it is connected.
-    fn send_sealed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, sealed: &SealedRecord) -> Result<(), StoreError> {
+    fn send_sealed(&mut self, ctx: &mut Ctx<'_, '_>, lane: LaneId, sealed: &SealedRecord) -> Result<(), StoreError> {
         let format = damaged(Table::Outbox);
         let Ok(permit) = Permit::from_bytes(&sealed.permit) else { return Err(format) };
         let key = LinkKey::anonymous(&sealed.relay);
@@ -274,13 +466,13 @@ impl Engine {
             let challenge = *up.challenge.as_bytes();
             let bits = up.work_bits.min(limits::MAX_WORK_BITS);
             let task = Task::contact(&up.challenge, &permit.mailbox, &sealed.envelope);
-            ctx.out.work.push((WorkFor::Contact(number, challenge), task, bits));
+            ctx.out.work.push((WorkFor::Contact(lane.conversation, challenge), task, bits));
         } else {
             let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
             let send = send_frame(&permit, proof, send_id, sealed, 0);
-            self.request_send(ctx.out, &key, send, number);
+            self.request_send(ctx.out, &key, send, lane);
         }
-        let lane = self.lanes.entry(number).or_default();
+        let lane = self.lanes.entry(lane).or_default();
         lane.in_flight = true;
         lane.relay = Some(sealed.relay.clone());
         Ok(())
@@ -293,7 +485,8 @@ impl Engine {
         challenge: [u8; 32],
         nonce: u64,
     ) -> Result<(), StoreError> {
-        let Some((_, entry)) = self.head(ctx, number)? else { return Ok(()) };
+        let lane = LaneId::intents(number);
+        let Some((_, entry)) = self.head(ctx, lane)? else { return Ok(()) };
         let Some(sealed) = entry.sealed else { return Ok(()) };
         let Ok(permit) = Permit::from_bytes(&sealed.permit) else {
             return Err(damaged(Table::Outbox));
@@ -305,7 +498,7 @@ impl Engine {
         let send_id = SendId::new(*sealed.send_id);
         let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
         let send = send_frame(&permit, proof, send_id, &sealed, nonce);
-        self.request_send(ctx.out, &key, send, number);
+        self.request_send(ctx.out, &key, send, lane);
         Ok(())
     }
 
@@ -314,96 +507,118 @@ impl Engine {
     fn head_of(
         &self,
         ctx: &Ctx<'_, '_>,
-        number: u64,
+        lane: LaneId,
         id: SendId,
     ) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
-        let head = self.head(ctx, number)?;
+        let head = self.head(ctx, lane)?;
         Ok(head.filter(|(_, entry)| entry.sealed.as_ref().is_some_and(|s| *s.send_id == *id.as_bytes())))
     }
 
     /// The relay has it: durable there, or confirmed by the recipient.
-    pub(super) fn accepted(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, id: SendId) -> Result<(), StoreError> {
-        let Some((key, entry)) = self.head_of(ctx, number, id)? else { return Ok(()) };
+    pub(super) fn accepted(&mut self, ctx: &mut Ctx<'_, '_>, lane: LaneId, id: SendId) -> Result<(), StoreError> {
+        let Some((key, entry)) = self.head_of(ctx, lane, id)? else { return Ok(()) };
         ctx.tx.delete(Table::Outbox, &key);
-        if let Some(place) = entry.message {
+        let members = self.members(ctx, lane.conversation)?;
+        let member = members.iter().find(|m| m.number == lane.member);
+        // A Hello goes to nobody who has a number.
+        if let Some(place) = entry.message.filter(|_| member.is_none_or(Member::is_other_side)) {
             self.progress(ctx, place, Status::Sent)?;
         }
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            *lane = Lane::default();
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            *state = Lane::default();
         }
-        self.pump(ctx, number)
+        if let Some(gone) = member.filter(|m| m.is_gone())
+            && self.head(ctx, lane)?.is_none()
+        {
+            Self::forget_member(ctx, lane.conversation, gone)?;
+        }
+        self.pump(ctx, lane.conversation)
     }
 
     /// The relay refused.
     pub(super) fn refused(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
-        number: u64,
+        lane: LaneId,
         id: SendId,
         code: Code,
         retry_after_ms: u32,
     ) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
-        let Some((key, mut entry)) = self.head_of(ctx, number, id)? else { return Ok(()) };
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
-        lane.in_flight = false;
-        lane.tries += 1;
-        let doubled = BACKOFF_MS.saturating_mul(1 << lane.tries.min(16));
+        let Some((key, entry)) = self.head_of(ctx, lane, id)? else { return Ok(()) };
+        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
+        state.in_flight = false;
+        state.tries += 1;
+        let doubled = BACKOFF_MS.saturating_mul(1 << state.tries.min(16));
         let pause = doubled.min(MAX_BACKOFF_MS).max(u64::from(retry_after_ms));
-        // A lane without a conversation carries one answer to a Hello.
-        let conversation = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
         match code {
-            Code::Refused => {
-                let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
-                    return Err(damaged(Table::Outbox));
-                };
-                let refused = entry.sealed.as_ref().map(|s| s.permit.to_vec()).unwrap_or_default();
-                Self::drop_permit(ctx, number, purpose, &refused)?;
-                // A newer permit may have come since it was sealed: the same message goes again under it.
-                let inner = entry.sealed.as_ref().and_then(|s| Some((s.inner.clone()?, s.kind)));
-                let kind = |stored: Option<u8>| stored.map_or(Some(Kind::Mls), Kind::from_wire).unwrap_or(Kind::Mls);
-                let is_continues = inner.as_ref().is_some_and(|(_, k)| kind(*k) == Kind::Continues);
-                let again = match (inner, self.choose(ctx, number, purpose)?, &conversation) {
-                    (Some((inner, stored)), Some((relay, given)), Some(_)) => {
-                        wrap(ctx, &relay, &given, kind(stored), &inner)
-                    }
-                    _ => None,
-                };
-                if let (Some(sealed), Some(record)) = (again, &conversation) {
-                    entry.sealed = Some(sealed);
-                    ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), &entry)?;
-                } else {
-                    self.give_up(ctx, &key, &entry, Failure::Refused)?;
-                    if is_continues && !self.is_broken(ctx, number)? {
-                        // The other side cannot be brought into the new group under this permit: another way, or another time.
-                        self.break_group(ctx, number, Reason::Gap)?;
-                    }
-                    if let Some(mut record) = conversation.filter(|r| r.state == ConversationState::Greeting) {
-                        // The business's door is shut to this Hello: the next message tries with a bundle fetched anew.
-                        record.state = ConversationState::New;
-                        record.hello = None;
-                        record.bundle = None;
-                        self.forget_mls(ctx, number)?;
-                        self.save_conversation(ctx, number, &record)?;
-                    }
-                }
-                self.pump(ctx, number)
+            Code::Refused if lane.member == 0 => {
+                self.give_up(ctx, &key, &entry, Failure::Refused)?;
+                self.door_is_shut(ctx, lane.conversation)?;
             }
-            Code::TooLarge => {
-                self.give_up(ctx, &key, &entry, Failure::TooLarge)?;
-                self.pump(ctx, number)
-            }
+            Code::Refused => self.permit_is_void(ctx, lane, &key, entry)?,
+            Code::TooLarge => drop(self.give_up(ctx, &key, &entry, Failure::TooLarge)?),
             // Full, busy, out of rate, cannot write now, or something that this version does not know: nothing was
             // accepted, so the same bytes go again later.
             _ => {
                 let at = now + pause;
-                if let Some(lane) = self.lanes.get_mut(&number) {
-                    lane.waits_until = Some(at);
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.waits_until = Some(at);
                 }
-                self.timers.insert((at, Timer::Lane(number)));
-                Ok(())
+                self.timers.insert((at, Timer::Lane(lane)));
+                return Ok(());
             }
         }
+        self.pump(ctx, lane.conversation)
+    }
+
+    /// The business's door is shut to this Hello: the next message tries with a bundle fetched anew. (A lane without a conversation carried
+    /// one answer to a Hello.)
+    fn door_is_shut(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
+        let Some(mut record) = record.filter(|r| r.state == ConversationState::Greeting) else { return Ok(()) };
+        record.state = ConversationState::New;
+        record.hello = None;
+        record.bundle = None;
+        self.forget_mls(ctx, number)?;
+        self.save_conversation(ctx, number, &record)
+    }
+
+    /// A permit counts no longer. A newer one may have come since: then the same body goes again under it. Otherwise the only endpoint of
+    /// its side cannot be reached, and one of several has to give a fresh one.
+    fn permit_is_void(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        lane: LaneId,
+        key: &[u8],
+        mut entry: OutboxRecord,
+    ) -> Result<(), StoreError> {
+        let number = lane.conversation;
+        let record = self.conversation_record(ctx, number)?;
+        let members = self.members(ctx, number)?;
+        let (Some(member), Some(purpose), Some(sealed)) = (
+            members.iter().find(|m| m.number == lane.member),
+            Purpose::from_wire(u64::from(entry.purpose)),
+            entry.sealed.take(),
+        ) else {
+            ctx.tx.delete(Table::Outbox, key);
+            return Ok(());
+        };
+        let purpose = member.purpose(purpose);
+        Self::drop_permit(ctx, number, member.number, purpose, &sealed.permit)?;
+        let kind = sealed.kind.unwrap_or(Kind::Mls as u8);
+        let another = self.choose(ctx, number, member.number, purpose)?.is_some();
+        if another || !is_alone(&members, member) {
+            let bytes = SecretVec(sealed.inner.map(Vec::from).unwrap_or_default());
+            entry.body = Some(BodyRecord { kind, bytes });
+            return ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry);
+        }
+        self.give_up(ctx, key, &entry, Failure::Refused)?;
+        if kind == Kind::Continues as u8 && !self.is_broken(ctx, number)? {
+            // The other side cannot be brought into the new group under this permit: another way, or another time.
+            self.break_group(ctx, number, Reason::Gap)?;
+        }
+        Ok(())
     }
 
     /// A customer's message that waited for long brings a `service` permit that is nearly over: a fresh one follows it.
@@ -414,7 +629,7 @@ impl Engine {
         record: &mut ConversationRecord,
         entry: &OutboxRecord,
     ) -> Result<(), StoreError> {
-        let (Some(place), true) = (entry.message, record.pseudonym.is_some()) else { return Ok(()) };
+        let (Some(place), true) = (entry.message, record.is_customer()) else { return Ok(()) };
         let age = ctx.tx.now_ms().saturating_sub(Self::message_record(ctx, place)?.stored_ms);
         if age < STALE_PERMIT_MS {
             return Ok(());
@@ -423,6 +638,21 @@ impl Engine {
         self.save_conversation(ctx, number, record)?;
         self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)
     }
+}
+
+/// How the other side can be reached now.
+enum Reach {
+    /// Nobody of it has given a permit that counts.
+    Nobody,
+    /// Somebody has, and something is on its way to it, or its relay is not connected.
+    Busy,
+    /// Somebody waits.
+    Idle,
+}
+
+/// Whether a member is the only endpoint of the other side: what it cannot get, that side cannot get.
+fn is_alone(members: &[Member], member: &Member) -> bool {
+    member.is_other_side() && members.iter().filter(|m| m.is_in() && m.is_other_side()).count() <= 1
 }
 
 /// Seals a body into an envelope under a permit.

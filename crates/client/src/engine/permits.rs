@@ -7,6 +7,7 @@ use bulla_e2ee::tag::{Purpose, Tag};
 use bulla_protocol::id::{GrantId, MailboxId};
 use bulla_protocol::permit::{Class, MacRoot, Permit};
 
+use super::members::Number;
 use super::record::{ConversationRecord, GrantRecord, PermitRecord, Secret, SecretVec};
 use super::{Ctx, Engine, damaged};
 use crate::store::vault::Scope;
@@ -30,14 +31,18 @@ pub(super) enum Carrier {
 /// Envelopes per minute and grant: far above what a person or a bot writes to one person, far below what hurts.
 const RATE: u16 = 600;
 
-/// Largest envelope under a `control` permit, in KiB: receipts, typing, and the answer to a Hello whose KeyPackage is gone.
-const CONTROL_KIB: u16 = 16;
+/// Largest envelope under a `control` permit, in KiB: the Welcome of the largest group.
+const CONTROL_KIB: u16 = 64;
 
 /// Largest envelope under any other permit, in KiB.
 const CONTENT_KIB: u16 = 96;
 
-fn permit_key(conversation: u64, purpose: Purpose) -> Vec<u8> {
-    [conversation.to_be_bytes().as_slice(), &[purpose.to_wire()]].concat()
+fn grant_key(conversation: u64, purpose: Purpose) -> Vec<u8> {
+    [b"grant".as_slice(), &conversation.to_be_bytes(), &[purpose.to_wire()]].concat()
+}
+
+fn permit_key(conversation: u64, member: Number, purpose: Purpose) -> Vec<u8> {
+    [conversation.to_be_bytes().as_slice(), &[member, purpose.to_wire()]].concat()
 }
 
 impl Engine {
@@ -50,7 +55,7 @@ impl Engine {
         mailbox: MailboxId,
         purpose: Purpose,
     ) -> Result<(u32, GrantRecord), StoreError> {
-        let index = [b"grant".as_slice(), &permit_key(number, purpose)].concat();
+        let index = grant_key(number, purpose);
         if let Some(serial) = ctx.tx.get::<u32>(Table::Meta, &index)?
             && let Some(record) = ctx.tx.get::<GrantRecord>(Table::Grants, &serial.to_be_bytes())?
         {
@@ -81,7 +86,7 @@ impl Engine {
     ) -> Result<GivenPermit, StoreError> {
         let mailbox = MailboxId::new(*record.mailbox);
         let (serial, grant) = self.grant(ctx, number, record.peer, mailbox, purpose)?;
-        let customer = record.pseudonym.is_some();
+        let customer = record.is_customer();
         let lasts = if customer && purpose == Purpose::Service { SERVICE_CUSTOMER_SECS } else { STANDING_SECS };
         let permit = Permit {
             mailbox,
@@ -111,7 +116,7 @@ impl Engine {
         let half = Permit::expiry_at(self.relay_now(ctx, mailbox) + STANDING_SECS / 2);
         let renew = record.control_given < half;
         let mut given = Vec::new();
-        if renew || (record.pseudonym.is_some() && carrier == Carrier::Message) {
+        if renew || (record.is_customer() && carrier == Carrier::Message) {
             given.push(self.give_one(ctx, number, record, Purpose::Service)?);
         }
         if renew {
@@ -123,11 +128,24 @@ impl Engine {
         Ok((!given.is_empty()).then_some(PermitsExtension { relay, permits: given }))
     }
 
-    /// Keeps what the other side gave. Only the purposes that count in a conversation, only ordinary ones with an envelope key.
+    /// What a device that is invited needs to answer: it may write to this one, under `control`.
+    pub(super) fn permits_for_invited(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+    ) -> Result<PermitsExtension, StoreError> {
+        let relay = self.mailboxes.get(&MailboxId::new(*record.mailbox)).map(|m| m.record.relay.clone());
+        let permits = vec![self.give_one(ctx, number, record, Purpose::Control)?];
+        Ok(PermitsExtension { relay: relay.unwrap_or_default(), permits })
+    }
+
+    /// Keeps what a member gave. Only the purposes that count in a conversation, only ordinary ones with an envelope key.
     pub(super) fn take(
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         peer: u64,
+        member: Number,
         relay: &str,
         given: &[GivenPermit],
     ) -> Result<(), StoreError> {
@@ -138,19 +156,20 @@ impl Engine {
                 continue;
             }
             let record = PermitRecord { relay: relay.to_owned(), given: SecretVec(one.encode()) };
-            ctx.tx.put(Table::Permits, &permit_key(number, one.purpose), Scope::Peer(peer), &record)?;
+            ctx.tx.put(Table::Permits, &permit_key(number, member, one.purpose), Scope::Peer(peer), &record)?;
         }
         Ok(())
     }
 
-    /// The newest permit for a purpose that is still valid by our clock.
+    /// A member's newest permit for a purpose, if it is still valid by our clock.
     pub(super) fn choose(
         &self,
         ctx: &Ctx<'_, '_>,
         number: u64,
+        member: Number,
         purpose: Purpose,
     ) -> Result<Option<(String, GivenPermit)>, StoreError> {
-        let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, purpose))? else {
+        let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))? else {
             return Ok(None);
         };
         let given = GivenPermit::decode(&record.given.0).map_err(|_| damaged(Table::Permits))?;
@@ -158,19 +177,41 @@ impl Engine {
         Ok(valid.then_some((record.relay, given)))
     }
 
+    /// The relay of the first endpoint of the other side that can be written to for a purpose now.
+    pub(super) fn choose_other_side(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+    ) -> Result<Option<String>, StoreError> {
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() && m.is_other_side()) {
+            if let Some((relay, _)) = self.choose(ctx, number, member.number, purpose)? {
+                return Ok(Some(relay));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether there is a permit for a purpose at all, valid or over.
-    pub(super) fn has_permit(&self, ctx: &Ctx<'_, '_>, number: u64, purpose: Purpose) -> Result<bool, StoreError> {
-        Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, purpose))?.is_some())
+    pub(super) fn has_permit(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        member: Number,
+        purpose: Purpose,
+    ) -> Result<bool, StoreError> {
+        Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?.is_some())
     }
 
     /// Forgets a permit that the relay refused, unless a newer one has taken its place.
     pub(super) fn drop_permit(
         ctx: &mut Ctx<'_, '_>,
         number: u64,
+        member: Number,
         purpose: Purpose,
         refused: &[u8],
     ) -> Result<(), StoreError> {
-        let key = permit_key(number, purpose);
+        let key = permit_key(number, member, purpose);
         if let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)?
             && GivenPermit::decode(&record.given.0).is_ok_and(|g| g.permit.to_bytes() == refused)
         {

@@ -159,9 +159,21 @@ pub struct ConversationRecord {
     /// Where the bundle came from.
     #[n(24)]
     pub link: Option<String>,
+    /// A customer: this device's name, the same in every group of the conversation.
+    #[n(25)]
+    pub endpoint: Option<String>,
+    /// A linked device of a customer has this and no pseudonym: leaf key and certificate, as the e2ee crate stores them.
+    #[n(26)]
+    pub device: Option<SecretVec>,
 }
 
 impl ConversationRecord {
+    /// Whether this endpoint is the customer, with the pseudonym's key or as a linked device.
+    #[must_use]
+    pub fn is_customer(&self) -> bool {
+        self.pseudonym.is_some() || self.device.is_some()
+    }
+
     /// An empty one, to be filled.
     #[must_use]
     pub fn new() -> Self {
@@ -191,6 +203,8 @@ impl ConversationRecord {
             bundle: None,
             hello: None,
             link: None,
+            endpoint: None,
+            device: None,
         }
     }
 }
@@ -279,10 +293,13 @@ pub struct MessageRecord {
     /// It takes back the reaction that stood on this message.
     #[n(11)]
     pub withdraws_from: Option<Hash>,
+    /// An outgoing message that another device of ours said: its name.
+    #[n(12)]
+    pub by: Option<String>,
 }
 
 /// `MessageIds`: where a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
 pub struct Place {
     /// Conversation.
@@ -293,7 +310,7 @@ pub struct Place {
     pub order: u64,
 }
 
-/// `Outbox`, by conversation and sequence.
+/// `Outbox`, by conversation, lane and sequence. Lane 0 holds what is to be said; each member's lane what is on its way to it.
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct OutboxRecord {
@@ -315,6 +332,31 @@ pub struct OutboxRecord {
     /// Not a content but something that has its form already: it is wrapped and not sealed by MLS.
     #[n(5)]
     pub body: Option<BodyRecord>,
+    /// For this member alone: it was said to the others before.
+    #[n(6)]
+    pub only: Option<u8>,
+}
+
+impl OutboxRecord {
+    /// A message that is to be said.
+    #[must_use]
+    pub fn message(place: Place, content: SecretVec, purpose: u8) -> Self {
+        Self { message: Some(place), content, purpose, until_ms: None, sealed: None, body: None, only: None }
+    }
+
+    /// A content that is no message: a receipt, a typing notice.
+    #[must_use]
+    pub fn notice(content: Vec<u8>, purpose: u8, until_ms: Option<u64>) -> Self {
+        let content = SecretVec(content);
+        Self { message: None, content, purpose, until_ms, sealed: None, body: None, only: None }
+    }
+
+    /// Something that has its form already.
+    #[must_use]
+    pub fn body(kind: u8, bytes: Vec<u8>, purpose: u8) -> Self {
+        let body = Some(BodyRecord { kind, bytes: SecretVec(bytes) });
+        Self { message: None, content: SecretVec(Vec::new()), purpose, until_ms: None, sealed: None, body, only: None }
+    }
 }
 
 /// The body of an envelope of another kind than a message.
@@ -356,7 +398,7 @@ pub struct SealedRecord {
     pub kind: Option<u8>,
 }
 
-/// `Permits`, by conversation and purpose: the newest that the other side gave.
+/// `Permits`, by conversation, member and purpose: the newest that the member gave.
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct PermitRecord {
@@ -496,6 +538,9 @@ pub struct ClaimRecord {
     /// The epoch that it ends.
     #[n(3)]
     pub epoch: u64,
+    /// The Welcome for those who come in by it.
+    #[n(4)]
+    pub welcome: Option<ByteVec>,
 }
 
 /// `Held`, by conversation and arrival: an MLS message of an epoch that is not reached here.
@@ -523,4 +568,31 @@ pub struct SpareRecord {
     /// When it was made, Unix ms.
     #[n(1)]
     pub made_ms: u64,
+}
+
+/// `Members`, by conversation and lane: another endpoint of the conversation, as this one knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct MemberRecord {
+    /// It is on our own side.
+    #[n(0)]
+    pub own_side: bool,
+    /// Its name among the endpoints of its side.
+    #[n(1)]
+    pub endpoint: String,
+    /// It is not in the group at present: the group began again without it.
+    #[n(2)]
+    pub out: bool,
+    /// It is to be removed.
+    #[n(3)]
+    pub leaving: bool,
+}
+
+/// `Invitations`, by conversation and device name: a device that may ask to be let in.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct InvitationRecord {
+    /// Until when, Unix ms.
+    #[n(0)]
+    pub until_ms: u64,
 }

@@ -32,9 +32,9 @@ pub enum Table {
     Messages = 6,
     /// Where a message id is: the duplicate record.
     MessageIds = 7,
-    /// Intents and sealed envelopes, by conversation and sequence.
+    /// Intents and sealed envelopes, by conversation, lane and sequence.
     Outbox = 8,
-    /// Permits that the other side gave, by conversation and purpose.
+    /// Permits that others gave, by conversation, member and purpose.
     Permits = 9,
     /// Grants that this endpoint gave, by serial.
     Grants = 10,
@@ -58,8 +58,14 @@ pub enum Table {
     Held = 19,
     /// Secrets of the spare KeyPackages that this endpoint gave, by conversation and serial.
     Spares = 20,
-    /// The newest spare KeyPackage that the other side gave, by conversation.
+    /// The newest spare KeyPackage that each member gave, by conversation and member.
     PeerSpares = 21,
+    /// The other endpoints of a conversation, by conversation and number.
+    Members = 22,
+    /// Messages that a member has not confirmed, where there are several, by conversation, member and order.
+    Awaited = 23,
+    /// Devices that were invited and have not come, by conversation and name.
+    Invitations = 24,
     /// The program's own tables, above the engine's: it may use any of these.
     App0 = 128,
     /// The program's own.

@@ -197,6 +197,12 @@ impl<'a> Tx<'a> {
             .collect()
     }
 
+    /// All opened values whose key begins with `prefix`.
+    pub fn scan_bytes_prefix(&self, table: Table, prefix: &[u8]) -> Result<Vec<OpenedRow>, StoreError> {
+        let until = after_prefix(prefix);
+        self.scan_bytes(table, prefix, until.as_deref(), Order::Ascending, usize::MAX / 2)
+    }
+
     /// All records whose key begins with `prefix`.
     pub fn scan_prefix<T>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError>
     where

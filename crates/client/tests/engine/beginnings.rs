@@ -176,7 +176,7 @@ async fn a_replayed_hello_is_acknowledged_and_forgotten() {
     let now = world.clock.now_ms() / 1000;
     let bundle = Bundle::verify(&bytes, link.key(), now).unwrap();
     let pseudonym = Pseudonym::generate(&mut OsRng);
-    let (mut mls, welcome) = Mls::begin(&pseudonym, &bundle, now, &mut OsRng).unwrap();
+    let (mut mls, welcome) = Mls::begin(&pseudonym, "phone", &bundle, now, &mut OsRng).unwrap();
     let content = Content::new([1; 16], Body::text("once")).encode().unwrap();
     let message = mls.seal(&content).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();

@@ -88,8 +88,17 @@ fn every_stored_record_loads() {
         bundle: Some(vec![5; 6].into()),
         hello: Some(hello),
         link: Some("https://shop.example/@cortado".into()),
+        endpoint: None,
+        device: None,
     };
     check("conversation", &conversation);
+    let linked = ConversationRecord {
+        pseudonym: None,
+        endpoint: Some("abcdefgh".into()),
+        device: Some(SecretVec(vec![24; 25])),
+        ..conversation
+    };
+    check("conversation-linked", &linked);
     check("peer", &PeerRecord { scope: 1, conversation: 2, name: "Alice".into() });
     let message = MessageRecord {
         id: hash,
@@ -104,8 +113,10 @@ fn every_stored_record_loads() {
         reactions: vec![(Direction::Outgoing, "👍".into(), hash)],
         breach: true,
         withdraws_from: Some(hash),
+        by: None,
     };
     check("message", &message);
+    check("message-by", &MessageRecord { by: Some("abcdefgh".into()), ..message });
     let place = Place { conversation: 1, order: 2 };
     check("place", &place);
     let sealed = SealedRecord {
@@ -117,6 +128,7 @@ fn every_stored_record_loads() {
         inner: Some(vec![9; 10].into()),
         kind: None,
     };
+    check("sealed-kind", &SealedRecord { kind: Some(3), ..sealed.clone() });
     let outbox = OutboxRecord {
         message: Some(place),
         content: SecretVec(vec![10; 11]),
@@ -124,8 +136,11 @@ fn every_stored_record_loads() {
         until_ms: Some(12),
         sealed: Some(sealed),
         body: None,
+        only: None,
     };
     check("outbox", &outbox);
+    let body = Some(BodyRecord { kind: 4, bytes: SecretVec(vec![26; 27]) });
+    check("outbox-body", &OutboxRecord { body, only: Some(2), ..outbox });
     check("permit", &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]) });
     let grant =
         GrantRecord { conversation: 1, purpose: 4, grant: id, mailbox: id, envelope_key: secret, revoked: true };
@@ -134,6 +149,32 @@ fn every_stored_record_loads() {
         BundleRecord { bundle: vec![15; 16].into(), keys: SecretVec(vec![17; 18]), made_ms: 19, published: true };
     check("bundle", &bundle);
     check("receipts", &ReceiptsRecord { delivered: vec![hash], read: vec![hash], due_ms: 20 });
+    let group = GroupRecord {
+        said_ms: 1,
+        heard_ms: 2,
+        broken: Some(3),
+        unanswered: true,
+        renewed_ms: 4,
+        spare_ms: 5,
+        retry_ms: 6,
+        tries: 7,
+        left: vec![vec![8; 16].into()],
+        key_change: Some(hash),
+        lost_after: Some(9),
+    };
+    check("group", &group);
+    let claim = ClaimRecord {
+        slot: hash,
+        sealed: vec![1; 2].into(),
+        commit: vec![3; 4].into(),
+        epoch: 5,
+        welcome: Some(vec![6; 7].into()),
+    };
+    check("claim", &claim);
+    check("held", &HeldRecord { purpose: 1, mls: vec![2; 3].into(), stored_ms: 4 });
+    check("spare", &SpareRecord { keys: SecretVec(vec![1; 2]), made_ms: 3 });
+    check("member", &MemberRecord { own_side: true, endpoint: "abcdefgh".into(), out: true, leaving: true });
+    check("invitation", &InvitationRecord { until_ms: 1 });
     check("unreadable", &UnreadableRecord { reason: "why".into(), envelope: vec![21; 22].into(), stored_ms: 23 });
 }
 

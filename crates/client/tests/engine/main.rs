@@ -1,6 +1,7 @@
 //! The engine against a real relay on real sockets and real files: two endpoints, one of each kind.
 
 mod beginnings;
+mod devices;
 mod failures;
 mod first_light;
 mod fixtures;

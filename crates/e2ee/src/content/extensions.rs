@@ -3,6 +3,7 @@
 //! Own names are text keys, which the draft leaves to private use. Unknown extensions are kept as they came.
 
 use crate::cbor::{self, Malformed, Writer};
+use crate::certificate::Role;
 use crate::content::ContentError;
 use crate::limits;
 use crate::permits::GivenPermit;
@@ -14,6 +15,7 @@ const NAME: &str = "bulla/name";
 const REFERENCE: &str = "bulla/ref";
 const READERS: &str = "bulla/readers";
 const SPARE: &str = "bulla/spare";
+const INTRODUCED: &str = "bulla/introduced";
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -53,6 +55,17 @@ pub struct PermitsExtension {
     pub permits: Vec<GivenPermit>,
 }
 
+/// Permits of a third member, from one who has them: so that endpoints that have just come together can write to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduced {
+    /// The member's side.
+    pub role: Role,
+    /// Its name among the endpoints of its side.
+    pub endpoint: String,
+    /// What it gave.
+    pub permits: PermitsExtension,
+}
+
 /// What travels with a content.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Extensions {
@@ -70,6 +83,8 @@ pub struct Extensions {
     pub readers: Option<Vec<Reader>>,
     /// A spare KeyPackage of the sender, to begin the conversation anew with.
     pub spare: Option<Vec<u8>>,
+    /// Permits of another member, for whoever has none of it.
+    pub introduced: Option<Introduced>,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
     pub unknown: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -120,6 +135,13 @@ impl Extensions {
         if let Some(spare) = &self.spare {
             put(SPARE, new().bytes(spare));
         }
+        if let Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } }) = &self.introduced {
+            if permits.is_empty() || permits.len() > limits::PERMITS || relay.len() > limits::URL {
+                return Err(ContentError::Limit);
+            }
+            let inner = new().array(4).uint(role.to_wire()).text(checked(endpoint, limits::ENDPOINT)?).text(relay);
+            put(INTRODUCED, new().bytes(&GivenPermit::write_list(inner, permits).finish()));
+        }
         if entries.len() > limits::EXTENSIONS || entries.iter().any(|(_, v)| v.len() > limits::EXTENSION_VALUE) {
             return Err(ContentError::Limit);
         }
@@ -163,6 +185,19 @@ impl Extensions {
                 self.readers = Some(read_readers(&mut cbor::Reader::new(v.bytes(limits::EXTENSION_VALUE)?)?)?);
             }
             Some(SPARE) => self.spare = Some(v.bytes(limits::EXTENSION_VALUE)?.to_vec()),
+            Some(INTRODUCED) => {
+                let mut r = cbor::Reader::new(v.bytes(limits::EXTENSION_VALUE)?)?;
+                let more = r.array(4)?;
+                let role = Role::from_wire(r.uint()?).ok_or(ContentError::Malformed)?;
+                let endpoint = r.text(limits::ENDPOINT)?.to_owned();
+                let relay = r.text(limits::URL)?.to_owned();
+                let permits = GivenPermit::read_list(&mut r)?;
+                r.skip_rest(more)?;
+                if permits.is_empty() {
+                    return Err(ContentError::Malformed);
+                }
+                self.introduced = Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } });
+            }
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }
         Ok(())

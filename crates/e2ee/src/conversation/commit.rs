@@ -142,7 +142,11 @@ impl Conversation {
             Change::Add(spares) => {
                 let expect = self.meta.expect(self.meta.role);
                 for spare in *spares {
-                    check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
+                    let certificate =
+                        check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
+                    if self.roster.has(certificate.role(), certificate.endpoint()) {
+                        return Err(CommitError::NotOurs);
+                    }
                 }
                 (spares.iter().map(|s| s.package.clone()).collect(), Vec::new())
             }
@@ -249,7 +253,12 @@ impl Conversation {
                 Proposal::Add(add) => {
                     let expect = self.meta.expect(by.role());
                     let certificate = check_package(add.key_package(), &expect, now);
-                    added.push((&certificate.map_err(|_| OpenError::NotAllowed)?).into());
+                    let who = super::Sender::from(&certificate.map_err(|_| OpenError::NotAllowed)?);
+                    // Names tell endpoints apart: no two of a side have the same.
+                    if self.roster.has(who.role, &who.endpoint) || added.contains(&who) {
+                        return Err(OpenError::NotAllowed);
+                    }
+                    added.push(who);
                 }
                 Proposal::Remove(remove) => match self.roster.at(remove.removed().u32()) {
                     Some(gone) if gone.role() == by.role() && remove.removed().u32() != author => {

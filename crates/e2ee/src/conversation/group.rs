@@ -49,15 +49,16 @@ pub enum JoinError {
 }
 
 impl Conversation {
-    /// The customer's side: a new group with the bundle's KeyPackage. Returns the Welcome for the Hello.
+    /// The customer's side: a new group with the bundle's KeyPackage. Returns the Welcome for the Hello. `endpoint` is this device's name.
     pub fn begin(
         pseudonym: &Pseudonym,
+        endpoint: &str,
         bundle: &Bundle,
         now: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Self, Vec<u8>), BeginError> {
         let business = *bundle.identity_hash();
-        let issuer = Issuer::Customer { pseudonym, business: &business };
+        let issuer = Issuer::Customer { pseudonym, business: &business, endpoint };
         // From the bundle's time if ours is behind, so that a wrong clock does not break the first contact.
         let not_after = now.max(bundle.not_after()).saturating_add(limits::CUSTOMER_CERTIFICATE_SECS);
         let side = Side { issuer: &issuer, role: Role::Customer, business, customer: pseudonym.public() };
@@ -73,10 +74,7 @@ impl Conversation {
         now: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Self, Vec<u8>), BeginError> {
-        let role = match issuer {
-            Issuer::Business { .. } => Role::Business,
-            Issuer::Customer { .. } => Role::Customer,
-        };
+        let role = issuer.role();
         let has_other = spares.iter().any(|s| s.certificate.role() != role);
         if !has_other || spares.len() >= limits::MEMBERS {
             return Err(BeginError::Members);
@@ -126,10 +124,9 @@ impl Side<'_> {
         now: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Conversation, Vec<u8>), BeginError> {
-        let leaf = LeafKey::generate(rng);
         let mut group_id = [0; 16];
         rng.fill_bytes(&mut group_id);
-        let certificate = self.issuer.issue(&leaf, not_after, rng);
+        let (leaf, certificate) = self.issuer.leaf(not_after, rng);
         let credential = leaf.credential(&certificate);
         let meta =
             Meta { role: self.role, business: self.business, customer: self.customer, group: group_id.to_vec(), leaf };

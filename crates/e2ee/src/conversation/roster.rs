@@ -54,6 +54,11 @@ impl Roster {
         self.0.get(&leaf)
     }
 
+    /// Whether an endpoint of this name is there.
+    pub(super) fn has(&self, role: Role, endpoint: &str) -> bool {
+        self.0.values().any(|c| c.role() == role && c.endpoint() == endpoint)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Certificate)> {
         self.0.iter().map(|(leaf, certificate)| (*leaf, certificate))
     }

@@ -363,7 +363,7 @@ fn mls_12_a_hello_and_a_bundle_are_bounded() {
     let business = Business::new();
     let bundle = business.verified();
     let anna = Pseudonym::generate(&mut OsRng);
-    let (_, welcome) = Conversation::begin(&anna, &bundle, now(), &mut OsRng).unwrap();
+    let (_, welcome) = Conversation::begin(&anna, "phone", &bundle, now(), &mut OsRng).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();
     let hello = |message: usize, permits: usize| {
         let mut list = vec![permit(CUSTOMER_MAILBOX, Purpose::Control, 2); permits - 1];

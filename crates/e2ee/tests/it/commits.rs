@@ -30,7 +30,7 @@ impl Two {
     }
 
     fn anna(&self) -> Issuer<'_> {
-        Issuer::Customer { pseudonym: &self.anna, business: self.shop.business() }
+        Issuer::Customer { pseudonym: &self.anna, business: self.shop.business(), endpoint: "tablet" }
     }
 
     fn spare_of_anna(&self) -> (Spare, SpareKeys) {
@@ -213,7 +213,7 @@ fn key_03_a_side_brings_in_and_removes_its_own_endpoints_alone() {
     let of_shop = std::slice::from_ref(&of_shop);
     assert_eq!(two.phone.stage(&Change::Add(of_shop), now()).unwrap_err(), CommitError::NotOurs);
     let stranger = Pseudonym::generate(&mut OsRng);
-    let issuer = Issuer::Customer { pseudonym: &stranger, business: two.shop.business() };
+    let issuer = Issuer::Customer { pseudonym: &stranger, business: two.shop.business(), endpoint: "tablet" };
     let (bytes, _) = make_spare(&issuer, now(), &mut OsRng).unwrap();
     let expect = Expect::customer(*two.shop.business(), two.anna.public());
     assert!(Spare::verify(&bytes, &expect, now()).is_err(), "another pseudonym's is not ours");

@@ -97,7 +97,7 @@ pub(crate) struct Said {
 
 /// The customer says Hello, with `first` as the first message's content.
 pub(crate) fn says_hello(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Said {
-    let (mut conversation, welcome) = Conversation::begin(pseudonym, bundle, now(), &mut OsRng).unwrap();
+    let (mut conversation, welcome) = Conversation::begin(pseudonym, "phone", bundle, now(), &mut OsRng).unwrap();
     let message = conversation.seal(first).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();
     let hello = Hello::seal(

@@ -242,6 +242,7 @@ mod tests {
             reactions: Vec::new(),
             reference: None,
             breach: false,
+            by: None,
         }
     }
 

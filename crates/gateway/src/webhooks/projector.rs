@@ -145,6 +145,7 @@ mod tests {
             reactions: Vec::new(),
             reference: None,
             breach: false,
+            by: None,
         }
     }
 

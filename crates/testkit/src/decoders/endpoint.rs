@@ -605,7 +605,7 @@ impl Stage {
 /// A customer's Hello to a bundle; none with a first message that is too large for one.
 fn greet(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Option<(Conversation, Vec<u8>)> {
     let mut rng = Chance::new(10);
-    let (mut conversation, welcome) = Conversation::begin(pseudonym, bundle, NOW, &mut rng).unwrap();
+    let (mut conversation, welcome) = Conversation::begin(pseudonym, "phone", bundle, NOW, &mut rng).unwrap();
     let message = conversation.seal(first).ok()?;
     let says = HelloParams {
         relay: RELAY,

@@ -33,6 +33,7 @@ pub(super) fn message(order: u64, direction: Direction, shown: Shown) -> Message
         reactions: Vec::new(),
         reference: None,
         breach: false,
+        by: None,
     }
 }
 

@@ -1,0 +1,353 @@
+//! The other endpoints of a conversation: the other side's, and a customer's own further devices.
+//!
+//! Each has a small number here, under which its permits, its spare KeyPackage and its lane are kept. Who is in the group says MLS's roster
+//! alone; these rows follow it. A member that a new group was made without is *out*: what it has not confirmed is kept, and if it is one of
+//! our own devices, it is added again.
+
+use bulla_e2ee::certificate::Role;
+use bulla_e2ee::content::{Body, Content, Introduced, PermitsExtension, Receipt};
+use bulla_e2ee::conversation::Sender;
+use bulla_e2ee::tag::Purpose;
+use minicbor::bytes::ByteVec;
+
+use super::outbox::LaneId;
+use super::record::{ConversationRecord, MemberRecord, MessageRecord, OutboxRecord, Place};
+use super::{Ctx, Engine};
+use crate::event::{ConversationId, ConversationState, Event};
+use crate::store::vault::Scope;
+use crate::store::{StoreError, Table};
+
+/// A member's number in its conversation; 0 is nobody's.
+pub(super) type Number = u8;
+
+/// Members that are kept: those of the largest group, and as many that are out.
+const KEPT: usize = 2 * bulla_e2ee::limits::MEMBERS;
+
+/// Another endpoint of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) number: Number,
+    pub(super) record: MemberRecord,
+}
+
+impl Member {
+    /// It is in the group.
+    pub(super) fn is_in(&self) -> bool {
+        !self.record.out
+    }
+
+    /// A device of ours that we have removed: it is told, and then forgotten.
+    pub(super) fn is_gone(&self) -> bool {
+        self.record.out && self.record.leaving
+    }
+
+    pub(super) fn is_other_side(&self) -> bool {
+        !self.record.own_side
+    }
+
+    /// The purpose under which something goes to it. Among a customer's own devices everything goes under `control`, which always stands:
+    /// `service` is what the customer's writing gives the business.
+    pub(super) fn purpose(&self, purpose: Purpose) -> Purpose {
+        if self.record.own_side { Purpose::Control } else { purpose }
+    }
+}
+
+fn member_key(conversation: u64, number: Number) -> Vec<u8> {
+    [conversation.to_be_bytes().as_slice(), &[number]].concat()
+}
+
+fn awaited_key(number: Number, place: Place) -> Vec<u8> {
+    [member_key(place.conversation, number).as_slice(), &place.order.to_be_bytes()].concat()
+}
+
+impl Engine {
+    /// All other endpoints of a conversation, in the group or out of it.
+    pub(super) fn members(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<Member>, StoreError> {
+        let rows = ctx.tx.scan_prefix::<MemberRecord>(Table::Members, &number.to_be_bytes())?;
+        Ok(rows.into_iter().filter_map(|(key, record)| Some(Member { number: *key.get(8)?, record })).collect())
+    }
+
+    /// Which member it is that said something.
+    pub(super) fn member_of(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        sender: &Sender,
+    ) -> Result<Option<Member>, StoreError> {
+        let own_side = sender.role == self.own_role();
+        let all = self.members(ctx, number)?;
+        Ok(all.into_iter().find(|m| m.record.own_side == own_side && m.record.endpoint == sender.endpoint))
+    }
+
+    pub(super) fn save_member(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: &Member,
+    ) -> Result<(), StoreError> {
+        ctx.tx.put(Table::Members, &member_key(number, member.number), Scope::Peer(peer), &member.record)
+    }
+
+    /// A row for an endpoint that had none.
+    pub(super) fn new_member(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        record: MemberRecord,
+    ) -> Result<Member, StoreError> {
+        let mut all = self.members(ctx, number)?;
+        if all.len() >= KEPT
+            && let Some(oldest) = all.iter().position(|m| m.record.out)
+        {
+            let gone = all.remove(oldest);
+            Self::forget_member(ctx, number, &gone)?;
+        }
+        let free = (1..Number::MAX).find(|n| all.iter().all(|m| m.number != *n)).unwrap_or(Number::MAX);
+        let member = Member { number: free, record };
+        Self::save_member(ctx, number, peer, &member)?;
+        Ok(member)
+    }
+
+    /// Removes everything that is kept for a member.
+    pub(super) fn forget_member(ctx: &mut Ctx<'_, '_>, number: u64, member: &Member) -> Result<(), StoreError> {
+        let prefix = member_key(number, member.number);
+        for table in [Table::Members, Table::Permits, Table::PeerSpares, Table::Awaited, Table::Outbox] {
+            for (key, _) in ctx.tx.scan_bytes_prefix(table, &prefix)? {
+                ctx.tx.delete(table, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the rows follow the group's roster: after a group was made or joined, and after a commit. Whoever came back is told what it has
+    /// not confirmed; our own devices that the group lacks are added again.
+    pub(super) fn sync_members(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
+        let (role, peer) = (self.own_role(), record.peer);
+        let roster = self.mls(ctx, number)?.members();
+        let there: Vec<(bool, String)> =
+            roster.into_iter().filter(|m| !m.own).map(|m| (m.who.role == role, m.who.endpoint)).collect();
+        let mut known = self.members(ctx, number)?;
+        let mut back = Vec::new();
+        for member in &mut known {
+            let out = !there.iter().any(|(own, name)| *own == member.record.own_side && *name == member.record.endpoint);
+            if out == member.record.out {
+                continue;
+            }
+            member.record.out = out;
+            Self::save_member(ctx, number, peer, member)?;
+            if !out {
+                back.push(member.number);
+            }
+        }
+        for (own_side, endpoint) in there {
+            if !known.iter().any(|m| m.record.own_side == own_side && m.record.endpoint == endpoint) {
+                self.new_member(ctx, number, peer, MemberRecord { own_side, endpoint, out: false, leaving: false })?;
+            }
+        }
+        for member in back {
+            self.say_awaited_to(ctx, number, record, member)?;
+        }
+        if !self.changes(ctx, number)?.is_nothing() {
+            self.wanted.commits.insert(number);
+        }
+        Ok(())
+    }
+
+    /// Notes that a message waits for each of several members' own confirmation.
+    pub(super) fn await_members(
+        ctx: &mut Ctx<'_, '_>,
+        place: Place,
+        peer: u64,
+        members: &[Member],
+    ) -> Result<(), StoreError> {
+        for member in members {
+            ctx.tx.put(Table::Awaited, &awaited_key(member.number, place), Scope::Peer(peer), &())?;
+        }
+        Ok(())
+    }
+
+    /// A member has a message.
+    pub(super) fn confirmed(ctx: &mut Ctx<'_, '_>, member: Number, place: Place) {
+        ctx.tx.delete(Table::Awaited, &awaited_key(member, place));
+    }
+
+    /// Orders of the messages that some member has not confirmed.
+    pub(super) fn awaited(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        only: Option<Number>,
+    ) -> Result<std::collections::BTreeSet<u64>, StoreError> {
+        let prefix = only.map_or_else(|| number.to_be_bytes().to_vec(), |only| member_key(number, only));
+        let rows = ctx.tx.scan_bytes_prefix(Table::Awaited, &prefix)?;
+        Ok(rows.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(*key.last_chunk::<8>()?))).collect())
+    }
+
+    /// What a member that came back has not confirmed is said again, to it alone.
+    fn say_awaited_to(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        member: Number,
+    ) -> Result<(), StoreError> {
+        for order in self.awaited(ctx, number, Some(member))? {
+            let place = Place { conversation: number, order };
+            let stored: MessageRecord = Self::message_record(ctx, place)?;
+            if stored.content.0.is_empty() {
+                continue;
+            }
+            let intent = OutboxRecord {
+                only: Some(member),
+                ..OutboxRecord::message(place, stored.content.clone(), Purpose::Service.to_wire())
+            };
+            self.enqueue(ctx, number, record, &intent)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a member's spare KeyPackage.
+    pub(super) fn put_spare(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: Number,
+        spare: &[u8],
+    ) -> Result<(), StoreError> {
+        let bytes = ByteVec::from(spare.to_vec());
+        ctx.tx.put(Table::PeerSpares, &member_key(number, member), Scope::Peer(peer), &bytes)
+    }
+
+    pub(super) fn spare_of(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        member: Number,
+    ) -> Result<Option<ByteVec>, StoreError> {
+        ctx.tx.get(Table::PeerSpares, &member_key(number, member))
+    }
+
+    /// Endpoints came and went by a commit: ours are told of; everybody leaves the new ones permits and a spare.
+    pub(super) fn membership_changed(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        added: &[Sender],
+        removed: &[Sender],
+    ) -> Result<(), StoreError> {
+        if added.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
+        let mut record = self.conversation_record(ctx, number)?;
+        self.sync_members(ctx, number, &mut record)?;
+        if !added.is_empty() {
+            record.control_given = 0;
+            let mut group = self.group(ctx, number)?;
+            group.spare_ms = 0;
+            self.save_group(ctx, number, record.peer, &group)?;
+        }
+        self.save_conversation(ctx, number, &record)?;
+        if !added.is_empty() {
+            self.owe_receipts(ctx, number, record.peer, &[], &[], super::messages::Wait::AtOnce)?;
+        }
+        let ours = |all: &[Sender]| -> Vec<String> {
+            all.iter().filter(|s| s.role == self.own_role()).map(|s| s.endpoint.clone()).collect()
+        };
+        let (added, removed) = (ours(added), ours(removed));
+        if added.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
+        ctx.emit(Event::Devices { conversation: ConversationId(number), added, removed })
+    }
+
+    /// Those whom we have let in and those who were there have no permits of each other yet; we have all of them.
+    pub(super) fn introduce(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        for member in self.members(ctx, number)?.into_iter().filter(Member::is_in) {
+            let mut given = None;
+            for purpose in [Purpose::Service, Purpose::Control] {
+                if let Some((relay, permit)) = self.choose(ctx, number, member.number, purpose)? {
+                    let permits = given.get_or_insert_with(|| PermitsExtension { relay, permits: Vec::new() });
+                    permits.permits.push(permit);
+                }
+            }
+            let Some(permits) = given else { continue };
+            let role = match (self.own_role(), member.is_other_side()) {
+                (Role::Business, false) | (Role::Customer, true) => Role::Business,
+                _ => Role::Customer,
+            };
+            let nothing = Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] };
+            let mut content = Content::new(ctx.tx.random(), Body::Receipt(nothing));
+            content.extensions.introduced = Some(Introduced { role, endpoint: member.record.endpoint, permits });
+            let bytes = self.say(ctx, &mut record, &mut content)?;
+            let notice = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), None);
+            self.enqueue(ctx, number, &mut record, &notice)?;
+        }
+        self.save_conversation(ctx, number, &record)
+    }
+
+    /// Permits of a third member: they count where we have none of its own.
+    pub(super) fn introduced(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        introduced: &Introduced,
+    ) -> Result<(), StoreError> {
+        let own_side = introduced.role == self.own_role();
+        let all = self.members(ctx, number)?;
+        let known = all.iter().find(|m| m.record.own_side == own_side && m.record.endpoint == introduced.endpoint);
+        let Some(member) = known else { return Ok(()) };
+        for one in &introduced.permits.permits {
+            if self.choose(ctx, number, member.number, one.purpose)?.is_none() {
+                let one = std::slice::from_ref(one);
+                Self::take(ctx, number, peer, member.number, &introduced.permits.relay, one)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets an endpoint that a commit has removed.
+    pub(super) fn forget_removed(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        gone: &Sender,
+    ) -> Result<(), StoreError> {
+        let Some(member) = self.member_of(ctx, number, gone)? else { return Ok(()) };
+        self.lanes.remove(&LaneId { conversation: number, member: member.number });
+        Self::forget_member(ctx, number, &member)
+    }
+
+    /// This device was removed: nothing is said any more, by it or to it.
+    pub(super) fn removed_ourselves(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        record.state = ConversationState::Removed;
+        for member in self.members(ctx, number)? {
+            Self::forget_member(ctx, number, &member)?;
+        }
+        for (key, _) in ctx.tx.scan_bytes_prefix(Table::Outbox, &number.to_be_bytes())? {
+            ctx.tx.delete(Table::Outbox, &key);
+        }
+        self.lanes.retain(|lane, _| lane.conversation != number);
+        (self.wanted.commits.remove(&number), self.wanted.reads.remove(&number));
+        ctx.tx.delete(Table::Claims, &number.to_be_bytes());
+        ctx.tx.delete(Table::Receipts, &number.to_be_bytes());
+        self.forget_mls(ctx, number)?;
+        self.save_conversation(ctx, number, &record)?;
+        self.tell_conversation(ctx, number)
+    }
+
+    pub(super) fn own_role(&self) -> Role {
+        match self.role {
+            super::RoleOptions::Business(_) => Role::Business,
+            super::RoleOptions::Customer => Role::Customer,
+        }
+    }
+}
