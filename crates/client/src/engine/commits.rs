@@ -30,6 +30,9 @@ const HELD: usize = 1_000;
 /// Pauses before a slot that was found empty is read again, and before a claim that was refused is made again.
 const AGAIN_MS: [u64; 3] = [1_000, 4_000, 15_000];
 
+/// How long messages of an unknown group are held where a third may bring us into it.
+const FOREIGN_MS: u64 = 20_000;
+
 /// What waits for a connection or for a time; in memory, found again from the store at a start.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -39,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) reads: std::collections::BTreeMap<u64, usize>,
     /// Claims that are with the relay, or whose work is searched.
     pub(super) claiming: std::collections::BTreeSet<u64>,
+    /// Conversations that hold messages of a group that is not known here.
+    pub(super) foreign: std::collections::BTreeSet<u64>,
 }
 
 impl Engine {
@@ -309,14 +314,32 @@ impl Engine {
         }
     }
 
-    /// A new epoch has begun: what came too early may open now, and what waited for it may go on.
-    fn advanced(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        self.wanted.reads.remove(&number);
-        if !self.changes(ctx, number)?.is_nothing() {
-            self.wanted.commits.insert(number);
+    /// A message of a group that is not known here: held until a statement brings us into it, but not for long.
+    pub(super) fn hold_foreign(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        mls: &[u8],
+    ) -> Result<(), StoreError> {
+        if self.put_held(ctx, number, purpose, mls)? && !self.wanted.foreign.contains(&number) {
+            self.wanted.foreign.insert(number);
+            self.timers.insert((ctx.tx.now_ms() + FOREIGN_MS, Timer::Foreign(number)));
         }
-        let prefix = number.to_be_bytes();
-        let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &prefix)?;
+        Ok(())
+    }
+
+    /// Nobody has brought us into the group whose messages are held: we are in another one than the others.
+    pub(super) fn foreign_stays(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if self.wanted.foreign.remove(&number) {
+            return self.break_group(ctx, number, Reason::Fork);
+        }
+        Ok(())
+    }
+
+    /// What is held is looked at again: a new epoch or group has begun.
+    pub(super) fn open_held(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())?;
         for (key, _) in &held {
             ctx.tx.delete(Table::Held, key);
         }
@@ -324,6 +347,16 @@ impl Engine {
             let Some(purpose) = Purpose::from_wire(u64::from(message.purpose)) else { continue };
             self.mls_message(ctx, number, purpose, &message.mls, &message.mls)?;
         }
+        Ok(())
+    }
+
+    /// A new epoch has begun: what came too early may open now, and what waited for it may go on.
+    fn advanced(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        self.wanted.reads.remove(&number);
+        if !self.changes(ctx, number)?.is_nothing() {
+            self.wanted.commits.insert(number);
+        }
+        self.open_held(ctx, number)?;
         self.commit(ctx, number)?;
         self.pump(ctx, number)
     }
@@ -336,19 +369,33 @@ impl Engine {
         purpose: Purpose,
         mls: &[u8],
     ) -> Result<(), StoreError> {
+        if self.put_held(ctx, number, purpose, mls)? {
+            return self.want_read(ctx, number);
+        }
+        Ok(())
+    }
+
+    fn put_held(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        purpose: Purpose,
+        mls: &[u8],
+    ) -> Result<bool, StoreError> {
         let prefix = number.to_be_bytes();
         let until = after_prefix(&prefix);
         let newest = ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Descending, 1)?;
         let serial = newest.first().and_then(|(k, _)| k.last_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k)) + 1;
         let peer = self.conversation_record(ctx, number)?.peer;
         if ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Ascending, HELD)?.len() >= HELD {
-            return Self::keep_unreadable(ctx, Some(number), "of an epoch that is not reached, after many others", mls);
+            Self::keep_unreadable(ctx, Some(number), "of an epoch that is not reached, after many others", mls)?;
+            return Ok(false);
         }
         let key = [prefix, serial.to_be_bytes()].concat();
         let held =
             HeldRecord { purpose: purpose.to_wire(), mls: ByteVec::from(mls.to_vec()), stored_ms: ctx.tx.now_ms() };
         ctx.tx.put(Table::Held, &key, Scope::Peer(peer), &held)?;
-        self.want_read(ctx, number)
+        Ok(true)
     }
 
     fn want_read(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {

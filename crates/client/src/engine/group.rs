@@ -36,6 +36,9 @@ const LONGEST_RETRY_MS: u64 = 3_600_000;
 /// A spare is renewed when it is this old; its lifetime is four times as long.
 const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
 
+/// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
+const SPENT_KEPT_MS: u64 = 3_600_000;
+
 /// Own spares kept per conversation: the newest, and those that an answer under way may still use.
 const SPARES_KEPT: usize = 4;
 
@@ -130,6 +133,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn load_spent(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, b"")? {
+            self.spent.extend(spare.used_ms.map(|used| (used, key)));
+        }
+        Ok(())
+    }
+
+    /// Erases the secrets of spares that were used.
+    pub(super) fn erase_spent(&mut self, ctx: &mut Ctx<'_, '_>) {
+        while let Some((used, _)) = self.spent.first()
+            && used.saturating_add(SPENT_KEPT_MS) <= ctx.tx.now_ms()
+            && let Some((_, key)) = self.spent.pop_first()
+        {
+            ctx.tx.delete(Table::Spares, &key);
+        }
     }
 
     /// Begins some of the conversations again that wait for it.
@@ -398,6 +418,7 @@ impl Engine {
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         self.wanted.commits.remove(&number);
         self.wanted.reads.remove(&number);
+        self.wanted.foreign.remove(&number);
     }
 
     /// The newest messages of others that are here.
@@ -430,15 +451,6 @@ impl Engine {
                 delivered.extend(receipt.delivered);
                 read.extend(receipt.read);
             }
-        }
-        for (key, _) in ctx.tx.scan_bytes(
-            Table::Held,
-            &prefix,
-            after_prefix(&prefix).as_deref(),
-            Order::Ascending,
-            usize::MAX / 2,
-        )? {
-            ctx.tx.delete(Table::Held, &key);
         }
         self.lanes.retain(|lane, _| lane.conversation != number);
         self.lanes.insert(LaneId::intents(number), Lane::default());
@@ -556,7 +568,7 @@ impl Engine {
         let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
         let prefix = number.to_be_bytes();
         let mut joined = None;
-        for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
+        for (key, mut spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
             let keys = SpareKeys::from_bytes(&spare.keys.0).map_err(|_| damaged(Table::Spares))?;
             match Mls::rejoin(&keys, self.own_role(), &business, &customer, &says.welcome, now / 1000) {
                 Err(JoinError::NoKeyPackage) => {}
@@ -565,7 +577,11 @@ impl Engine {
                     return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body);
                 }
                 Ok(mls) => {
-                    ctx.tx.delete(Table::Spares, &key);
+                    if spare.used_ms.is_none() {
+                        spare.used_ms = Some(now);
+                        ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
+                        self.spent.insert((now, key));
+                    }
                     joined = Some(mls);
                     break;
                 }
@@ -597,6 +613,7 @@ impl Engine {
         ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
         // Said at once, so that the other side hears that we followed; it carries permits and a fresh spare.
         self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
+        self.open_held(ctx, number)?;
         self.pump(ctx, number)
     }
 
@@ -666,7 +683,7 @@ impl Engine {
             ctx.tx.delete(Table::Spares, key);
         }
         let key = [prefix, serial.to_be_bytes()].concat();
-        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now };
+        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None };
         ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
         group.spare_ms = now;
         self.save_group(ctx, number, record.peer, &group)?;

@@ -110,9 +110,14 @@ impl Engine {
             OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),
             OpenError::WrongGroup => {
                 let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
-                if self.group(ctx, number)?.left.iter().any(|left| ***left == *id) {
+                let group = self.group(ctx, number)?;
+                if group.unanswered || group.left.iter().any(|left| ***left == *id) {
                     // Sealed before its sender heard that the conversation began again: it will be said again.
                     return Ok(());
+                }
+                if self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() > 1 {
+                    // A third may have begun again, and its statement is on its way.
+                    return self.hold_foreign(ctx, number, purpose, mls);
                 }
                 self.break_group(ctx, number, Reason::Fork)
             }

@@ -208,6 +208,8 @@ enum Timer {
     Commits,
     /// Conversations that begin again.
     Reform,
+    /// Held messages of an unknown group.
+    Foreign(u64),
 }
 
 /// The state machine.
@@ -224,6 +226,8 @@ pub struct Engine {
     timers: BTreeSet<(u64, Timer)>,
     wanted: commits::Wanted,
     to_reform: BTreeSet<u64>,
+    /// Spares that were used, by when and key: erased an hour later.
+    spent: BTreeSet<(u64, Vec<u8>)>,
     superseded: bool,
     /// The lease was held in this run: whoever takes it now is another copy, and newer.
     held: bool,
@@ -297,6 +301,7 @@ impl Engine {
             timers: BTreeSet::new(),
             wanted: commits::Wanted::default(),
             to_reform: BTreeSet::new(),
+            spent: BTreeSet::new(),
             superseded: false,
             held: false,
             sealed: false,
@@ -310,6 +315,7 @@ impl Engine {
         self.load_mailboxes(ctx)?;
         self.load_commits(ctx)?;
         self.load_broken(ctx)?;
+        self.load_spent(ctx)?;
         self.load_lanes(ctx)?;
         self.timers.insert((now, Timer::Sweep));
         Ok(())
@@ -375,6 +381,7 @@ impl Engine {
                 Timer::Ping => self.ping(ctx),
                 Timer::Commits => self.pump_commits(ctx)?,
                 Timer::Reform => self.reform_some(ctx)?,
+                Timer::Foreign(conversation) => self.foreign_stays(ctx, conversation)?,
             }
         }
         Ok(())
@@ -384,6 +391,7 @@ impl Engine {
         self.fail_unreceipted(ctx)?;
         Self::bound_unreadable(ctx)?;
         self.raise_lease(ctx)?;
+        self.erase_spent(ctx);
         self.renew_bundle(ctx)
     }
 

@@ -568,6 +568,9 @@ pub struct SpareRecord {
     /// When it was made, Unix ms.
     #[n(1)]
     pub made_ms: u64,
+    /// When it was used, Unix ms.
+    #[n(2)]
+    pub used_ms: Option<u64>,
 }
 
 /// `Members`, by conversation and lane: another endpoint of the conversation, as this one knows it.
