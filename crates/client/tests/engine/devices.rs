@@ -151,7 +151,6 @@ async fn a_device_that_was_away_for_weeks_gets_everything() {
         three.world.clock.advance(2 * 86_400_000);
     }
     three.phone = three.world.start("Alice", RoleOptions::Customer);
-    three.phone.connection(Connection::Online).await;
     let mut got = Vec::new();
     while got.len() < said.len() {
         // Its receipts, which bring the shop a fresh permit, are gathered for a second.
