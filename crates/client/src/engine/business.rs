@@ -260,7 +260,7 @@ impl Engine {
         let Some(member) = sender.map(|who| self.member_of(ctx, number, &who)).transpose()?.flatten() else {
             return Err(damaged(Table::Members));
         };
-        Self::take(ctx, number, peer.scope, member.number, hello.relay(), hello.permits())?;
+        self.take(ctx, number, peer.scope, member.number, hello.relay(), hello.permits())?;
         self.say_undelivered_again(ctx, number, &mut record, None, None)?;
         self.save_conversation(ctx, number, &record)?;
         // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.

@@ -135,9 +135,9 @@ impl Engine {
             ..ConversationRecord::new()
         };
         self.save_conversation(ctx, number, &record)?;
-        let inviter = MemberRecord { own_side: true, endpoint: invited.inviter, out: true, leaving: false };
+        let inviter = MemberRecord { out: true, ..MemberRecord::new(true, invited.inviter) };
         let inviter = self.new_member(ctx, number, peer, inviter)?;
-        Self::take(ctx, number, peer, inviter.number, &invited.relay, &invited.permits)?;
+        self.take(ctx, number, peer, inviter.number, &invited.relay, &invited.permits)?;
         let spare = self.spare_to_give(ctx, number, &mut record)?.ok_or(damaged(Table::Spares))?;
         let permits = self.give(ctx, number, &mut record, Carrier::Receipt)?.ok_or(damaged(Table::Grants))?;
         let body = Join::seal(&invited.device, &permits, &spare);
@@ -173,9 +173,9 @@ impl Engine {
             tracing::warn!("a device comes on an invitation that is over: refused");
             return Ok(());
         }
-        let member = MemberRecord { own_side: true, endpoint, out: true, leaving: false };
+        let member = MemberRecord { out: true, ..MemberRecord::new(true, endpoint) };
         let member = self.new_member(ctx, number, record.peer, member)?;
-        Self::take(ctx, number, record.peer, member.number, &join.permits.relay, &join.permits.permits)?;
+        self.take(ctx, number, record.peer, member.number, &join.permits.relay, &join.permits.permits)?;
         Self::put_spare(ctx, number, record.peer, member.number, &join.spare_bytes)?;
         self.wanted.commits.insert(number);
         self.commit(ctx, number)

@@ -237,7 +237,7 @@ impl Engine {
             self.take_spare(ctx, number, record, member, spare)?;
         }
         if let Some(permits) = &extensions.permits {
-            Self::take(ctx, number, record.peer, member.number, &permits.relay, &permits.permits)?;
+            self.take(ctx, number, record.peer, member.number, &permits.relay, &permits.permits)?;
         }
         if let Some(introduced) = &extensions.introduced {
             self.introduced(ctx, number, record.peer, introduced)?;

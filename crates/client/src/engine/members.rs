@@ -147,7 +147,7 @@ impl Engine {
         }
         for (own_side, endpoint) in there {
             if !known.iter().any(|m| m.record.own_side == own_side && m.record.endpoint == endpoint) {
-                self.new_member(ctx, number, peer, MemberRecord { own_side, endpoint, out: false, leaving: false })?;
+                self.new_member(ctx, number, peer, MemberRecord::new(own_side, endpoint))?;
             }
         }
         for member in back {
@@ -307,7 +307,7 @@ impl Engine {
         for one in &introduced.permits.permits {
             if self.choose(ctx, number, member.number, one.purpose)?.is_none() {
                 let one = std::slice::from_ref(one);
-                Self::take(ctx, number, peer, member.number, &introduced.permits.relay, one)?;
+                self.take(ctx, number, peer, member.number, &introduced.permits.relay, one)?;
             }
         }
         Ok(())

@@ -274,6 +274,7 @@ impl Engine {
                 ctx.tx.delete(Table::Outbox, key);
                 return Ok(Head::Next);
             }
+            Reach::Nobody if to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave) => return Ok(Head::Wait),
             Reach::Nobody => {
                 if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
                     self.lanes.entry(LaneId::intents(number)).or_default().waits_until = None;

@@ -142,6 +142,7 @@ impl Engine {
 
     /// Keeps what a member gave. Only the purposes that count in a conversation, only ordinary ones with an envelope key.
     pub(super) fn take(
+        &self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         peer: u64,
@@ -155,8 +156,21 @@ impl Engine {
             if !usable {
                 continue;
             }
+            let key = permit_key(number, member, one.purpose);
+            if let Some(held) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)? {
+                let held = GivenPermit::decode(&held.given.0).map_err(|_| damaged(Table::Permits))?;
+                if held.permit.grant == one.permit.grant && held.permit.expires >= one.permit.expires {
+                    // A message that comes late brings what it was given when it was written.
+                    continue;
+                }
+            }
             let record = PermitRecord { relay: relay.to_owned(), given: SecretVec(one.encode()) };
-            ctx.tx.put(Table::Permits, &permit_key(number, member, one.purpose), Scope::Peer(peer), &record)?;
+            ctx.tx.put(Table::Permits, &key, Scope::Peer(peer), &record)?;
+        }
+        let all = self.members(ctx, number)?;
+        if let Some(mut giver) = all.into_iter().find(|m| m.number == member && !m.record.gave) {
+            giver.record.gave = true;
+            Self::save_member(ctx, number, peer, &giver)?;
         }
         Ok(())
     }

@@ -589,6 +589,17 @@ pub struct MemberRecord {
     /// It is to be removed.
     #[n(3)]
     pub leaving: bool,
+    /// It has given us a permit at some time. One that has not is about to: it, or we, have just come in.
+    #[n(4)]
+    pub gave: bool,
+}
+
+impl MemberRecord {
+    /// One that is in the group.
+    #[must_use]
+    pub fn new(own_side: bool, endpoint: String) -> Self {
+        Self { own_side, endpoint, out: false, leaving: false, gave: false }
+    }
 }
 
 /// `Invitations`, by conversation and device name: a device that may ask to be let in.
