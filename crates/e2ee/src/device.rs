@@ -225,7 +225,7 @@ mod tests {
     use crate::spare::{Issuer, make_spare};
     use crate::tag::{Purpose, Tag, TagKey};
 
-    /// Near the system's clock, to which OpenMLS holds a received KeyPackage.
+    #[expect(clippy::disallowed_methods, reason = "OpenMLS checks received KeyPackages against it")]
     fn now() -> u64 {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
     }
@@ -263,7 +263,10 @@ mod tests {
         let bytes = said.encode();
         let read = Invitation::decode(&bytes).unwrap();
         assert_eq!(read.device.certificate(), said.device.certificate());
-        assert_eq!((read.handle, read.name, read.permits), (said.handle.clone(), said.name.clone(), said.permits.clone()));
+        assert_eq!(
+            (read.handle, read.name, read.permits),
+            (said.handle.clone(), said.name.clone(), said.permits.clone())
+        );
         assert!((0..bytes.len()).all(|n| Invitation::decode(&bytes[..n]).is_err()));
         let other = Invitation { business_key: BusinessIdentity::generate(&mut OsRng).public(), ..said };
         assert!(matches!(Invitation::decode(&other.encode()), Err(DeviceError::Certificate(_))));

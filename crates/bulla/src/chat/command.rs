@@ -1,7 +1,7 @@
 //! What a person types: text, or a command that begins with a slash.
 
 use bulla_client::endpoint::CommandError;
-use bulla_client::event::{Conversation, Direction, Draft, Message, Shown};
+use bulla_client::event::{Conversation, Direction, Draft, Message, OwnDevice, Shown};
 
 use super::{Session, short};
 
@@ -14,6 +14,9 @@ pub(super) const HELP: &str = "While chatting:
   /delete          takes your last message back, or /delete ID
   /name NAME       changes what the business calls you
   /who             who you talk to, and who can read
+  /devices         your devices in this conversation
+  /invite FILE     writes an invitation for another device of yours: bulla chat --join FILE
+  /remove DEVICE   removes one of your devices: it reads nothing more
   /help            this
   //TEXT           says a text that begins with a slash";
 
@@ -36,6 +39,12 @@ pub(super) enum Typed {
     Name(String),
     /// Whom one talks to.
     Who,
+    /// The customer's own devices.
+    Devices,
+    /// Invite another device, into this file.
+    Invite(String),
+    /// Remove a device.
+    Remove(String),
     /// The commands.
     Help,
     /// Something that is not understood, as a sentence.
@@ -66,6 +75,15 @@ impl Typed {
             ("name", _) if rest.is_empty() => Self::Unknown("say the name: /name NAME".to_owned()),
             ("name", _) => Self::Name(rest.to_owned()),
             ("who", _) => Self::Who,
+            ("devices", _) => Self::Devices,
+            ("invite", _) if rest.is_empty() => {
+                Self::Unknown("say where to write the invitation: /invite FILE".to_owned())
+            }
+            ("invite", _) => Self::Invite(rest.to_owned()),
+            ("remove", _) if rest.is_empty() => {
+                Self::Unknown("say which device: /remove DEVICE; /devices lists them".to_owned())
+            }
+            ("remove", _) => Self::Remove(rest.to_owned()),
             ("help", _) => Self::Help,
             _ => Self::Unknown(format!("there is no command /{word}; /help lists them, //{word} says it as a text")),
         }
@@ -91,6 +109,12 @@ impl Session {
             Typed::Unknown(sentence) => return Err(sentence),
             Typed::Help => return Ok(Some(HELP.to_owned())),
             Typed::Who => return self.who().await.map(Some),
+            Typed::Devices => return self.devices().await.map(Some),
+            Typed::Invite(file) => return self.invite(&file).await.map(Some),
+            Typed::Remove(name) => {
+                self.endpoint.remove_device(to, name).await.map_err(words)?;
+                return Ok(Some("it is removed as soon as the relay has taken the change".to_owned()));
+            }
             Typed::Name(name) => {
                 self.endpoint.set_name(to, name).await.map_err(words)?;
                 return Ok(Some("the business will see the new name with your next message".to_owned()));
@@ -125,6 +149,27 @@ impl Session {
             Some(id) => newest_first.find(|m| short(&m.id) == id).ok_or_else(|| format!("there is no message {id}")),
             None => newest_first.find(fits).ok_or_else(|| format!("there is no {whose} message yet")),
         }
+    }
+
+    async fn devices(&self) -> Result<String, String> {
+        let devices = self.endpoint.devices(self.conversation.id).await.map_err(words)?;
+        let one = |d: &OwnDevice| match (d.this, d.is_in) {
+            (true, _) => format!("{} (this one)", d.name),
+            (false, true) => d.name.clone(),
+            (false, false) => format!("{} (about to come in)", d.name),
+        };
+        Ok(format!("your devices here: {}", devices.iter().map(one).collect::<Vec<_>>().join(", ")))
+    }
+
+    async fn invite(&self, file: &str) -> Result<String, String> {
+        let invitation = self.endpoint.invite(self.conversation.id).await.map_err(words)?;
+        let mut options = std::fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+        let written = options.open(file).and_then(|mut f| std::io::Write::write_all(&mut f, &invitation));
+        written.map_err(|e| format!("{file}: {e}"))?;
+        Ok(format!(
+            "on the other device, within a day: bulla chat --join {file}. Whoever has this file is you until you remove the device: delete it afterwards"
+        ))
     }
 
     async fn who(&self) -> Result<String, String> {
@@ -177,11 +222,14 @@ mod tests {
             ("/delete", Typed::Delete(None)),
             ("/name Ana María", Typed::Name("Ana María".into())),
             ("/who", Typed::Who),
+            ("/devices", Typed::Devices),
+            ("/invite /tmp/for my tablet", Typed::Invite("/tmp/for my tablet".into())),
+            ("/remove abcdefgh", Typed::Remove("abcdefgh".into())),
             ("/help", Typed::Help),
         ] {
             assert_eq!(Typed::parse(line), typed, "{line}");
         }
-        for line in ["/", "/reply", "/edit", "/name", "/delete now", "/frobnicate"] {
+        for line in ["/", "/reply", "/edit", "/name", "/delete now", "/invite", "/remove", "/frobnicate"] {
             assert!(matches!(Typed::parse(line), Typed::Unknown(_)), "{line}");
         }
     }

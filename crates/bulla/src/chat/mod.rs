@@ -14,8 +14,11 @@ use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions}
 use bulla_client::event::{Conversation, Event};
 use bulla_client::store::keyfile;
 use bulla_e2ee::content::MessageId;
+use bulla_e2ee::device::Invitation;
+use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
 use tokio::sync::mpsc::UnboundedReceiver;
+use zeroize::Zeroizing;
 
 use crate::{folders, log};
 
@@ -27,7 +30,12 @@ use crate::{folders, log};
 #[command(after_help = command::HELP)]
 pub(crate) struct Args {
     /// The business's link, `https://shop.example/@handle#k=…`; in quotes, for the # in it.
-    link: String,
+    #[arg(required_unless_present = "join")]
+    link: Option<String>,
+
+    /// Comes into a conversation of yours as another device: an invitation that `/invite FILE` has written there.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "name"])]
+    join: Option<PathBuf>,
 
     /// The folder that keeps this conversation. Default: one per business below the user's data folder.
     #[arg(long, value_name = "DIR")]
@@ -60,11 +68,11 @@ struct Session {
 
 /// `level` is what to log, if somebody said so.
 pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
-    let link = Link::parse(&args.link)?;
+    let to = To::of(&args)?;
     if !args.plain {
         screen::possible()?;
     }
-    let data = args.data.clone().map_or_else(|| folders::chat(link.key().as_bytes()), Ok)?;
+    let data = args.data.clone().map_or_else(|| folders::chat(to.business().as_bytes()), Ok)?;
     folders::make(&data)?;
     match level {
         level if args.plain => log::to_stderr(level.unwrap_or(log::DEFAULT))?,
@@ -72,7 +80,7 @@ pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
         None => {}
     }
     crate::runtime()?.block_on(async {
-        let (session, events) = Session::open(&args, &link, &data).await?;
+        let (session, events) = Session::open(&args, &to, &data).await?;
         let endpoint = session.endpoint.clone();
         let ended = match args.plain {
             true => plain::run(session, events, args.history).await,
@@ -83,20 +91,42 @@ pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Where a conversation comes from.
+enum To {
+    Link(Link),
+    Invitation(Zeroizing<Vec<u8>>, IdentityHash),
+}
+
+impl To {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        if let Some(file) = &args.join {
+            let bytes = std::fs::read(file).map(Zeroizing::new).with_context(|| file.display().to_string())?;
+            let invitation = Invitation::decode(&bytes).with_context(|| file.display().to_string())?;
+            return Ok(Self::Invitation(bytes, *invitation.device.certificate().business()));
+        }
+        Ok(Self::Link(Link::parse(args.link.as_deref().unwrap_or_default())?))
+    }
+
+    fn business(&self) -> &IdentityHash {
+        match self {
+            Self::Link(link) => link.key(),
+            Self::Invitation(_, business) => business,
+        }
+    }
+}
+
 impl Session {
-    async fn open(
-        args: &Args,
-        link: &Link,
-        data: &std::path::Path,
-    ) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
+    async fn open(args: &Args, to: &To, data: &std::path::Path) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
         let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
         let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock), restored: false };
         let folder = data.to_owned();
         let started =
             tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
         let (endpoint, events) = started.await.context("the endpoint's thread")??;
-        let begin = Begin { name: args.name.clone(), pseudonym: None };
-        let conversation = endpoint.begin(link, begin).await?;
+        let conversation = match to {
+            To::Link(link) => endpoint.begin(link, Begin { name: args.name.clone(), pseudonym: None }).await?,
+            To::Invitation(invitation, _) => endpoint.accept_invitation(invitation.clone()).await?,
+        };
         Ok((Self { endpoint, conversation }, events))
     }
 }
@@ -112,6 +142,24 @@ const KEY_CHANGE: &str = "SOMEBODY ELSE claims to be this business, under anothe
 
 /// What need not be looked at twice.
 const CONTINUED: &str = "the conversation goes on in a new group, with the same keys of who you are";
+
+/// What cannot be missed either.
+fn devices_changed(added: &[String], removed: &[String]) -> String {
+    let list = |names: &[String]| names.join(", ");
+    match (added, removed) {
+        (added, []) => format!(
+            "another device of yours reads and writes here now: {}. If you do not know it: /remove {}",
+            list(added),
+            list(added)
+        ),
+        ([], removed) => format!("a device of yours was removed: {}", list(removed)),
+        (added, removed) => format!("devices of yours have changed: {} came in, {} went", list(added), list(removed)),
+    }
+}
+
+/// Said on a device that was removed.
+const REMOVED: &str =
+    "this device was removed by another of your devices: you can read what is here, and write nothing";
 
 /// Why a message failed, in words.
 fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {

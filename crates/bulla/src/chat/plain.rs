@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use bulla_client::event::{Connection, Direction, Event, Message, Shown, Status};
+use bulla_client::event::{Connection, ConversationState, Direction, Event, Message, Shown, Status};
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
-use super::{CONTINUED, KEY_CHANGE, Session, short, why};
+use super::{CONTINUED, KEY_CHANGE, REMOVED, Session, devices_changed, short, why};
 use crate::text::{escape, sentence};
 
 /// Messages read from the store at once.
@@ -126,6 +126,8 @@ impl Plain {
             }
             Event::Continued { .. } => note(CONTINUED),
             Event::KeyChange { .. } => note(KEY_CHANGE),
+            Event::Devices { added, removed, .. } => note(&devices_changed(&added, &removed)),
+            Event::Conversation(conversation) if conversation.state == ConversationState::Removed => note(REMOVED),
             Event::Unreadable { .. } => note("a message came that could not be read; it is kept"),
             Event::Gap { missing, .. } => note(&format!("{missing} messages expired on the way and are lost")),
             _ => {}

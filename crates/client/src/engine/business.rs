@@ -1,7 +1,7 @@
 //! A business's beginnings: its identity and mailbox, its contact bundles, and the Hellos that come to its door.
 
-use bulla_e2ee::certificate::Role;
 use bulla_e2ee::bundle::{BundleParams, BusinessKeys, make_bundle};
+use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Content, Reader};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError};
 use bulla_e2ee::envelope::Kind;

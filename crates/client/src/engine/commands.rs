@@ -105,7 +105,14 @@ impl Engine {
         content.extensions.permits = self.give(ctx, to.0, &mut record, Carrier::Message)?;
         let bytes = self.say(ctx, &mut record, &mut content)?;
         let id = Self::id_of(&record, Direction::Outgoing, &content, &bytes)?;
-        let new = NewMessage { id, direction: Direction::Outgoing, bytes: &bytes, content: &content, breach: false, by: None };
+        let new = NewMessage {
+            id,
+            direction: Direction::Outgoing,
+            bytes: &bytes,
+            content: &content,
+            breach: false,
+            by: None,
+        };
         let place = self.store_message(ctx, to.0, &mut record, &new)?;
         let intent = OutboxRecord::message(place, SecretVec(bytes), Purpose::Service.to_wire());
         self.enqueue(ctx, to.0, &mut record, &intent)?;

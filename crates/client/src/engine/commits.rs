@@ -375,13 +375,7 @@ impl Engine {
         Ok(())
     }
 
-    fn put_held(
-        &self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        purpose: Purpose,
-        mls: &[u8],
-    ) -> Result<bool, StoreError> {
+    fn put_held(&self, ctx: &mut Ctx<'_, '_>, number: u64, purpose: Purpose, mls: &[u8]) -> Result<bool, StoreError> {
         let prefix = number.to_be_bytes();
         let until = after_prefix(&prefix);
         let newest = ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Descending, 1)?;

@@ -57,11 +57,7 @@ impl Engine {
 
     /// Invites another device of this customer into a conversation. What comes back is secret: whoever has it within a day is that
     /// device, and is seen by all others.
-    pub fn invite(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        to: ConversationId,
-    ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    pub fn invite(&mut self, ctx: &mut Ctx<'_, '_>, to: ConversationId) -> Result<Zeroizing<Vec<u8>>, CommandError> {
         let mut record = self.known(ctx, to)?;
         let Some(pseudonym) = record.pseudonym.as_ref().map(|key| Pseudonym::from_bytes(&key.0)) else {
             return Err(CommandError::WrongRole);
@@ -183,8 +179,11 @@ impl Engine {
 
     /// What the next commit is to change: own devices that the group lacks come in, those that are to go are removed.
     pub(super) fn changes(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Changes, StoreError> {
-        let members: Vec<Member> =
-            self.members(ctx, number)?.into_iter().filter(|m| m.record.own_side && (m.record.out || m.record.leaving)).collect();
+        let members: Vec<Member> = self
+            .members(ctx, number)?
+            .into_iter()
+            .filter(|m| m.record.own_side && (m.record.out || m.record.leaving))
+            .collect();
         let mut changes = Changes::default();
         if members.is_empty() {
             return Ok(changes);

@@ -238,12 +238,7 @@ impl Engine {
     }
 
     /// The newest spares, as far as they still verify, of all who belong into a new group.
-    fn spares(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        number: u64,
-        record: &ConversationRecord,
-    ) -> Result<Vec<Spare>, StoreError> {
+    fn spares(&self, ctx: &Ctx<'_, '_>, number: u64, record: &ConversationRecord) -> Result<Vec<Spare>, StoreError> {
         let mut spares = Vec::new();
         for member in self.members(ctx, number)? {
             if member.record.leaving || !(member.is_in() || member.record.own_side) {

@@ -135,7 +135,8 @@ impl Engine {
         let mut known = self.members(ctx, number)?;
         let mut back = Vec::new();
         for member in &mut known {
-            let out = !there.iter().any(|(own, name)| *own == member.record.own_side && *name == member.record.endpoint);
+            let out =
+                !there.iter().any(|(own, name)| *own == member.record.own_side && *name == member.record.endpoint);
             if out == member.record.out {
                 continue;
             }
@@ -336,7 +337,8 @@ impl Engine {
             ctx.tx.delete(Table::Outbox, &key);
         }
         self.lanes.retain(|lane, _| lane.conversation != number);
-        (self.wanted.commits.remove(&number), self.wanted.reads.remove(&number));
+        self.wanted.commits.remove(&number);
+        self.wanted.reads.remove(&number);
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         ctx.tx.delete(Table::Receipts, &number.to_be_bytes());
         self.forget_mls(ctx, number)?;

@@ -166,7 +166,8 @@ async fn a_device_that_was_away_for_weeks_gets_everything() {
     }
     for by in [0, 1] {
         // The order of each sender; the shop's and the tablet's may cross.
-        let of = |all: &[_]| said.iter().skip(by).step_by(2).map(|id| all.iter().position(|x| x == id)).collect::<Vec<_>>();
+        let of =
+            |all: &[_]| said.iter().skip(by).step_by(2).map(|id| all.iter().position(|x| x == id)).collect::<Vec<_>>();
         assert!(of(&got).is_sorted(), "{got:?}");
     }
     three.speaks("after").await;

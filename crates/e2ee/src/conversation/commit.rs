@@ -142,8 +142,7 @@ impl Conversation {
             Change::Add(spares) => {
                 let expect = self.meta.expect(self.meta.role);
                 for spare in *spares {
-                    let certificate =
-                        check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
+                    let certificate = check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
                     if self.roster.has(certificate.role(), certificate.endpoint()) {
                         return Err(CommitError::NotOurs);
                     }

@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, BorderType, Clear};
 
 use super::history::Entry;
 use super::keys::EMOJI;
-use super::model::{Context, Mode, Model, STOPPED, Seen, readers};
+use super::model::{Context, Mode, Model, Seen, readers};
 use super::palette::Palette;
 use super::wrap::{cut, fitting, width, wrapped};
 use super::{bubble, help};
@@ -231,9 +231,9 @@ fn emoji_row(chosen: usize, typed: &str, columns: usize) -> Line<'static> {
 
 /// What is written, and where the cursor is in it.
 fn input(model: &Model, columns: usize, most: usize) -> (Vec<Line<'static>>, Option<(u16, u16)>) {
-    if model.is_stopped() {
+    if let Some(why) = model.why_stopped() {
         let mut lines = vec![rule(columns, "")];
-        lines.extend(told(STOPPED, columns, usize::MAX, model.palette.wrong()));
+        lines.extend(told(why, columns, usize::MAX, model.palette.wrong()));
         return (lines, None);
     }
     let count = model.editor.chars();

@@ -2,7 +2,7 @@
 //! [`Ask`]s, and [`super::draw`] shows it.
 
 use bulla_client::engine::commands::MAX_TEXT;
-use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Message, Status};
+use bulla_client::event::{Connection, Conversation, ConversationState, Direction, Draft, Event, Message, Status};
 use bulla_e2ee::content::MessageId;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ use super::palette::Palette;
 use super::view::{Rows, View};
 use super::when;
 use crate::chat::command::Typed;
-use crate::chat::{CONTINUED, KEY_CHANGE, why};
+use crate::chat::{CONTINUED, KEY_CHANGE, REMOVED, devices_changed, why};
 use crate::text::{one_line, sentence};
 
 /// Messages read from the store at once.
@@ -36,7 +36,7 @@ const TYPING_IDLE_MS: u64 = 8_000;
 const REMARK_MS: u64 = 10_000;
 
 /// Said where one would write.
-pub(super) const STOPPED: &str = "This copy has stopped: another copy of this data folder is in use, and it holds the mailbox. You can read here; nothing is sent any more. Stop the other copy and start this one again.";
+const STOPPED: &str = "This copy has stopped: another copy of this data folder is in use, and it holds the mailbox. You can read here; nothing is sent any more. Stop the other copy and start this one again.";
 
 /// Something to be done by the endpoint, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) enum Answer {
     /// Older messages.
     Page(Vec<Message>),
     /// A quoted message, if it is there.
-    Quoted(MessageId, Option<Message>),
+    Quoted(MessageId, Option<Box<Message>>),
     /// It was done, and there is something to say about it.
     Told(String),
     /// It was not done, and why; what was written.
@@ -226,7 +226,15 @@ impl Model {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.connection == Connection::Superseded
+        self.why_stopped().is_some()
+    }
+
+    /// Why nothing can be written here any more.
+    pub(super) fn why_stopped(&self) -> Option<&'static str> {
+        if self.connection == Connection::Superseded {
+            return Some(STOPPED);
+        }
+        (self.conversation.state == ConversationState::Removed).then_some(REMOVED)
     }
 
     pub(super) fn is_typing(&self) -> bool {
@@ -256,6 +264,7 @@ impl Model {
             Event::Typing { on, .. } => self.typing_until = on.then_some(self.now_ms + TYPING_MS),
             Event::Continued { .. } => self.history.note(CONTINUED.to_owned()),
             Event::KeyChange { .. } => self.key_changed = true,
+            Event::Devices { added, removed, .. } => self.history.note(devices_changed(&added, &removed)),
             Event::Unreadable { .. } => {
                 self.history.note("a message came that could not be read; it is kept".to_owned());
             }
@@ -304,7 +313,7 @@ impl Model {
                 self.history.page(page, PAGE);
                 self.look_up_quotes();
             }
-            Answer::Quoted(id, message) => self.history.looked_up(id, message.as_ref()),
+            Answer::Quoted(id, message) => self.history.looked_up(id, message.as_deref()),
             Answer::Told(text) => self.remark(&text),
             Answer::Refused(why, text) => {
                 self.trouble(&why);

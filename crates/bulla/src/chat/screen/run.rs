@@ -148,7 +148,7 @@ async fn work(session: Session, mut asks: UnboundedReceiver<Ask>, answers: Unbou
                 Err(error) => refused(error, None),
             },
             Ask::Quoted(id) => match endpoint.message(id).await {
-                Ok(message) => Some(Answer::Quoted(id, message)),
+                Ok(message) => Some(Answer::Quoted(id, message.map(Box::new))),
                 Err(error) => refused(error, None),
             },
         };
