@@ -153,16 +153,15 @@ async fn a_device_that_was_away_for_weeks_gets_everything() {
     three.phone = three.world.start("Alice", RoleOptions::Customer);
     let mut got = Vec::new();
     while got.len() < said.len() {
-        // Its receipts, which bring the shop a fresh permit, are gathered for a second.
-        three.world.clock.advance(1_000);
-        let m = three
-            .phone
-            .wait("what it missed", |e| match e {
-                Event::Message(m) => Some(m.id),
-                _ => None,
-            })
-            .await;
-        got.push(m);
+        let next = three.phone.wait("what it missed", |e| match e {
+            Event::Message(m) => Some(m.id),
+            _ => None,
+        });
+        match tokio::time::timeout(std::time::Duration::from_millis(200), next).await {
+            Ok(id) => got.push(id),
+            // Its receipts, which bring the shop a fresh permit, are gathered for a second.
+            Err(_) => three.world.clock.advance(1_000),
+        }
     }
     for by in [0, 1] {
         // The order of each sender; the shop's and the tablet's may cross.
