@@ -230,6 +230,7 @@ impl Engine {
         let mut group = self.group(ctx, number)?;
         group.renewed_ms = ctx.tx.now_ms();
         self.save_group(ctx, number, record.peer, &group)?;
+        self.reseal_unsent(ctx, number, record.peer)?;
         let commit = OutboxRecord::body(Kind::Commit as u8, claim.commit.to_vec(), Purpose::Control.to_wire());
         self.enqueue_first(ctx, number, record.peer, &commit)?;
         let added: Vec<Sender> = after.iter().filter(|s| !before.contains(s)).cloned().collect();
@@ -302,6 +303,7 @@ impl Engine {
                     self.forget_removed(ctx, number, gone)?;
                 }
                 self.membership_changed(ctx, number, &followed.added, &followed.removed)?;
+                self.reseal_unsent(ctx, number, peer)?;
                 self.advanced(ctx, number)
             }
             // Delivered again, or of a group that was left behind.

@@ -449,7 +449,7 @@ impl Engine {
         }
         self.lanes.retain(|lane, _| lane.conversation != number);
         self.lanes.insert(LaneId::intents(number), Lane::default());
-        let awaited = self.awaited(ctx, number, None)?;
+        let awaited = self.awaited(ctx, number)?;
         if let Some(first) = first {
             self.enqueue(ctx, number, record, &first)?;
         }
@@ -465,8 +465,7 @@ impl Engine {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             let lost = lost_after.is_some_and(|after| order > after) && again.len() < SAID_AGAIN;
             let waits = stored.status < Status::Delivered
-                || awaited.contains(&order)
-                || (lost && stored.status != Status::Failed);
+                || ((lost || awaited.contains(&order)) && stored.status != Status::Failed);
             if is_ours(&stored) && waits && !stored.content.0.is_empty() {
                 again.push((Place { conversation: number, order }, stored.content.clone()));
             }

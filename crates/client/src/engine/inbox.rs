@@ -238,6 +238,7 @@ impl Engine {
         }
         if let Some(permits) = &extensions.permits {
             self.take(ctx, number, record.peer, member.number, &permits.relay, &permits.permits)?;
+            self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
         }
         if let Some(introduced) = &extensions.introduced {
             self.introduced(ctx, number, record.peer, introduced)?;

@@ -4,6 +4,8 @@
 //! alone; these rows follow it. A member that a new group was made without is *out*: what it has not confirmed is kept, and if it is one of
 //! our own devices, it is added again.
 
+use std::collections::BTreeSet;
+
 use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Body, Content, Introduced, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Sender;
@@ -11,9 +13,9 @@ use bulla_e2ee::tag::Purpose;
 use minicbor::bytes::ByteVec;
 
 use super::outbox::LaneId;
-use super::record::{ConversationRecord, MemberRecord, MessageRecord, OutboxRecord, Place};
+use super::record::{Awaited, ConversationRecord, MemberRecord, OutboxRecord, Place};
 use super::{Ctx, Engine};
-use crate::event::{ConversationId, ConversationState, Event};
+use crate::event::{ConversationId, ConversationState, Event, Status};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 
@@ -152,7 +154,7 @@ impl Engine {
             }
         }
         for member in back {
-            self.say_awaited_to(ctx, number, record, member)?;
+            self.say_awaited_to(ctx, number, peer, member, true)?;
         }
         if !self.changes(ctx, number)?.is_nothing() {
             self.wanted.commits.insert(number);
@@ -167,10 +169,17 @@ impl Engine {
         peer: u64,
         members: &[Member],
     ) -> Result<(), StoreError> {
-        for member in members {
-            ctx.tx.put(Table::Awaited, &awaited_key(member.number, place), Scope::Peer(peer), &())?;
-        }
-        Ok(())
+        members.iter().try_for_each(|member| Self::note_awaited(ctx, member.number, place, peer, Awaited::Pending))
+    }
+
+    pub(super) fn note_awaited(
+        ctx: &mut Ctx<'_, '_>,
+        member: Number,
+        place: Place,
+        peer: u64,
+        how: Awaited,
+    ) -> Result<(), StoreError> {
+        ctx.tx.put(Table::Awaited, &awaited_key(member, place), Scope::Peer(peer), &how)
     }
 
     /// A member has a message.
@@ -179,36 +188,35 @@ impl Engine {
     }
 
     /// Orders of the messages that some member has not confirmed.
-    pub(super) fn awaited(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        number: u64,
-        only: Option<Number>,
-    ) -> Result<std::collections::BTreeSet<u64>, StoreError> {
-        let prefix = only.map_or_else(|| number.to_be_bytes().to_vec(), |only| member_key(number, only));
-        let rows = ctx.tx.scan_bytes_prefix(Table::Awaited, &prefix)?;
+    pub(super) fn awaited(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<BTreeSet<u64>, StoreError> {
+        let rows = ctx.tx.scan_bytes_prefix(Table::Awaited, &number.to_be_bytes())?;
         Ok(rows.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(*key.last_chunk::<8>()?))).collect())
     }
 
-    /// What a member that came back has not confirmed is said again, to it alone.
-    fn say_awaited_to(
+    /// What a member could not be sent, or, if it came `back`, whatever it has not confirmed, is said to it alone, before anything newer.
+    pub(super) fn say_awaited_to(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
-        record: &mut ConversationRecord,
+        peer: u64,
         member: Number,
+        back: bool,
     ) -> Result<(), StoreError> {
-        for order in self.awaited(ctx, number, Some(member))? {
-            let place = Place { conversation: number, order };
-            let stored: MessageRecord = Self::message_record(ctx, place)?;
-            if stored.content.0.is_empty() {
+        let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member))?;
+        for (key, how) in rows.into_iter().rev() {
+            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            if how != Awaited::Pending && !back {
                 continue;
             }
-            let intent = OutboxRecord {
-                only: Some(member),
-                ..OutboxRecord::message(place, stored.content.clone(), Purpose::Service.to_wire())
-            };
-            self.enqueue(ctx, number, record, &intent)?;
+            let place = Place { conversation: number, order };
+            let stored = Self::message_record(ctx, place)?;
+            if stored.content.0.is_empty() || stored.status == Status::Failed {
+                Self::confirmed(ctx, member, place);
+                continue;
+            }
+            Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
+            let message = OutboxRecord::message(place, stored.content.clone(), Purpose::Service.to_wire());
+            self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
         }
         Ok(())
     }

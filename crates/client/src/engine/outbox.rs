@@ -18,7 +18,7 @@ use minicbor::bytes::ByteVec;
 
 use super::members::{Member, Number};
 use super::messages::Wait;
-use super::record::{BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
+use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
@@ -266,14 +266,11 @@ impl Engine {
             Some(only) => to.into_iter().filter(|m| m.number == only).collect(),
             None => to,
         };
-        match self.reach(ctx, number, &to, purpose, entry.only.is_some())? {
+        match self.reach(ctx, number, &to, purpose)? {
+            // To one of several: whether it can be written to, its lane finds out.
+            _ if entry.only.is_some() => {}
             Reach::Idle => {}
             Reach::Busy => return Ok(Head::Wait),
-            Reach::Nobody if entry.only.is_some() => {
-                // What it lacks stays noted, and is said when it comes back.
-                ctx.tx.delete(Table::Outbox, key);
-                return Ok(Head::Next);
-            }
             Reach::Nobody if to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave) => return Ok(Head::Wait),
             Reach::Nobody => {
                 if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
@@ -291,7 +288,7 @@ impl Engine {
         let Some(mls) = self.seal_mls(ctx, number, record.peer, &entry.content.0)? else {
             return self.give_up(ctx, key, &entry, Failure::TooLarge);
         };
-        if let Some(place) = entry.message.filter(|_| to.len() > 1) {
+        if let Some(place) = entry.message.filter(|_| to.len() > 1 || entry.only.is_some()) {
             Self::await_members(ctx, place, record.peer, &to)?;
         }
         let body = BodyRecord { kind: Kind::Mls as u8, bytes: SecretVec(mls) };
@@ -302,17 +299,16 @@ impl Engine {
         Ok(Head::Next)
     }
 
-    /// Whether somebody of the other side can be written to now, and has nothing on its way. `alone`: the one member that it is for.
+    /// Whether somebody of the other side can be written to now, and has nothing on its way.
     fn reach(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         to: &[Member],
         purpose: Purpose,
-        alone: bool,
     ) -> Result<Reach, StoreError> {
         let mut reach = Reach::Nobody;
-        for member in to.iter().filter(|m| alone || m.is_other_side()) {
+        for member in to.iter().filter(|m| m.is_other_side()) {
             let Some((relay, _)) = self.choose(ctx, number, member.number, member.purpose(purpose))? else { continue };
             reach = Reach::Busy;
             let lane = LaneId { conversation: number, member: member.number };
@@ -345,9 +341,13 @@ impl Engine {
             only: None,
             ..entry.clone()
         };
+        let several = to.len() > 1 || entry.only.is_some();
         for member in to {
             let lane = LaneId { conversation, member: member.number };
             self.enqueue_copy(ctx, lane, peer, &copy)?;
+            if let Some(place) = entry.message.filter(|_| several) {
+                Self::note_awaited(ctx, member.number, place, peer, Awaited::Handed)?;
+            }
             self.pump_lane(ctx, lane)?;
         }
         Ok(Head::Next)
@@ -374,9 +374,9 @@ impl Engine {
             return Ok(Head::Next);
         };
         let Some((relay, given)) = self.choose(ctx, number, member.number, member.purpose(purpose))? else {
-            // One of several is written to when it gives a fresh permit; the only one of its side is told of by a failure.
             if !is_alone(&members, member) {
-                return Ok(Head::Wait);
+                self.not_now(ctx, lane, key, &entry, record.peer)?;
+                return Ok(Head::Next);
             }
             if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
                 self.timers.insert((window_end, Timer::Lane(lane)));
@@ -585,6 +585,50 @@ impl Engine {
         self.save_conversation(ctx, number, &record)
     }
 
+    /// One of several members cannot be written to. What is not confirmed stays noted, and is said, sealed anew, when the member gives a
+    /// fresh permit: what lay here for long could be of an epoch that the member has left by then.
+    fn not_now(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        lane: LaneId,
+        key: &[u8],
+        entry: &OutboxRecord,
+        peer: u64,
+    ) -> Result<(), StoreError> {
+        ctx.tx.delete(Table::Outbox, key);
+        match entry.message {
+            Some(place) => Self::note_awaited(ctx, lane.member, place, peer, Awaited::Pending),
+            None => Ok(()),
+        }
+    }
+
+    /// An epoch has ended: what is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that
+    /// nobody gets a message of an epoch that it has left.
+    pub(super) fn reseal_unsent(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let members = self.members(ctx, number)?;
+        if members.iter().filter(|m| m.is_in()).count() < 2 {
+            return Ok(());
+        }
+        for member in members {
+            let lane = LaneId { conversation: number, member: member.number };
+            let rows = ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &lane.prefix())?;
+            let is_unsent = |entry: &OutboxRecord| entry.body.as_ref().is_some_and(|b| b.kind == Kind::Mls as u8);
+            for (key, entry) in rows.into_iter().rev().filter(|(_, entry)| entry.sealed.is_none() && is_unsent(entry)) {
+                ctx.tx.delete(Table::Outbox, &key);
+                let content = match entry.message {
+                    Some(place) => {
+                        Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
+                        Self::message_record(ctx, place)?.content.clone()
+                    }
+                    None => entry.content.clone(),
+                };
+                let again = OutboxRecord { body: None, content, only: Some(member.number), ..entry };
+                self.enqueue_first(ctx, number, peer, &again)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A permit counts no longer. A newer one may have come since: then the same body goes again under it. Otherwise the only endpoint of
     /// its side cannot be reached, and one of several has to give a fresh one.
     fn permit_is_void(
@@ -608,11 +652,13 @@ impl Engine {
         let purpose = member.purpose(purpose);
         Self::drop_permit(ctx, number, member.number, purpose, &sealed.permit)?;
         let kind = sealed.kind.unwrap_or(Kind::Mls as u8);
-        let another = self.choose(ctx, number, member.number, purpose)?.is_some();
-        if another || !is_alone(&members, member) {
+        if self.choose(ctx, number, member.number, purpose)?.is_some() {
             let bytes = SecretVec(sealed.inner.map(Vec::from).unwrap_or_default());
             entry.body = Some(BodyRecord { kind, bytes });
             return ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry);
+        }
+        if !is_alone(&members, member) {
+            return self.not_now(ctx, lane, key, &entry, record.peer);
         }
         self.give_up(ctx, key, &entry, Failure::Refused)?;
         if kind == Kind::Continues as u8 && !self.is_broken(ctx, number)? {

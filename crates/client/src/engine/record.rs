@@ -602,6 +602,21 @@ impl MemberRecord {
     }
 }
 
+/// `Awaited`, by conversation, member and order: how far a message is on its way to one of several members, who has not confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Awaited {
+    /// The member cannot be written to: it is said when it gives a permit.
+    #[n(0)]
+    Pending,
+    /// It is to be said to this member alone.
+    #[n(1)]
+    Queued,
+    /// It is in the member's lane, or has left.
+    #[n(2)]
+    Handed,
+}
+
 /// `Invitations`, by conversation and device name: a device that may ask to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
