@@ -258,7 +258,12 @@ impl Engine {
         let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
             return Err(damaged(Table::Outbox));
         };
-        if let Some(failure) = self.window_failure(ctx, &record, purpose, entry.message.is_some()) {
+        // What was sent in time and is said again was said in time.
+        let is_new = match entry.message {
+            Some(place) => Self::message_record(ctx, place)?.status == Status::Queued,
+            None => false,
+        };
+        if let Some(failure) = self.window_failure(ctx, &record, purpose, is_new) {
             return self.give_up(ctx, key, &entry, failure);
         }
         let to: Vec<Member> = self.members(ctx, number)?.into_iter().filter(Member::is_in).collect();
