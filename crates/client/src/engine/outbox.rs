@@ -36,6 +36,9 @@ const STALE_PERMIT_MS: u64 = 24 * 3_600_000;
 /// What a member that cannot be reached has not got after this long is dropped from its lane: as the relay would.
 const LANE_KEPT_MS: u64 = 31 * 24 * 3_600_000;
 
+/// Sequences of what is to be said begin here; what goes before everything else takes those below.
+const FIRST: u64 = 1 << 32;
+
 /// A lane of a conversation: 0 for what is to be said, then one per member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LaneId {
@@ -114,7 +117,8 @@ impl Engine {
         intent: &OutboxRecord,
     ) -> Result<(), StoreError> {
         let lane = LaneId::intents(number);
-        ctx.tx.put(Table::Outbox, &outbox_key(lane, record.next_sequence), Scope::Peer(record.peer), intent)?;
+        let key = outbox_key(lane, FIRST.saturating_add(record.next_sequence));
+        ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), intent)?;
         record.next_sequence += 1;
         self.lanes.entry(lane).or_default();
         Ok(())
@@ -129,13 +133,18 @@ impl Engine {
         intent: &OutboxRecord,
     ) -> Result<(), StoreError> {
         let lane = LaneId::intents(number);
-        // Keys end with a sequence; a longer key stands between two of them. The head stays if it is on its way.
-        let key = match self.head(ctx, lane)? {
-            None => outbox_key(lane, 0),
-            Some((key, entry)) if entry.sealed.is_some() => [key.as_slice(), &[1]].concat(),
-            Some((key, _)) => {
-                [outbox_key(lane, sequence_of(&key).saturating_sub(1)).as_slice(), &[0xff], &key].concat()
+        let prefix = lane.prefix();
+        let until = crate::store::tx::after_prefix(&prefix);
+        let rows = ctx.tx.scan::<OutboxRecord>(Table::Outbox, &prefix, until.as_deref(), Order::Ascending, 2)?;
+        let key = match &rows[..] {
+            [] => outbox_key(lane, FIRST),
+            // A head that is on its way stays; a longer key stands between it and the next.
+            [(head, entry), rest @ ..] if entry.sealed.is_some() => {
+                let after = rest.first().and_then(|(key, _)| key.strip_prefix(&head[..])?.first_chunk::<4>());
+                let before = after.map_or(u32::MAX / 2, |k| u32::from_be_bytes(*k)).saturating_sub(1);
+                [head.as_slice(), &before.to_be_bytes()].concat()
             }
+            [(head, _), ..] => outbox_key(lane, sequence_of(head).saturating_sub(1)),
         };
         ctx.tx.put(Table::Outbox, &key, Scope::Peer(peer), intent)?;
         self.lanes.entry(lane).or_default();
