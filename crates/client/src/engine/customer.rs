@@ -181,7 +181,7 @@ impl Engine {
         record.hello = None;
         record.bundle = Some(ByteVec::from(bundle));
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, &mut record, None, None)?;
+        self.say_undelivered_again(ctx, number, &mut record, None)?;
         self.save_conversation(ctx, number, &record)?;
         self.pump(ctx, number)
     }

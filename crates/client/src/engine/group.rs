@@ -225,7 +225,7 @@ impl Engine {
                 Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &[])
             })?;
             let body = body.map_err(|_| damaged(Table::Conversations))?;
-            self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), None)?;
+            self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
         }
         record.state = ConversationState::Stuck;
         self.save_group(ctx, number, record.peer, &group)?;
@@ -344,9 +344,8 @@ impl Engine {
         group.unanswered = true;
         record.state = ConversationState::Open;
         self.replace_group(ctx, number, record, &mut group, mls)?;
-        let lost_after = group.lost_after.take();
         self.save_group(ctx, number, record.peer, &group)?;
-        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), lost_after)?;
+        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
         self.save_conversation(ctx, number, record)?;
         ctx.emit(Event::Continued { conversation: ConversationId(number), by: Direction::Outgoing, reason })?;
         self.pump(ctx, number)
@@ -362,13 +361,12 @@ impl Engine {
     ) -> Result<(), StoreError> {
         group.broken = None;
         self.leave_group(ctx, number, &mut group);
-        let lost_after = group.lost_after.take();
         self.save_group(ctx, number, record.peer, &group)?;
         record.state = ConversationState::New;
         record.hello = None;
         record.bundle = None;
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, record, None, lost_after)?;
+        self.say_undelivered_again(ctx, number, record, None)?;
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
             // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
@@ -426,15 +424,14 @@ impl Engine {
         Ok(of_others.take(continues::HEARD).map(|(_, m)| MessageId::new(*m.id)).collect())
     }
 
-    /// Empties the lane and fills it again: `first`, receipts that were not said, everything of ours without a receipt, and, if the other
-    /// side went back to an older state, what it had and has no longer.
+    /// Empties the lanes and fills the first again: `first`, receipts that were not said, everything of ours that somebody has not
+    /// confirmed.
     pub(super) fn say_undelivered_again(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
         first: Option<OutboxRecord>,
-        lost_after: Option<u64>,
     ) -> Result<(), StoreError> {
         let prefix = number.to_be_bytes();
         let (mut delivered, mut read) = (Vec::new(), Vec::new());
@@ -463,9 +460,8 @@ impl Engine {
         )?;
         for (key, stored) in newest_first {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-            let lost = lost_after.is_some_and(|after| order > after) && again.len() < SAID_AGAIN;
-            let waits = stored.status < Status::Delivered
-                || ((lost || awaited.contains(&order)) && stored.status != Status::Failed);
+            let waits =
+                stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
             if is_ours(&stored) && waits && !stored.content.0.is_empty() {
                 again.push((Place { conversation: number, order }, stored.content.clone()));
             }
@@ -479,29 +475,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds to the lane what the other side had and has no longer.
-    fn say_lost_again(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        record: &mut ConversationRecord,
-        after: u64,
-    ) -> Result<(), StoreError> {
+    /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
+    fn await_lost(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, says: &Continues) -> Result<(), StoreError> {
+        if says.reason != Reason::Restored {
+            return Ok(());
+        }
+        let own_side = says.role == self.own_role();
+        // An identity does not say on which of its devices it speaks.
+        let is_it = |m: &Member| {
+            m.record.own_side == own_side && says.device.as_ref().is_none_or(|name| *name == m.record.endpoint)
+        };
+        let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
+        let after = Self::newest_known(ctx, number, &says.heard)?;
         let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
         let until = after_prefix(&number.to_be_bytes());
-        let later: Vec<(Vec<u8>, MessageRecord)> =
-            ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Ascending, SAID_AGAIN)?;
-        for (key, stored) in later {
+        let newest_first: Vec<(Vec<u8>, MessageRecord)> =
+            ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Descending, SAID_AGAIN)?;
+        for (key, stored) in newest_first {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-            // What has no receipt yet is in the lane anyhow.
-            let had = matches!(stored.status, Status::Delivered | Status::Read);
-            if is_ours(&stored) && had && !stored.content.0.is_empty() {
-                self.enqueue(
-                    ctx,
-                    number,
-                    record,
-                    &message_intent(Place { conversation: number, order }, stored.content.clone()),
-                )?;
+            if is_ours(&stored) && stored.status != Status::Failed && !stored.content.0.is_empty() {
+                Self::await_members(ctx, Place { conversation: number, order }, peer, &members)?;
             }
         }
         Ok(())
@@ -542,20 +535,16 @@ impl Engine {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard_ms = says.at_ms;
             self.save_group(ctx, number, record.peer, &group)?;
-            if says.reason == Reason::Restored {
-                let after = Self::newest_known(ctx, number, &says.heard)?;
-                self.say_lost_again(ctx, number, &mut record, after)?;
-                self.save_conversation(ctx, number, &record)?;
-                self.pump(ctx, number)?;
+            self.await_lost(ctx, number, record.peer, &says)?;
+            for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
+                self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
             }
-            return Ok(());
+            return self.pump(ctx, number);
         }
+        self.await_lost(ctx, number, record.peer, &says)?;
         if says.welcome.is_empty() {
             // Who says it cannot begin: then we do.
             group.note(of_own_side, says.at_ms);
-            if says.reason == Reason::Restored {
-                group.lost_after = Some(Self::newest_known(ctx, number, &says.heard)?);
-            }
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, says.reason);
         }
@@ -593,11 +582,7 @@ impl Engine {
             record.state = ConversationState::Open;
         }
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
-        let lost_after = match says.reason {
-            Reason::Restored => Some(Self::newest_known(ctx, number, &says.heard)?),
-            _ => None,
-        };
-        self.say_undelivered_again(ctx, number, &mut record, None, lost_after)?;
+        self.say_undelivered_again(ctx, number, &mut record, None)?;
         self.save_conversation(ctx, number, &record)?;
         ctx.emit(Event::Continued {
             conversation: ConversationId(number),

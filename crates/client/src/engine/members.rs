@@ -182,6 +182,21 @@ impl Engine {
         ctx.tx.put(Table::Awaited, &awaited_key(member, place), Scope::Peer(peer), &how)
     }
 
+    /// A message is in a member's lane. Where there is one member alone, its status says so, but for what that member has lost.
+    pub(super) fn handed(
+        ctx: &mut Ctx<'_, '_>,
+        member: Number,
+        place: Place,
+        peer: u64,
+        several: bool,
+    ) -> Result<(), StoreError> {
+        let key = awaited_key(member, place);
+        if several || ctx.tx.get_bytes(Table::Awaited, &key)?.is_some() {
+            ctx.tx.put(Table::Awaited, &key, Scope::Peer(peer), &Awaited::Handed)?;
+        }
+        Ok(())
+    }
+
     /// A member has a message.
     pub(super) fn confirmed(ctx: &mut Ctx<'_, '_>, member: Number, place: Place) {
         ctx.tx.delete(Table::Awaited, &awaited_key(member, place));

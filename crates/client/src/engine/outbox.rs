@@ -359,8 +359,8 @@ impl Engine {
         for member in to {
             let lane = LaneId { conversation, member: member.number };
             self.enqueue_copy(ctx, lane, peer, &copy)?;
-            if let Some(place) = entry.message.filter(|_| several) {
-                Self::note_awaited(ctx, member.number, place, peer, Awaited::Handed)?;
+            if let Some(place) = entry.message {
+                Self::handed(ctx, member.number, place, peer, several)?;
             }
             self.pump_lane(ctx, lane)?;
         }

@@ -516,10 +516,6 @@ pub struct GroupRecord {
     /// Somebody claimed to continue under this other identity: told once.
     #[n(9)]
     pub key_change: Option<Hash>,
-    /// The other side went back to an older state, and has of our messages none after this order: when the conversation begins again, what
-    /// came after is said again.
-    #[n(10)]
-    pub lost_after: Option<u64>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.

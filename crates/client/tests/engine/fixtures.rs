@@ -160,7 +160,6 @@ fn every_stored_record_loads() {
         tries: 7,
         left: vec![vec![8; 16].into()],
         key_change: Some(hash),
-        lost_after: Some(9),
     };
     check("group", &group);
     let claim = ClaimRecord {
