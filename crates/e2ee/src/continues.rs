@@ -1,15 +1,15 @@
 //! *Continues*: the statement with which somebody brings the other side into a new group of the same conversation (envelope kind 3).
 //!
 //! `[Signed, Welcome: bstr]`, `Signed` by the identity or pseudonym key under label `CONTINUES` over
-//! `[1, role: uint, identity key: bstr 32, business: bstr 32, user id: tstr, at: uint (Unix ms), reason: uint, SHA-256(Welcome): bstr 32,
-//! heard: [* bstr 32]]`.
+//! `[1, role: uint, identity key: bstr 32, business: bstr 32, user id: tstr, at: uint, reason: uint, SHA-256(Welcome): bstr 32,
+//! heard: [* bstr 32], before: uint, seen: uint]`.
 //!
 //! A customer's linked device, which does not have the pseudonym's key, signs with its leaf key and appends its certificate to the payload;
 //! whether that device is still one of the customer's is for the reader to see in the group that it knows.
 //!
 //! An empty Welcome says that the speaker has no KeyPackage of the other side, and asks it to begin.
 //!
-//! `at` orders the statements of one side: an older one than the newest known is a replay. `heard` are the newest messages of the other side
+//! `at` orders the statements of one side ([`Turn`]): an older one than the newest known is a replay. `heard` are the newest messages of the other side
 //! that the speaker still has; what came after them, the other side says again.
 
 use bulla_protocol::label;
@@ -97,14 +97,35 @@ pub struct Continues {
     pub identity: [u8; 32],
     /// The name of the linked device that says it; nothing if the identity itself does.
     pub device: Option<String>,
-    /// When, Unix ms, by the speaker's clock; it only grows.
-    pub at_ms: u64,
+    /// Its place among the statements of both sides.
+    pub turn: Turn,
     /// Why.
     pub reason: Reason,
     /// The newest messages of the other side that the speaker has.
     pub heard: Vec<MessageId>,
     /// The Welcome into the new group; empty if the other side is asked to begin.
     pub welcome: Vec<u8>,
+}
+
+/// A statement's place among others: numbers that only grow, per side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Turn {
+    /// Its own: Unix ms by the speaker's clock, times 1,024, plus a number that differs between the endpoints of a side.
+    pub at: u64,
+    /// The newest of the speaker's own side that it knew.
+    pub before: u64,
+    /// The newest of the other side that it knew.
+    pub seen: u64,
+}
+
+impl Turn {
+    /// The next one after `before`, at an endpoint of this name.
+    #[must_use]
+    pub fn next(now_ms: u64, endpoint: &str, before: u64, seen: u64) -> Self {
+        let [a, b, ..] = <[u8; 32]>::from(Sha256::digest(endpoint.as_bytes()));
+        let tie = u64::from(u16::from_be_bytes([a, b])) % 1_024;
+        Self { at: now_ms.max(before / 1_024 + 1) * 1_024 + tie, before, seen }
+    }
 }
 
 /// Ids in one statement.
@@ -116,7 +137,7 @@ impl Continues {
         speaker: &Speaker<'_>,
         business: &IdentityHash,
         user: &UserId,
-        at_ms: u64,
+        turn: &Turn,
         reason: Reason,
         heard: &[MessageId],
         welcome: &[u8],
@@ -134,16 +155,17 @@ impl Continues {
         };
         let digest: [u8; 32] = Sha256::digest(welcome).into();
         let w = Writer::new()
-            .array(if certificate.is_some() { 10 } else { 9 })
+            .array(if certificate.is_some() { 12 } else { 11 })
             .uint(u64::from(VERSION))
             .uint(role.to_wire())
             .bytes(&identity)
             .bytes(business.as_bytes())
             .text(user.as_str())
-            .uint(at_ms)
+            .uint(turn.at)
             .uint(reason.to_wire())
             .bytes(&digest);
         let w = heard.iter().fold(w.array(heard.len()), |w, id| w.bytes(id.as_bytes()));
+        let w = w.uint(turn.before).uint(turn.seen);
         let w = certificate.into_iter().fold(w, Writer::bytes);
         let signed = signed::sign(key, label::CONTINUES, &w.finish());
         Ok(Writer::new().array(2).bytes(&signed).bytes(welcome).finish())
@@ -160,7 +182,7 @@ impl Continues {
         }
         let unverified = Unverified::parse(signed, signed.len())?;
         let mut r = Reader::new(unverified.payload())?;
-        let more = r.array(9)?;
+        let more = r.array(11)?;
         if r.uint()? != u64::from(VERSION) {
             return Err(ContinuesError);
         }
@@ -168,11 +190,12 @@ impl Continues {
         let identity: [u8; 32] = r.exact()?;
         let of: [u8; 32] = r.exact()?;
         let with = r.text(64)?;
-        let (at_ms, reason) = (r.uint()?, Reason::from_wire(r.uint()?));
+        let (at, reason) = (r.uint()?, Reason::from_wire(r.uint()?));
         let digest: [u8; 32] = r.exact()?;
         let count = r.list_max(HEARD)?;
         let heard = (0..count).map(|_| Ok(MessageId::new(r.exact()?))).collect::<Result<Vec<_>, Malformed>>()?;
-        // A linked device's certificate comes after what the first version had.
+        let turn = Turn { at, before: r.uint()?, seen: r.uint()? };
+        // A linked device's certificate comes last.
         let device = match more {
             0 => None,
             _ => Some(r.bytes(limits::CERTIFICATE)?),
@@ -192,7 +215,7 @@ impl Continues {
             return Err(ContinuesError);
         }
         let device = device.map(|c| c.endpoint().to_owned());
-        Ok(Self { role, identity, device, at_ms, reason, heard, welcome: welcome.to_vec() })
+        Ok(Self { role, identity, device, turn, reason, heard, welcome: welcome.to_vec() })
     }
 }
 
@@ -201,6 +224,16 @@ mod tests {
     use super::*;
     use rand_core::OsRng;
 
+    const TURN: Turn = Turn { at: 5, before: 4, seen: 3 };
+
+    #[test]
+    fn turns_grow_and_differ_between_devices() {
+        let first = Turn::next(7, "phone", 0, 0);
+        assert!(Turn::next(7, "phone", first.at, 0).at > first.at, "also where the clock stands still");
+        assert!(Turn::next(1, "tablet", first.at, 0).at > first.at, "or goes back");
+        assert_ne!(Turn::next(7, "tablet", 0, 0).at, first.at);
+    }
+
     #[test]
     fn a_statement_is_about_one_conversation_and_cannot_be_changed() {
         let shop = BusinessIdentity::generate(&mut OsRng);
@@ -208,12 +241,12 @@ mod tests {
         let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &anna.public()));
         let ids = [MessageId::new([7; 32])];
         let speaker = Speaker::Business(&shop);
-        let body = Continues::seal(&speaker, &business, &user, 5, Reason::Restored, &ids, b"welcome").unwrap();
+        let body = Continues::seal(&speaker, &business, &user, &TURN, Reason::Restored, &ids, b"welcome").unwrap();
         let read = Continues::open(&body, &business, &user).unwrap();
         assert_eq!((read.role, read.identity), (Role::Business, shop.public()));
         assert_eq!(
-            (read.at_ms, read.reason, &read.heard[..], &read.welcome[..]),
-            (5, Reason::Restored, &ids[..], &b"welcome"[..])
+            (read.turn, read.reason, &read.heard[..], &read.welcome[..]),
+            (TURN, Reason::Restored, &ids[..], &b"welcome"[..])
         );
         let other = UserId::of(&business, &[9; 32]);
         assert_eq!(Continues::open(&body, &business, &other), Err(ContinuesError));
@@ -231,7 +264,7 @@ mod tests {
         let anna = Pseudonym::generate(&mut OsRng);
         let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &anna.public()));
         let device = Device::issue(&anna, &business, 1_800_000_000, &mut OsRng).unwrap();
-        let body = Continues::seal(&Speaker::Linked(&device), &business, &user, 5, Reason::Gap, &[], b"").unwrap();
+        let body = Continues::seal(&Speaker::Linked(&device), &business, &user, &TURN, Reason::Gap, &[], b"").unwrap();
         let read = Continues::open(&body, &business, &user).unwrap();
         assert_eq!((read.role, read.identity), (Role::Customer, anna.public()));
         assert_eq!(read.device.as_deref(), Some(device.certificate().endpoint()));
@@ -248,7 +281,7 @@ mod tests {
         let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &[1; 32]));
         let seal = |ids: usize, welcome: usize| {
             let ids = vec![MessageId::new([1; 32]); ids];
-            Continues::seal(&Speaker::Business(&shop), &business, &user, 1, Reason::Gap, &ids, &vec![0; welcome])
+            Continues::seal(&Speaker::Business(&shop), &business, &user, &TURN, Reason::Gap, &ids, &vec![0; welcome])
         };
         let largest = seal(HEARD, limits::WELCOME).unwrap();
         assert!(Continues::open(&largest, &business, &user).is_ok());

@@ -8,7 +8,7 @@
 
 use bulla_e2ee::certificate::{Expect, Role};
 use bulla_e2ee::content::{Body, Content, MessageId, Receipt};
-use bulla_e2ee::continues::{self, Continues, Reason, Speaker};
+use bulla_e2ee::continues::{self, Continues, Reason, Speaker, Turn};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym, UserId};
@@ -217,12 +217,12 @@ impl Engine {
             may_say |= self.choose(ctx, number, member.number, Purpose::Control)?.is_some();
         }
         if may_say {
-            group.said_ms = ctx.tx.now_ms().max(group.said_ms + 1);
+            let turn = self.next_turn(ctx, record, &group);
+            group.said = turn.at;
             let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
             let heard = self.newest_heard(ctx, number)?;
-            let at_ms = group.said_ms;
             let body = self.with_issuer(ctx, record, |_, speaker| {
-                Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &[])
+                Continues::seal(speaker, &business, &user, &turn, reason, &heard, &[])
             })?;
             let body = body.map_err(|_| damaged(Table::Conversations))?;
             self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
@@ -293,6 +293,14 @@ impl Engine {
         Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
     }
 
+    fn next_turn(&self, ctx: &Ctx<'_, '_>, record: &mut ConversationRecord, group: &GroupRecord) -> Turn {
+        let endpoint = match self.own_role() {
+            Role::Business => "gateway".to_owned(),
+            Role::Customer => self.own_endpoint(ctx, record),
+        };
+        Turn::next(ctx.tx.now_ms(), &endpoint, group.said, group.heard)
+    }
+
     /// Brings endpoints that a commit of ours has added into the group.
     pub(super) fn bring_in(
         &mut self,
@@ -302,15 +310,13 @@ impl Engine {
         welcome: &[u8],
     ) -> Result<(), StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
-        let mut group = self.group(ctx, number)?;
-        group.said_ms = ctx.tx.now_ms().max(group.said_ms + 1);
+        let group = self.group(ctx, number)?;
+        let turn = self.next_turn(ctx, &mut record, &group);
         let (business, user) = (IdentityHash::new(*record.business), user_of(&record)?);
-        let at_ms = group.said_ms;
         let body = self.with_issuer(ctx, &mut record, |_, speaker| {
-            Continues::seal(speaker, &business, &user, at_ms, Reason::Joined, &[], welcome)
+            Continues::seal(speaker, &business, &user, &turn, Reason::Joined, &[], welcome)
         })?;
         let body = body.map_err(|_| damaged(Table::Conversations))?;
-        self.save_group(ctx, number, record.peer, &group)?;
         for who in added {
             if let Some(member) = self.member_of(ctx, number, who)? {
                 let lane = LaneId { conversation: number, member: member.number };
@@ -332,15 +338,15 @@ impl Engine {
         let now = ctx.tx.now_ms();
         let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
         let heard = self.newest_heard(ctx, number)?;
-        let at_ms = now.max(group.said_ms + 1);
+        let turn = self.next_turn(ctx, record, &group);
         let customer = Self::customer_key(record)?;
         let made = self.with_issuer(ctx, record, |issuer, speaker| {
             let (mls, welcome) = Mls::reform(issuer, customer, spares, now / 1000, &mut ctx.tx.rng()).ok()?;
-            let body = Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &welcome).ok()?;
+            let body = Continues::seal(speaker, &business, &user, &turn, reason, &heard, &welcome).ok()?;
             Some((mls, body))
         })?;
         let Some((mls, body)) = made else { return Err(damaged(Table::PeerSpares)) };
-        group.said_ms = at_ms;
+        group.said = turn.at;
         group.unanswered = true;
         record.state = ConversationState::Open;
         self.replace_group(ctx, number, record, &mut group, mls)?;
@@ -514,8 +520,7 @@ impl Engine {
             );
         };
         let of_own_side = says.role == self.own_role();
-        let newest = if of_own_side { group.said_ms } else { group.heard_ms };
-        if says.at_ms <= newest || !self.may_continue(ctx, number, &says)? {
+        if !group.is_news(of_own_side, &says) || !self.may_continue(ctx, number, &says)? {
             return Ok(());
         }
         if of_own_side && says.identity != Self::customer_key(&record)? {
@@ -531,9 +536,10 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
-        if !of_own_side && group.unanswered && group.broken.is_none() && self.own_role() == Role::Customer {
+        let crossed = !of_own_side && says.turn.seen < group.said && group.broken.is_none();
+        if crossed && self.own_role() == Role::Customer {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
-            group.heard_ms = says.at_ms;
+            group.heard = says.turn.at;
             self.save_group(ctx, number, record.peer, &group)?;
             self.await_lost(ctx, number, record.peer, &says)?;
             for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
@@ -544,7 +550,7 @@ impl Engine {
         self.await_lost(ctx, number, record.peer, &says)?;
         if says.welcome.is_empty() {
             // Who says it cannot begin: then we do.
-            group.note(of_own_side, says.at_ms);
+            group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, says.reason);
         }
@@ -570,7 +576,7 @@ impl Engine {
                 }
             }
         }
-        group.note(of_own_side, says.at_ms);
+        group.note(of_own_side, &says);
         let Some(mls) = joined else {
             // The spare that it used is gone here: then it is for us to begin.
             self.save_group(ctx, number, record.peer, &group)?;
@@ -688,10 +694,26 @@ impl Engine {
 }
 
 impl GroupRecord {
-    /// Notes when a side last said that the conversation continues.
-    fn note(&mut self, own_side: bool, at_ms: u64) {
-        let newest = if own_side { &mut self.said_ms } else { &mut self.heard_ms };
-        *newest = at_ms;
+    /// Whether a statement is newer than what is known. One that lets this device in brings it into the group of its speaker: not if our
+    /// side has begun another since.
+    fn is_news(&self, own_side: bool, says: &Continues) -> bool {
+        match (own_side, says.reason) {
+            (true, Reason::Joined) => says.turn.at > self.joined && says.turn.before >= self.said,
+            (true, _) => says.turn.at > self.said,
+            (false, _) => says.turn.at > self.heard,
+        }
+    }
+
+    fn note(&mut self, own_side: bool, says: &Continues) {
+        match (own_side, says.reason) {
+            (true, Reason::Joined) => {
+                self.joined = says.turn.at;
+                self.said = self.said.max(says.turn.before);
+                self.heard = self.heard.max(says.turn.seen);
+            }
+            (true, _) => self.said = says.turn.at,
+            (false, _) => self.heard = says.turn.at,
+        }
     }
 }
 

@@ -486,12 +486,12 @@ pub struct UnreadableRecord {
 #[derive(Debug, Clone, Default, Encode, Decode)]
 #[cbor(array)]
 pub struct GroupRecord {
-    /// `at` of the newest statement with which we continued the conversation in a new group, Unix ms.
+    /// `at` of the newest statement with which our side continued the conversation in a new group.
     #[n(0)]
-    pub said_ms: u64,
+    pub said: u64,
     /// `at` of the newest such statement of the other side that we followed: an older one is a replay.
     #[n(1)]
-    pub heard_ms: u64,
+    pub heard: u64,
     /// It cannot go on, and why: nothing is sealed until it has begun again.
     #[n(2)]
     pub broken: Option<u8>,
@@ -516,6 +516,9 @@ pub struct GroupRecord {
     /// Somebody claimed to continue under this other identity: told once.
     #[n(9)]
     pub key_change: Option<Hash>,
+    /// `at` of the newest statement that let this device in.
+    #[n(10)]
+    pub joined: u64,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.

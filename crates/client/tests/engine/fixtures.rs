@@ -150,8 +150,8 @@ fn every_stored_record_loads() {
     check("bundle", &bundle);
     check("receipts", &ReceiptsRecord { delivered: vec![hash], read: vec![hash], due_ms: 20 });
     let group = GroupRecord {
-        said_ms: 1,
-        heard_ms: 2,
+        said: 1,
+        heard: 2,
         broken: Some(3),
         unanswered: true,
         renewed_ms: 4,
@@ -160,6 +160,7 @@ fn every_stored_record_loads() {
         tries: 7,
         left: vec![vec![8; 16].into()],
         key_change: Some(hash),
+        joined: 9,
     };
     check("group", &group);
     let claim = ClaimRecord {
