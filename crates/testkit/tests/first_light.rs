@@ -391,10 +391,17 @@ async fn disclose_prints_the_same_of_a_running_and_of_a_stopped_relay() -> Resul
     let running = world.disclose()?;
     let waiting = |mailbox: &Value| mailbox["envelopes"].as_array().map_or(0, Vec::len);
     let mailboxes = running["mailboxes"].as_array().context("no mailboxes")?;
-    let counts: BTreeSet<_> = mailboxes.iter().map(waiting).collect();
+    let counts: BTreeSet<_> = mailboxes.iter().map(|m| waiting(m).min(1)).collect();
     assert_eq!((mailboxes.len(), counts), (2, BTreeSet::from([0, 1])), "{running:#}");
     assert_eq!(world.stops().await?, Some(0));
-    assert_eq!(world.disclose()?, running);
+    let mut stopped = world.disclose()?;
+    // What the gateway still had to say (fresh keys, a receipt) may have come meanwhile: behind what was there.
+    for (before, after) in mailboxes.iter().zip(stopped["mailboxes"].as_array_mut().context("no mailboxes")?) {
+        if let Some(envelopes) = after["envelopes"].as_array_mut() {
+            envelopes.truncate(waiting(before));
+        }
+    }
+    assert_eq!(stopped, running);
     Ok(())
 }
 
