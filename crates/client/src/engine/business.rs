@@ -253,10 +253,10 @@ impl Engine {
         self.save_peer(ctx, &user, &peer)?;
         Self::take(ctx, number, peer.scope, hello.relay(), hello.permits())?;
         let mut group = self.group(ctx, number)?;
-        group.unanswered = false;
+        Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
         self.replace_group(ctx, number, &record, &mut group, mls)?;
-        self.say_undelivered_again(ctx, number, &mut record, None, None)?;
+        self.say_undelivered_again(ctx, number, &mut record, &mut group, None)?;
         self.save_conversation(ctx, number, &record)?;
         // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.
         self.wanted.commits.insert(number);

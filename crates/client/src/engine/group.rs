@@ -49,6 +49,11 @@ const AT_ONCE: usize = 16;
 /// Own messages said again after the other side lost its newer state, at most.
 const SAID_AGAIN: usize = 1_000;
 
+/// How long a group that was begun so many times waits for an answer.
+fn pause(tries: u32) -> u64 {
+    RETRY_MS.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_RETRY_MS)
+}
+
 fn reason_to_stored(reason: Reason) -> u8 {
     match reason {
         Reason::Fork => 1,
@@ -96,6 +101,22 @@ impl Engine {
         Ok(self.group(ctx, number)?.broken.is_some())
     }
 
+    /// Whether this endpoint went back to an older state, the other side has not heard of it yet, and can be told.
+    pub(super) fn waits_for_what_it_lost(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let restored = self.group(ctx, number)?.broken == Some(reason_to_stored(Reason::Restored));
+        Ok(restored && self.choose(ctx, number, Purpose::Control)?.is_some())
+    }
+
+    /// Whether this endpoint went back to an older state, has not told what was lost there, and now can.
+    pub(super) fn can_tell_what_it_lost(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let group = self.group(ctx, number)?;
+        if group.untold != Some(true) || group.broken.is_some() {
+            return Ok(false);
+        }
+        let record = self.conversation_record(ctx, number)?;
+        Ok(self.peer_spare(ctx, number, &record)?.is_some() && self.choose(ctx, number, Purpose::Control)?.is_some())
+    }
+
     /// The group cannot go on: it begins again as soon as it can.
     pub(super) fn break_group(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, reason: Reason) -> Result<(), StoreError> {
         let record = self.conversation_record(ctx, number)?;
@@ -105,7 +126,8 @@ impl Engine {
         let mut group = self.group(ctx, number)?;
         if group.broken.is_none() {
             tracing::info!(?reason, "a conversation's group cannot go on: it begins again");
-            group.broken = Some(reason_to_stored(reason));
+            let begun_for = group.began.filter(|_| group.unanswered);
+            group.broken = Some(begun_for.unwrap_or(reason_to_stored(reason)));
             self.save_group(ctx, number, record.peer, &group)?;
         }
         self.reform(ctx, number)
@@ -144,7 +166,13 @@ impl Engine {
         let mut begun = 0;
         for number in self.to_reform.clone() {
             let record = self.conversation_record(ctx, number)?;
-            if !self.holds(MailboxId::new(*record.mailbox)) || self.group(ctx, number)?.retry_ms > now {
+            if !self.holds(MailboxId::new(*record.mailbox)) {
+                continue;
+            }
+            let at = self.group(ctx, number)?.retry_ms;
+            if at > now {
+                // After a restart nothing else would wake it.
+                self.timers.insert((at, Timer::Reform));
                 continue;
             }
             if begun == AT_ONCE {
@@ -176,11 +204,18 @@ impl Engine {
         }
         let permit = self.choose(ctx, number, Purpose::Control)?;
         let spare = self.peer_spare(ctx, number, &record)?;
-        group.retry_ms = now + RETRY_MS.saturating_mul(1 << group.tries.min(16)).min(LONGEST_RETRY_MS);
         group.tries += 1;
+        group.retry_ms = now + pause(group.tries);
+        self.doubted.remove(&number);
+        // What was tried and not followed is not tried again: the spare may be gone there.
+        let spare = spare.filter(|_| group.tries == 1);
         match (permit, spare, &record.pseudonym) {
             (Some(_), Some(spare), _) => self.continue_in_new_group(ctx, number, &mut record, group, reason, &spare),
-            (_, _, Some(_)) => self.hello_anew(ctx, number, &mut record, group),
+            (_, _, Some(_)) => {
+                group.began = Some(reason_to_stored(reason));
+                group.untold = group.untold.or((reason == Reason::Restored).then_some(true));
+                self.hello_anew(ctx, number, &mut record, group)
+            }
             (permit, _, None) => self.ask_to_begin(ctx, number, &mut record, group, reason, permit.is_some()),
         }
     }
@@ -204,7 +239,7 @@ impl Engine {
                 Continues::seal(speaker, &business, &user, at_ms, reason, &heard, &[])
             })?;
             let body = body.map_err(|_| damaged(Table::Conversations))?;
-            self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), None)?;
+            self.say_undelivered_again(ctx, number, record, &mut group, Some(continues_intent(body)))?;
         }
         record.state = ConversationState::Stuck;
         self.save_group(ctx, number, record.peer, &group)?;
@@ -286,11 +321,15 @@ impl Engine {
         let Some((mls, body)) = made else { return Err(damaged(Table::PeerSpares)) };
         group.said_ms = at_ms;
         group.unanswered = true;
+        group.began = Some(reason_to_stored(reason));
+        group.untold = group.untold.filter(|_| reason != Reason::Restored);
         record.state = ConversationState::Open;
+        // With the first receipt go fresh permits, whatever became of the old ones.
+        record.control_given = 0;
+        // It opens one Welcome.
+        ctx.tx.delete(Table::PeerSpares, &number.to_be_bytes());
         self.replace_group(ctx, number, record, &mut group, mls)?;
-        let lost_after = group.lost_after.take();
-        self.save_group(ctx, number, record.peer, &group)?;
-        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)), lost_after)?;
+        self.say_undelivered_again(ctx, number, record, &mut group, Some(continues_intent(body)))?;
         self.save_conversation(ctx, number, record)?;
         ctx.emit(Event::Continued { conversation: ConversationId(number), by: Direction::Outgoing, reason })?;
         self.pump(ctx, number)
@@ -306,13 +345,11 @@ impl Engine {
     ) -> Result<(), StoreError> {
         group.broken = None;
         self.leave_group(ctx, number, &mut group);
-        let lost_after = group.lost_after.take();
-        self.save_group(ctx, number, record.peer, &group)?;
         record.state = ConversationState::New;
         record.hello = None;
         record.bundle = None;
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, record, None, lost_after)?;
+        self.say_undelivered_again(ctx, number, record, &mut group, None)?;
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
             // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
@@ -375,15 +412,17 @@ impl Engine {
     }
 
     /// Empties the lane and fills it again: `first`, receipts that were not said, everything of ours without a receipt, and, if the other
-    /// side went back to an older state, what it had and has no longer.
+    /// side went back to an older state, what it had and has no longer. Saves the group.
     pub(super) fn say_undelivered_again(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
+        group: &mut GroupRecord,
         first: Option<OutboxRecord>,
-        lost_after: Option<u64>,
     ) -> Result<(), StoreError> {
+        let lost_after = group.lost_after;
+        group.lost_until = None;
         let prefix = number.to_be_bytes();
         let (mut delivered, mut read) = (Vec::new(), Vec::new());
         for (key, entry) in ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &prefix)? {
@@ -421,26 +460,81 @@ impl Engine {
             let lost = lost_after.is_some_and(|after| order > after) && again.len() < SAID_AGAIN;
             let waits = stored.status < Status::Delivered || (lost && stored.status != Status::Failed);
             if stored.direction == Direction::Outgoing && waits && !stored.content.0.is_empty() {
+                if lost {
+                    group.lost_until = group.lost_until.or(Some(order));
+                }
                 again.push((Place { conversation: number, order }, stored.content.clone()));
             }
         }
         for (place, content) in again.into_iter().rev() {
             self.enqueue(ctx, number, record, &message_intent(place, content))?;
         }
+        group.lost_after = group.lost_after.filter(|_| group.lost_until.is_some());
+        self.save_group(ctx, number, record.peer, group)?;
         if !delivered.is_empty() || !read.is_empty() {
             self.owe_receipts(ctx, number, record.peer, &delivered, &read, Wait::AtOnce)?;
         }
         Ok(())
     }
 
-    /// Adds to the lane what the other side had and has no longer.
+    /// What was said again because the other side had lost it is there: a receipt for the last of it came.
+    pub(super) fn found_again(&mut self, ctx: &mut Ctx<'_, '_>, place: Place, peer: u64) -> Result<(), StoreError> {
+        let mut group = self.group(ctx, place.conversation)?;
+        if group.lost_until.is_some_and(|last| last <= place.order) {
+            (group.lost_after, group.lost_until) = (None, None);
+            self.save_group(ctx, place.conversation, peer, &group)?;
+        }
+        Ok(())
+    }
+
+    /// The other side's group takes the place of the one that we began, or would have. If we had to tell what was lost here, we still have to:
+    /// whether it was heard is not known.
+    pub(super) fn is_followed_instead(group: &mut GroupRecord) {
+        let restored = Some(reason_to_stored(Reason::Restored));
+        if group.broken == restored || (group.unanswered && group.began == restored) {
+            group.untold = Some(true);
+        }
+        (group.unanswered, group.began) = (false, None);
+    }
+
+    /// What the other side has lost cannot be said again yet.
+    pub(super) fn lost_waits(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let mut group = self.group(ctx, number)?;
+        group.lost_until = None;
+        self.save_group(ctx, number, peer, &group)
+    }
+
+    /// Says again what the other side has lost, if that had to wait and now can be.
+    pub(super) fn say_what_waited(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
+        let mut group = self.group(ctx, number)?;
+        let (Some(after), None, None) = (group.lost_after, group.lost_until, group.broken) else { return Ok(()) };
+        if self.choose(ctx, number, Purpose::Service)?.is_none() {
+            return Ok(());
+        }
+        self.say_lost_again(ctx, number, record, &mut group, after)?;
+        self.save_conversation(ctx, number, record)
+    }
+
+    /// The other side has none of our messages after this one: until it has them, they are said again whenever the conversation begins again.
+    fn note_lost(group: &mut GroupRecord, after: u64) {
+        group.lost_after = Some(group.lost_after.map_or(after, |known| known.min(after)));
+    }
+
+    /// Adds to the lane what the other side had and has no longer. Saves the group.
     fn say_lost_again(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
+        group: &mut GroupRecord,
         after: u64,
     ) -> Result<(), StoreError> {
+        Self::note_lost(group, after);
         let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
         let until = after_prefix(&number.to_be_bytes());
         let later: Vec<(Vec<u8>, MessageRecord)> =
@@ -450,6 +544,7 @@ impl Engine {
             // What has no receipt yet is in the lane anyhow.
             let had = matches!(stored.status, Status::Delivered | Status::Read);
             if stored.direction == Direction::Outgoing && had && !stored.content.0.is_empty() {
+                group.lost_until = Some(order);
                 self.enqueue(
                     ctx,
                     number,
@@ -458,7 +553,8 @@ impl Engine {
                 )?;
             }
         }
-        Ok(())
+        group.lost_after = group.lost_after.filter(|_| group.lost_until.is_some());
+        self.save_group(ctx, number, record.peer, group)
     }
 
     /// The other side begins the conversation again.
@@ -492,20 +588,20 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             if says.reason == Reason::Restored {
                 let after = Self::newest_known(ctx, number, &says.heard)?;
-                self.say_lost_again(ctx, number, &mut record, after)?;
+                self.say_lost_again(ctx, number, &mut record, &mut group, after)?;
                 self.save_conversation(ctx, number, &record)?;
                 self.pump(ctx, number)?;
             }
-            return Ok(());
+            return self.not_followed(ctx, number);
         }
         if says.welcome.is_empty() {
             // The other side cannot begin: then we do.
             group.heard_ms = says.at_ms;
             if says.reason == Reason::Restored {
-                group.lost_after = Some(Self::newest_known(ctx, number, &says.heard)?);
+                Self::note_lost(&mut group, Self::newest_known(ctx, number, &says.heard)?);
             }
             self.save_group(ctx, number, record.peer, &group)?;
-            return self.break_group(ctx, number, says.reason);
+            return self.break_group(ctx, number, Reason::Gap);
         }
         let (customer, now) = (Self::customer_key(&record), ctx.tx.now_ms());
         let prefix = number.to_be_bytes();
@@ -526,22 +622,22 @@ impl Engine {
             }
         }
         group.heard_ms = says.at_ms;
+        if says.reason == Reason::Restored {
+            Self::note_lost(&mut group, Self::newest_known(ctx, number, &says.heard)?);
+        }
         let Some(mls) = joined else {
             // The spare that it used is gone here: then it is for us to begin.
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, Reason::Gap);
         };
-        group.unanswered = false;
+        Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
         if record.state != ConversationState::New {
             record.state = ConversationState::Open;
         }
+        record.control_given = 0;
         self.replace_group(ctx, number, &record, &mut group, mls)?;
-        let lost_after = match says.reason {
-            Reason::Restored => Some(Self::newest_known(ctx, number, &says.heard)?),
-            _ => None,
-        };
-        self.say_undelivered_again(ctx, number, &mut record, None, lost_after)?;
+        self.say_undelivered_again(ctx, number, &mut record, &mut group, None)?;
         self.save_conversation(ctx, number, &record)?;
         ctx.emit(Event::Continued {
             conversation: ConversationId(number),
@@ -561,6 +657,30 @@ impl Engine {
             newest = newest.max(Self::place_of(ctx, Some(number), id)?.map_or(0, |place| place.order));
         }
         Ok(newest)
+    }
+
+    /// The other side speaks, and not in the group that we began: it has not heard of it yet, or it could not follow. If it still does so
+    /// after a while, the conversation begins again, in another way.
+    pub(super) fn not_followed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let (group, now) = (self.group(ctx, number)?, ctx.tx.now_ms());
+        if !group.unanswered || group.broken.is_some() {
+            return Ok(());
+        }
+        // What was on its way when it came back says nothing yet.
+        let since = *self.doubted.entry(number).or_insert(now);
+        if now < since + pause(group.tries) {
+            return Ok(());
+        }
+        self.break_group(ctx, number, Reason::Gap)
+    }
+
+    /// A Hello that nobody has answered for long may be lost: the next message goes with a new one.
+    pub(super) fn doubt_hello(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let group = self.group(ctx, number)?;
+        if group.unanswered && group.broken.is_none() && ctx.tx.now_ms() >= group.retry_ms {
+            return self.break_group(ctx, number, Reason::Gap);
+        }
+        Ok(())
     }
 
     /// Somebody was heard in the current group: it stands.

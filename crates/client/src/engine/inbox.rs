@@ -73,6 +73,10 @@ impl Engine {
             // Of the group that this customer has left, before its new Hello is answered: it will be said again.
             return Ok(());
         }
+        if self.waits_for_what_it_lost(ctx, number)? {
+            // Shown now, it would stand before what this endpoint has lost; both are said again, in their order.
+            return Ok(());
+        }
         let opened = match self.open_mls(ctx, number, mls)? {
             Ok(opened) => opened,
             Err(why) => return self.not_opened(ctx, number, purpose, mls, envelope, &why),
@@ -108,7 +112,7 @@ impl Engine {
                 let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
                 if self.group(ctx, number)?.left.iter().any(|left| ***left == *id) {
                     // Sealed before its sender heard that the conversation began again: it will be said again.
-                    return Ok(());
+                    return self.not_followed(ctx, number);
                 }
                 self.break_group(ctx, number, Reason::Fork)
             }
@@ -154,6 +158,10 @@ impl Engine {
                 tracing::warn!("content under a control permit: not shown");
             }
             _ => self.heard_message(ctx, number, record, bytes, content)?,
+        }
+        self.say_what_waited(ctx, number, record)?;
+        if self.can_tell_what_it_lost(ctx, number)? {
+            return self.break_group(ctx, number, Reason::Restored);
         }
         // It may have brought the permit, the spare or the sign of life that was waited for.
         self.renew_if_old(ctx, number)?;

@@ -321,6 +321,8 @@ impl Engine {
         for (id, status) in delivered.chain(receipt.read.iter().map(|id| (id, Status::Read))) {
             if let Some(place) = Self::place_of(ctx, Some(number), id)? {
                 self.progress(ctx, place, status)?;
+                let peer = self.conversation_record(ctx, number)?.peer;
+                self.found_again(ctx, place, peer)?;
             }
         }
         Ok(())

@@ -221,6 +221,8 @@ pub struct Engine {
     timers: BTreeSet<(u64, Timer)>,
     wanted: commits::Wanted,
     to_reform: BTreeSet<u64>,
+    /// Conversations that we began again and in which the other side was heard elsewhere, and since when, Unix ms.
+    doubted: HashMap<u64, u64>,
     superseded: bool,
     /// The lease was held in this run: whoever takes it now is another copy, and newer.
     held: bool,
@@ -254,9 +256,13 @@ impl Engine {
                 identity: None,
                 bundle: 0,
                 contact_grant: None,
+                granted: None,
             },
         };
-        endpoint.incarnation += 1;
+        if endpoint.granted != Some(false) {
+            endpoint.incarnation += 1;
+        }
+        endpoint.granted = Some(false);
         endpoint.nonce = tx.random::<16>().into();
         let mut engine = Self::over(role, endpoint);
         if matches!(engine.role, RoleOptions::Business(_)) {
@@ -294,6 +300,7 @@ impl Engine {
             timers: BTreeSet::new(),
             wanted: commits::Wanted::default(),
             to_reform: BTreeSet::new(),
+            doubted: HashMap::new(),
             superseded: false,
             held: false,
             sealed: false,

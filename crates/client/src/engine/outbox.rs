@@ -28,6 +28,9 @@ const BACKOFF_MS: u64 = 500;
 /// Longest pause between tries.
 const MAX_BACKOFF_MS: u64 = 60_000;
 
+/// How long permits may take to come after a group began.
+const PERMITS_MS: u64 = 600_000;
+
 /// A message that waited for this long is followed by fresh permits.
 const STALE_PERMIT_MS: u64 = 24 * 3_600_000;
 
@@ -171,16 +174,40 @@ impl Engine {
         let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
             return Err(damaged(Table::Outbox));
         };
-        if let Some(failure) = self.window_failure(ctx, &record, purpose, entry.message.is_some()) {
+        // What had been delivered inside the window, and was lost there since, may be said again.
+        let is_new = match entry.message {
+            Some(place) => !matches!(Self::message_record(ctx, place)?.status, Status::Delivered | Status::Read),
+            None => false,
+        };
+        if let Some(failure) = self.window_failure(ctx, &record, purpose, is_new) {
             return self.give_up(ctx, key, &entry, failure);
         }
         let Some((relay, given)) = self.choose(ctx, number, purpose)? else {
             if record.state == ConversationState::Greeting {
                 return Ok(Head::Wait);
             }
-            if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
+            if let Some(window_end) =
+                self.fresh_permit_may_come(ctx, number, &record, purpose)?.filter(|_| is_new || entry.message.is_none())
+            {
                 self.lanes.entry(number).or_default().waits_until = None;
                 self.timers.insert((window_end, Timer::Lane(number)));
+                return Ok(Head::Wait);
+            }
+            if entry.message.is_some() && !is_new {
+                // Said again as soon as a permit comes.
+                self.lost_waits(ctx, number, record.peer)?;
+                ctx.tx.delete(Table::Outbox, key);
+                return Ok(Head::Next);
+            }
+            if record.pseudonym.is_some() && entry.message.is_some() {
+                // A customer whose right to write is gone or over asks for another: with a new group come fresh permits, if they are not on
+                // their way in this one.
+                let at = self.group(ctx, number)?.renewed_ms.saturating_add(PERMITS_MS);
+                if ctx.tx.now_ms() < at {
+                    self.timers.insert((at, Timer::Lane(number)));
+                } else {
+                    self.break_group(ctx, number, Reason::Gap)?;
+                }
                 return Ok(Head::Wait);
             }
             return self.give_up(ctx, key, &entry, Failure::Refused);
@@ -226,11 +253,11 @@ impl Engine {
         ctx: &Ctx<'_, '_>,
         record: &ConversationRecord,
         purpose: Purpose,
-        is_message: bool,
+        is_new_message: bool,
     ) -> Option<Failure> {
         let RoleOptions::Business(options) = &self.role else { return None };
         let closed = ctx.tx.now_ms() >= record.last_heard_ms.saturating_add(options.window_ms);
-        (is_message && purpose == Purpose::Service && closed).then_some(Failure::WindowClosed)
+        (is_new_message && purpose == Purpose::Service && closed).then_some(Failure::WindowClosed)
     }
 
     /// Until when a business waits for a permit: inside the window, where the one it has is merely over, a fresh one follows the
@@ -354,6 +381,12 @@ impl Engine {
         let conversation = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
         match code {
             Code::Refused => {
+                let permit = entry.sealed.as_ref().and_then(|s| Permit::from_bytes(&s.permit).ok());
+                let is_over = permit.is_some_and(|p| p.class == Class::Contact && !p.is_valid_at(now / 1000));
+                if is_over && conversation.as_ref().is_some_and(|r| r.state == ConversationState::Greeting) {
+                    // A Hello that waited for longer than its bundle lives: said anew with a bundle fetched anew.
+                    return self.break_group(ctx, number, Reason::Gap);
+                }
                 let Some(purpose) = Purpose::from_wire(u64::from(entry.purpose)) else {
                     return Err(damaged(Table::Outbox));
                 };

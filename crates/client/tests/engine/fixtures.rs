@@ -50,6 +50,7 @@ fn every_stored_record_loads() {
         identity: Some(secret.clone()),
         bundle: 11,
         contact_grant: Some(id),
+        granted: None,
     };
     check("endpoint", &endpoint);
     let mailbox = MailboxRecord {

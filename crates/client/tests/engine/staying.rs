@@ -140,7 +140,12 @@ async fn a_customer_who_went_back_or_lost_everything_goes_on() {
     let undelivered = cortado.endpoint.send(first.conversation, text("to nobody yet")).await.unwrap();
     phone.endpoint.send(resumed.id, text("from a new phone")).await.unwrap();
     cortado.incoming().await;
-    assert_eq!(phone.incoming().await.id, undelivered.id, "what was on its way to the old phone comes to the new one");
+    let mut came = phone.incoming().await;
+    if came.id == said.id {
+        // The copy died before it confirmed that it had this again.
+        came = phone.incoming().await;
+    }
+    assert_eq!(came.id, undelivered.id, "what was on its way to the old phone comes to the new one");
 }
 
 /// Something that is stored for a conversation does not decode any more: its messages are kept as they came after three tries, the others go on,
