@@ -3,10 +3,13 @@
 //! A run is named by its seed: round *n* of seed *s* is the same everywhere, and what has been done is read back from the results file, so
 //! that an interrupted run goes on where it was.
 
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::shell::{self, Show};
 use crate::test;
@@ -29,13 +32,77 @@ enum Kind {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Random histories of endpoints and a hostile relay in one process, 40 days of injected time each.
+    Sim {
+        /// Histories in all, those of earlier runs from the same seed included.
+        #[arg(long, default_value_t = 1_000_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Also what is known not to hold yet.
+        #[arg(long)]
+        everything: bool,
+    },
 }
+
+/// Histories after which a line is written: an interrupted run repeats less than this many.
+const CHUNK: u64 = 500;
 
 /// Runs what is left of it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let Kind::Crash { rounds, seed } = args.kind;
     let folder = shell::private().join("torture");
     std::fs::create_dir_all(&folder)?;
+    match args.kind {
+        Kind::Crash { rounds, seed } => crash(folder, rounds, seed),
+        Kind::Sim { seeds, from, everything } => sim(folder, seeds, from, everything),
+    }
+}
+
+/// Chunk after chunk; a chunk in which a history broke ends the run, and is run again by the next.
+fn sim(folder: PathBuf, seeds: u64, from: u64, everything: bool) -> Result<ExitCode> {
+    let kind = if everything { "everything" } else { "sim" };
+    let results = folder.join(format!("{kind}-{from}.jsonl"));
+    let chunks = seeds.div_ceil(CHUNK);
+    let done = done_rounds(&std::fs::read_to_string(&results).unwrap_or_default()).min(chunks);
+    let of = seeds.min(done * CHUNK);
+    println!("torture   sim, from seed {from}: {of} of {seeds} histories done, results in {}", results.display());
+    let bar = ProgressBar::new(seeds);
+    bar.set_style(ProgressStyle::with_template("sim       {bar:20} {pos}/{len}  {eta} left")?.progress_chars("█▉░"));
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar.set_position(of);
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&results)?;
+    for chunk in done..chunks {
+        let (first, count) = (from + chunk * CHUNK, CHUNK.min(seeds - chunk * CHUNK));
+        let mut command = shell::cargo(["test", "--quiet", "-p", "bulla-testkit", "--test", "sim", "--"]);
+        command
+            .args(["--exact", "every_conversation_keeps_its_place_in_random_histories", "--nocapture"])
+            .env("BULLA_SIM_FIRST", first.to_string())
+            .env("BULLA_SIM_SEEDS", count.to_string());
+        if everything {
+            command.env("BULLA_SIM_EVERYTHING", "1");
+        }
+        let output = shell::capture(&mut command, Show::Nothing)?;
+        let figure = output.text.lines().find_map(|line| line.strip_prefix("figure: ")).unwrap_or_default();
+        let line = serde_json::json!({"round": chunk, "held": output.success, "first": first, "figure": figure});
+        writeln!(file, "{line}")?;
+        if !output.success {
+            bar.abandon();
+            println!("{}", output.text);
+            println!("torture   sim: seeds {first} to {} did not hold", first + count - 1);
+            return Ok(ExitCode::FAILURE);
+        }
+        bar.set_position(seeds.min((chunk + 1) * CHUNK));
+        bar.suspend(|| println!("          {figure}"));
+    }
+    bar.finish();
+    println!("torture   sim, from seed {from}: {seeds} of {seeds} histories held");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn crash(folder: PathBuf, rounds: u64, seed: u64) -> Result<ExitCode> {
     let results = folder.join(format!("crash-{seed}.jsonl"));
     let done = done_rounds(&std::fs::read_to_string(&results).unwrap_or_default());
     println!("torture   crash, seed {seed}: {done} of {rounds} rounds done, results in {}", results.display());

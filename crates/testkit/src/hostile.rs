@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bulla_protocol::frame::{Deliver, client_frame::Body as Ask, server_frame::Body as Answer};
+use bytes::Bytes;
 use rand_core::RngCore as _;
 
 use crate::chance::Chance;
@@ -135,6 +136,8 @@ pub struct Hostile {
     /// Connections on which something is missing, with the looks that are left before they are cut.
     missing: BTreeMap<u64, u64>,
     cut: BTreeSet<u64>,
+    /// Envelopes about whose order it lied.
+    lied_about: Vec<Bytes>,
     /// What it has done.
     pub deeds: Deeds,
 }
@@ -152,8 +155,21 @@ impl Hostile {
             held: BTreeMap::new(),
             missing: BTreeMap::new(),
             cut: BTreeSet::new(),
+            lied_about: Vec::new(),
             deeds: Deeds::default(),
         }
+    }
+
+    /// Envelopes that it handed over under honest numbers and not in their place (swapped, or replayed): nothing shows their order.
+    #[must_use]
+    pub fn lied_about(&self) -> &[Bytes] {
+        &self.lied_about
+    }
+
+    /// Whether it holds something back on a connection, or is about to cut it: it wants to be asked [`Meddler::later`].
+    #[must_use]
+    pub fn waits(&self, connection: u64) -> bool {
+        self.held.contains_key(&connection) || self.missing.contains_key(&connection) || self.cut.contains(&connection)
     }
 
     /// Does no more harm from now on: what is missing comes, because the connections on which it is missing are cut.
@@ -223,6 +239,7 @@ impl Hostile {
             vec![later, Answer::Deliver(held.deliver)]
         } else if held.deliver.subscription == deliver.subscription {
             self.deeds.lies += 1;
+            self.lied_about.extend([held.deliver.envelope.clone(), deliver.envelope.clone()]);
             let (subscription, first, second) = (deliver.subscription, held.deliver.number, deliver.number);
             let number = self.number(connection, subscription, first - 1);
             let later = Answer::Deliver(Deliver { number, ..deliver });
@@ -266,6 +283,8 @@ impl Hostile {
             3 if !self.seen.is_empty() => {
                 self.deeds.replays += 1;
                 let old = self.chance.choose(&self.seen).clone();
+                // Its reader may not have taken it yet: then it overtakes others.
+                self.lied_about.push(old.envelope.clone());
                 let old = self.slip_in(connection, &deliver, old);
                 vec![old, self.hand_over(connection, deliver)]
             }

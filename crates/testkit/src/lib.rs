@@ -20,6 +20,7 @@
 //! - [`proxy`]: a relay in the middle: everything between endpoints and the real relay passes through a meddler
 //! - [`hostile`]: the meddler that drops, repeats, replays, edits, holds back and cuts
 //! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
+//! - [`sim`]: endpoints and a relay in one process, with clock, network, stores and malice injected: a seed in, a verdict out
 //! - [`decoders`]: every decoder of what a peer sends, as one function that the fuzzer and ordinary tests share
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
@@ -34,6 +35,7 @@ pub mod hostile;
 pub mod process;
 pub mod proxy;
 pub mod relay;
+pub mod sim;
 pub mod terminal;
 pub mod town;
 pub mod wait;

@@ -254,7 +254,7 @@ impl Engine {
         self.save_peer(ctx, &user, &peer)?;
         let sender = mls.members().into_iter().find(|m| m.who.role == Role::Customer).map(|m| m.who);
         let mut group = self.group(ctx, number)?;
-        group.unanswered = false;
+        Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
         let Some(member) = sender.map(|who| self.member_of(ctx, number, &who)).transpose()?.flatten() else {

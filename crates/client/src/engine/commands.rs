@@ -117,6 +117,9 @@ impl Engine {
         let intent = OutboxRecord::message(place, SecretVec(bytes), Purpose::Service.to_wire());
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
+        if record.state == ConversationState::Greeting {
+            self.doubt_hello(ctx, to.0)?;
+        }
         self.pump(ctx, to.0)?;
         Ok(view(place, &Self::message_record(ctx, place)?))
     }

@@ -32,6 +32,14 @@ const AGAIN_MS: [u64; 3] = [1_000, 4_000, 15_000];
 
 /// How long messages of an unknown group are held where a third may bring us into it.
 const FOREIGN_MS: u64 = 20_000;
+/// Where a commit came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// Its author sent it, and has merged it.
+    Author,
+    /// It stands in its slot; whether its author knows that is not known.
+    Slot,
+}
 
 /// What waits for a connection or for a time; in memory, found again from the store at a start.
 #[derive(Debug, Default)]
@@ -206,9 +214,10 @@ impl Engine {
         mls.discard().map_err(|_| damaged(Table::Mls))?;
         self.save_changes_of(ctx, number, record.peer)?;
         match found {
-            Some(commit) => self.follow(ctx, number, &commit),
-            // What stands there was written by nobody in the group: the relay lies, or lost what it had. The epoch goes on as it is; if
-            // others have left it, their messages will tell.
+            Some(commit) => self.follow(ctx, number, &commit, From::Slot),
+            // What stands there was written by nobody in the group: the relay lies, or lost what it had. If others have left this epoch, as
+            // messages that are held here tell, there is no way after them; otherwise it goes on as it is.
+            None if self.wanted.reads.remove(&number).is_some() => self.break_group(ctx, number, Reason::Fork),
             None => Ok(()),
         }
     }
@@ -287,18 +296,25 @@ impl Engine {
         if !self.has_group(ctx, number)? || self.is_broken(ctx, number)? {
             return Ok(());
         }
-        self.follow(ctx, number, commit)
+        self.follow(ctx, number, commit, From::Author)
     }
 
-    fn follow(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, commit: &[u8]) -> Result<(), StoreError> {
+    fn follow(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, commit: &[u8], from: From) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         let peer = self.conversation_record(ctx, number)?.peer;
-        let followed = self.mls(ctx, number)?.follow(commit, now / 1000);
+        let mls = self.mls(ctx, number)?;
+        let followed = match from {
+            From::Author => mls.follow(commit, now / 1000),
+            From::Slot => mls.follow_found(commit, now / 1000),
+        };
         self.save_changes_of(ctx, number, peer)?;
         match followed {
             Ok(followed) if followed.out => self.removed_ourselves(ctx, number),
             Ok(followed) => {
-                self.group_answers(ctx, number, peer, followed.by.role)?;
+                // A commit brings no permits: a Hello is answered by what does.
+                if self.conversation_record(ctx, number)?.state != ConversationState::Greeting {
+                    self.group_answers(ctx, number, peer, followed.by.role)?;
+                }
                 for gone in &followed.removed {
                     self.forget_removed(ctx, number, gone)?;
                 }
@@ -453,7 +469,7 @@ impl Engine {
         match current.open(&answer.commit) {
             Ok(commit) => {
                 self.wanted.reads.remove(&number);
-                self.follow(ctx, number, &commit)
+                self.follow(ctx, number, &commit, From::Slot)
             }
             Err(_) => {
                 self.wanted.reads.remove(&number);

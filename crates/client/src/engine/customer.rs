@@ -21,6 +21,9 @@ use crate::store::{StoreError, Table};
 /// Pause before an expired bundle is fetched again.
 const FETCH_AGAIN_MS: u64 = 10_000;
 
+/// A Hello that is not answered for this long may be lost: with the customer's next message it is said anew.
+const HELLO_AGAIN_MS: u64 = 600_000;
+
 impl Engine {
     /// Begins a conversation with the business of a link whose bundle was fetched. Nothing leaves before the first message.
     pub fn begin(
@@ -128,6 +131,9 @@ impl Engine {
             reply_key: SecretVec(reply_key.to_bytes().to_vec()),
         });
         let mut group = self.group(ctx, number)?;
+        group.unanswered = true;
+        group.tries = group.tries.max(1);
+        group.retry_ms = group.retry_ms.max(now + HELLO_AGAIN_MS);
         self.replace_group(ctx, number, record, &mut group, mls)?;
         self.save_conversation(ctx, number, record)?;
         let contact = bundle.contact();

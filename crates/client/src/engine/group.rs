@@ -51,6 +51,11 @@ const AT_ONCE: usize = 16;
 /// Own messages said again after the other side lost its newer state, at most.
 const SAID_AGAIN: usize = 1_000;
 
+/// How long a group that was begun so many times waits for an answer.
+fn pause(tries: u32) -> u64 {
+    RETRY_MS.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_RETRY_MS)
+}
+
 fn reason_to_stored(reason: Reason) -> u8 {
     match reason {
         Reason::Fork => 1,
@@ -93,6 +98,27 @@ impl Engine {
         Ok(self.group(ctx, number)?.broken.is_some())
     }
 
+    /// Whether this endpoint went back to an older state, the other side has not heard of it yet, and can be told.
+    pub(super) fn waits_for_what_it_lost(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let restored = self.group(ctx, number)?.broken == Some(reason_to_stored(Reason::Restored));
+        Ok(restored && self.choose_other_side(ctx, number, Purpose::Control)?.is_some())
+    }
+
+    /// Whether this endpoint went back to an older state, has not told what was lost there, and now can.
+    pub(super) fn can_tell_what_it_lost(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let group = self.group(ctx, number)?;
+        if group.untold != Some(true) || group.broken.is_some() {
+            return Ok(false);
+        }
+        let record = self.conversation_record(ctx, number)?;
+        let can_begin = self.has_other_side(&self.spares(ctx, number, &record)?);
+        Ok(can_begin && self.choose_other_side(ctx, number, Purpose::Control)?.is_some())
+    }
+
+    fn has_other_side(&self, spares: &[Spare]) -> bool {
+        spares.iter().any(|s| s.certificate().role() != self.own_role())
+    }
+
     /// The group cannot go on: it begins again as soon as it can.
     pub(super) fn break_group(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, reason: Reason) -> Result<(), StoreError> {
         let record = self.conversation_record(ctx, number)?;
@@ -102,7 +128,8 @@ impl Engine {
         let mut group = self.group(ctx, number)?;
         if group.broken.is_none() {
             tracing::info!(?reason, "a conversation's group cannot go on: it begins again");
-            group.broken = Some(reason_to_stored(reason));
+            let begun_for = group.began.filter(|_| group.unanswered);
+            group.broken = Some(begun_for.unwrap_or(reason_to_stored(reason)));
             self.save_group(ctx, number, record.peer, &group)?;
         }
         self.reform(ctx, number)
@@ -158,7 +185,13 @@ impl Engine {
         let mut begun = 0;
         for number in self.to_reform.clone() {
             let record = self.conversation_record(ctx, number)?;
-            if !self.holds(MailboxId::new(*record.mailbox)) || self.group(ctx, number)?.retry_ms > now {
+            if !self.holds(MailboxId::new(*record.mailbox)) {
+                continue;
+            }
+            let at = self.group(ctx, number)?.retry_ms;
+            if at > now {
+                // After a restart nothing else would wake it.
+                self.timers.insert((at, Timer::Reform));
                 continue;
             }
             if begun == AT_ONCE {
@@ -190,15 +223,18 @@ impl Engine {
         }
         let may_say = self.choose_other_side(ctx, number, Purpose::Control)?.is_some();
         let spares = self.spares(ctx, number, &record)?;
-        group.retry_ms = now + RETRY_MS.saturating_mul(1 << group.tries.min(16)).min(LONGEST_RETRY_MS);
         group.tries += 1;
-        let role = self.own_role();
-        let has_other_side = spares.iter().any(|s| s.certificate().role() != role);
+        group.retry_ms = now + pause(group.tries);
+        self.doubted.remove(&number);
+        // What was tried and not followed is not tried again: the spare may be gone there.
+        let can_begin = may_say && group.tries == 1 && self.has_other_side(&spares);
         match &record.pseudonym {
-            _ if may_say && has_other_side => {
-                self.continue_in_new_group(ctx, number, &mut record, group, reason, &spares)
+            _ if can_begin => self.continue_in_new_group(ctx, number, &mut record, group, reason, &spares),
+            Some(_) => {
+                group.began = Some(reason_to_stored(reason));
+                group.untold = group.untold.or((reason == Reason::Restored).then_some(true));
+                self.hello_anew(ctx, number, &mut record, group)
             }
-            Some(_) => self.hello_anew(ctx, number, &mut record, group),
             None => self.ask_to_begin(ctx, number, &mut record, group, reason),
         }
     }
@@ -348,7 +384,15 @@ impl Engine {
         let Some((mls, body)) = made else { return Err(damaged(Table::PeerSpares)) };
         group.said = turn.at;
         group.unanswered = true;
+        group.began = Some(reason_to_stored(reason));
+        group.untold = group.untold.filter(|_| reason != Reason::Restored);
         record.state = ConversationState::Open;
+        // With the first receipt go fresh permits, whatever became of the old ones.
+        record.control_given = 0;
+        // One of the other side opens one Welcome.
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_other_side()) {
+            Self::drop_spare(ctx, number, member.number);
+        }
         self.replace_group(ctx, number, record, &mut group, mls)?;
         self.save_group(ctx, number, record.peer, &group)?;
         self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
@@ -481,6 +525,16 @@ impl Engine {
         Ok(())
     }
 
+    /// The other side's group takes the place of the one that we began, or would have. If we had to tell what was lost here, we still have to:
+    /// whether it was heard is not known.
+    pub(super) fn is_followed_instead(group: &mut GroupRecord) {
+        let restored = Some(reason_to_stored(Reason::Restored));
+        if group.broken == restored || (group.unanswered && group.began == restored) {
+            group.untold = Some(true);
+        }
+        (group.unanswered, group.began) = (false, None);
+    }
+
     /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
     fn await_lost(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, says: &Continues) -> Result<(), StoreError> {
         if says.reason != Reason::Restored {
@@ -536,7 +590,8 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
-        let crossed = !of_own_side && says.turn.seen < group.said && group.broken.is_none();
+        let unheard = says.turn.seen < group.said || (group.unanswered && record.state == ConversationState::Greeting);
+        let crossed = !of_own_side && unheard && group.broken.is_none();
         if crossed && self.own_role() == Role::Customer {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard = says.turn.at;
@@ -545,14 +600,15 @@ impl Engine {
             for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
                 self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
             }
-            return self.pump(ctx, number);
+            self.pump(ctx, number)?;
+            return self.not_followed(ctx, number);
         }
         self.await_lost(ctx, number, record.peer, &says)?;
         if says.welcome.is_empty() {
             // Who says it cannot begin: then we do.
             group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
-            return self.break_group(ctx, number, says.reason);
+            return self.break_group(ctx, number, Reason::Gap);
         }
         let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
         let prefix = number.to_be_bytes();
@@ -582,7 +638,7 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, Reason::Gap);
         };
-        group.unanswered = false;
+        Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
         if record.state != ConversationState::New {
             record.state = ConversationState::Open;
@@ -612,6 +668,30 @@ impl Engine {
             }
         }
         Ok(newest)
+    }
+
+    /// The other side speaks, and not in the group that we began: it has not heard of it yet, or it could not follow. If it still does so
+    /// after a while, the conversation begins again, in another way.
+    pub(super) fn not_followed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let (group, now) = (self.group(ctx, number)?, ctx.tx.now_ms());
+        if !group.unanswered || group.broken.is_some() {
+            return Ok(());
+        }
+        // What was on its way when it came back says nothing yet.
+        let since = *self.doubted.entry(number).or_insert(now);
+        if now < since + pause(group.tries) {
+            return Ok(());
+        }
+        self.break_group(ctx, number, Reason::Gap)
+    }
+
+    /// A Hello that nobody has answered for long may be lost: the next message goes with a new one.
+    pub(super) fn doubt_hello(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let group = self.group(ctx, number)?;
+        if group.unanswered && group.broken.is_none() && ctx.tx.now_ms() >= group.retry_ms {
+            return self.break_group(ctx, number, Reason::Gap);
+        }
+        Ok(())
     }
 
     /// Whether whoever says that the conversation continues may: an identity always, a linked device while it is in the group. Whom the

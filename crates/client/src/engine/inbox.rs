@@ -75,6 +75,10 @@ impl Engine {
             // Of the group that this customer has left, before its new Hello is answered: it will be said again.
             return Ok(());
         }
+        if self.waits_for_what_it_lost(ctx, number)? {
+            // Shown now, it would stand before what this endpoint has lost; both are said again, in their order.
+            return Ok(());
+        }
         let opened = match self.open_mls(ctx, number, mls)? {
             Ok(opened) => opened,
             Err(why) => return self.not_opened(ctx, number, purpose, mls, envelope, &why),
@@ -113,7 +117,7 @@ impl Engine {
                 let group = self.group(ctx, number)?;
                 if group.unanswered || group.left.iter().any(|left| ***left == *id) {
                     // Sealed before its sender heard that the conversation began again: it will be said again.
-                    return Ok(());
+                    return self.not_followed(ctx, number);
                 }
                 if self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() > 1 {
                     // A third may have begun again, and its statement is on its way.
@@ -166,6 +170,9 @@ impl Engine {
                 tracing::warn!("content under a control permit: not shown");
             }
             _ => self.heard_message(ctx, number, record, member, bytes, content)?,
+        }
+        if self.can_tell_what_it_lost(ctx, number)? {
+            return self.break_group(ctx, number, Reason::Restored);
         }
         // It may have brought the permit, the spare or the sign of life that was waited for.
         self.renew_if_old(ctx, number)?;

@@ -311,6 +311,10 @@ impl Engine {
             }
             (server_frame::Body::Done(_), Some(Pending::Open(id))) => {
                 self.held = true;
+                if self.endpoint.granted != Some(true) {
+                    self.endpoint.granted = Some(true);
+                    self.save_endpoint(ctx)?;
+                }
                 let Some(mailbox) = self.mailboxes.get_mut(&id) else { return Ok(()) };
                 if std::mem::replace(&mut mailbox.open, true) {
                     // Only the incarnation was raised.
@@ -412,6 +416,7 @@ impl Engine {
 
     fn set_incarnation(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         self.endpoint.incarnation = number;
+        self.endpoint.granted = Some(false);
         self.endpoint.nonce = ctx.tx.random::<16>().into();
         self.incarnation = Incarnation { number, nonce: IncarnationNonce::new(*self.endpoint.nonce) };
         self.save_endpoint(ctx)

@@ -248,6 +248,10 @@ impl Engine {
         ctx.tx.put(Table::PeerSpares, &member_key(number, member), Scope::Peer(peer), &bytes)
     }
 
+    pub(super) fn drop_spare(ctx: &mut Ctx<'_, '_>, number: u64, member: Number) {
+        ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+    }
+
     pub(super) fn spare_of(
         &self,
         ctx: &Ctx<'_, '_>,

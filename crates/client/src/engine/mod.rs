@@ -228,6 +228,8 @@ pub struct Engine {
     to_reform: BTreeSet<u64>,
     /// Spares that were used, by when and key: erased an hour later.
     spent: BTreeSet<(u64, Vec<u8>)>,
+    /// Conversations that we began again and in which the other side was heard elsewhere, and since when, Unix ms.
+    doubted: HashMap<u64, u64>,
     superseded: bool,
     /// The lease was held in this run: whoever takes it now is another copy, and newer.
     held: bool,
@@ -261,9 +263,13 @@ impl Engine {
                 identity: None,
                 bundle: 0,
                 contact_grant: None,
+                granted: None,
             },
         };
-        endpoint.incarnation += 1;
+        if endpoint.granted != Some(false) {
+            endpoint.incarnation += 1;
+        }
+        endpoint.granted = Some(false);
         endpoint.nonce = tx.random::<16>().into();
         let mut engine = Self::over(role, endpoint);
         if matches!(engine.role, RoleOptions::Business(_)) {
@@ -302,6 +308,7 @@ impl Engine {
             wanted: commits::Wanted::default(),
             to_reform: BTreeSet::new(),
             spent: BTreeSet::new(),
+            doubted: HashMap::new(),
             superseded: false,
             held: false,
             sealed: false,

@@ -30,6 +30,9 @@ const BACKOFF_MS: u64 = 500;
 /// Longest pause between tries.
 const MAX_BACKOFF_MS: u64 = 60_000;
 
+/// How long permits may take to come after a group began.
+const PERMITS_MS: u64 = 600_000;
+
 /// A message that waited for this long is followed by fresh permits.
 const STALE_PERMIT_MS: u64 = 24 * 3_600_000;
 
@@ -287,12 +290,7 @@ impl Engine {
             Reach::Busy => return Ok(Head::Wait),
             Reach::Nobody if to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave) => return Ok(Head::Wait),
             Reach::Nobody => {
-                if let Some(window_end) = self.fresh_permit_may_come(ctx, number, &record, purpose)? {
-                    self.lanes.entry(LaneId::intents(number)).or_default().waits_until = None;
-                    self.timers.insert((window_end, Timer::Lane(LaneId::intents(number))));
-                    return Ok(Head::Wait);
-                }
-                return self.give_up(ctx, key, &entry, Failure::Refused);
+                return self.nobody_to_reach(ctx, &record, key, &entry, &to, purpose);
             }
         }
         if !self.may_seal(ctx, number)? {
@@ -311,6 +309,48 @@ impl Engine {
         self.commit(ctx, number)?;
         self.renew_stale_permit(ctx, number, &mut record, &entry)?;
         Ok(Head::Next)
+    }
+
+    /// The other side has given no permit that counts: a fresh one may come, or be asked for.
+    fn nobody_to_reach(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        record: &ConversationRecord,
+        key: &[u8],
+        entry: &OutboxRecord,
+        to: &[Member],
+        purpose: Purpose,
+    ) -> Result<Head, StoreError> {
+        let Some(LaneId { conversation: number, .. }) = LaneId::from_key(key) else {
+            return Err(damaged(Table::Outbox));
+        };
+        let lane = LaneId::intents(number);
+        if let Some(place) = entry.message
+            && matches!(Self::message_record(ctx, place)?.status, Status::Delivered | Status::Read)
+        {
+            // Had been there, and was lost there since: said again as soon as a permit comes.
+            let others: Vec<Member> = to.iter().filter(|m| m.is_other_side()).cloned().collect();
+            Self::await_members(ctx, place, record.peer, &others)?;
+            ctx.tx.delete(Table::Outbox, key);
+            return Ok(Head::Next);
+        }
+        if let Some(window_end) = self.fresh_permit_may_come(ctx, number, record, purpose)? {
+            self.lanes.entry(lane).or_default().waits_until = None;
+            self.timers.insert((window_end, Timer::Lane(lane)));
+            return Ok(Head::Wait);
+        }
+        if record.pseudonym.is_some() && entry.message.is_some() {
+            // A customer whose right to write is gone or over asks for another: with a new group come fresh permits, if they are not on
+            // their way in this one.
+            let at = self.group(ctx, number)?.renewed_ms.saturating_add(PERMITS_MS);
+            if ctx.tx.now_ms() < at {
+                self.timers.insert((at, Timer::Lane(lane)));
+            } else {
+                self.break_group(ctx, number, Reason::Gap)?;
+            }
+            return Ok(Head::Wait);
+        }
+        self.give_up(ctx, key, entry, Failure::Refused)
     }
 
     /// Whether somebody of the other side can be written to now, and has nothing on its way.
@@ -417,11 +457,11 @@ impl Engine {
         ctx: &Ctx<'_, '_>,
         record: &ConversationRecord,
         purpose: Purpose,
-        is_message: bool,
+        is_new_message: bool,
     ) -> Option<Failure> {
         let RoleOptions::Business(options) = &self.role else { return None };
         let closed = ctx.tx.now_ms() >= record.last_heard_ms.saturating_add(options.window_ms);
-        (is_message && purpose == Purpose::Service && closed).then_some(Failure::WindowClosed)
+        (is_new_message && purpose == Purpose::Service && closed).then_some(Failure::WindowClosed)
     }
 
     /// Until when a business waits for a permit: inside the window, where the one it has is merely over, a fresh one follows the
@@ -568,6 +608,12 @@ impl Engine {
         let pause = doubled.min(MAX_BACKOFF_MS).max(u64::from(retry_after_ms));
         match code {
             Code::Refused if lane.member == 0 => {
+                let permit = entry.sealed.as_ref().and_then(|s| Permit::from_bytes(&s.permit).ok());
+                let is_over = permit.is_some_and(|p| p.class == Class::Contact && !p.is_valid_at(now / 1000));
+                if is_over && self.is_greeting(ctx, lane.conversation)? {
+                    // A Hello that waited for longer than its bundle lives: said anew with a bundle fetched anew.
+                    return self.break_group(ctx, lane.conversation, Reason::Gap);
+                }
                 self.give_up(ctx, &key, &entry, Failure::Refused)?;
                 self.door_is_shut(ctx, lane.conversation)?;
             }
@@ -585,6 +631,11 @@ impl Engine {
             }
         }
         self.pump(ctx, lane.conversation)
+    }
+
+    fn is_greeting(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
+        Ok(record.is_some_and(|r| r.state == ConversationState::Greeting))
     }
 
     /// The business's door is shut to this Hello: the next message tries with a bundle fetched anew. (A lane without a conversation carried

@@ -27,7 +27,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct EndpointRecord {
-    /// Raised by one at every start.
+    /// Raised by one at a start, if a relay had granted it.
     #[n(0)]
     pub incarnation: u64,
     /// Made with it.
@@ -54,6 +54,10 @@ pub struct EndpointRecord {
     /// A business: the grant of its contact permits.
     #[n(8)]
     pub contact_grant: Option<Id>,
+    /// A relay granted a mailbox to this incarnation. While none has, another start changes the nonce alone: an older copy that is started again
+    /// and again, and never hears that it is one, must not come to seem newer than the one that works.
+    #[n(9)]
+    pub granted: Option<bool>,
 }
 
 /// `Mailboxes`, by id.
@@ -519,6 +523,12 @@ pub struct GroupRecord {
     /// `at` of the newest statement that let this device in.
     #[n(10)]
     pub joined: u64,
+    /// Why the group that nobody has answered was begun: if it is begun once more, it is for the same.
+    #[n(11)]
+    pub began: Option<u8>,
+    /// We went back to an older state, and this group began in a way that did not tell what was lost: a statement will.
+    #[n(12)]
+    pub untold: Option<bool>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.

@@ -50,6 +50,7 @@ fn every_stored_record_loads() {
         identity: Some(secret.clone()),
         bundle: 11,
         contact_grant: Some(id),
+        granted: None,
     };
     check("endpoint", &endpoint);
     let mailbox = MailboxRecord {
@@ -161,6 +162,8 @@ fn every_stored_record_loads() {
         left: vec![vec![8; 16].into()],
         key_change: Some(hash),
         joined: 9,
+        began: Some(1),
+        untold: Some(true),
     };
     check("group", &group);
     let claim = ClaimRecord {

@@ -193,8 +193,18 @@ impl Conversation {
         self.group.clear_pending_commit(&self.provider.state).map_err(|_| StateError::Damaged)
     }
 
-    /// Follows a commit of another member into the next epoch. A staged commit of ours is given up by that.
+    /// Follows a commit that its author sent, and so has merged, into the next epoch. A staged commit of ours is given up by that.
     pub fn follow(&mut self, commit: &[u8], now: u64) -> Result<Followed, OpenError> {
+        self.follow_of(commit, now, true)
+    }
+
+    /// Follows a commit that was found in its slot. Its author may not know yet that it won, and still seals in the epoch that it ends: it
+    /// is not heard in the next one before it speaks there, or that epoch would end as well and its messages be too old.
+    pub fn follow_found(&mut self, commit: &[u8], now: u64) -> Result<Followed, OpenError> {
+        self.follow_of(commit, now, false)
+    }
+
+    fn follow_of(&mut self, commit: &[u8], now: u64, is_sent: bool) -> Result<Followed, OpenError> {
         if commit.len() > limits::COMMIT {
             return Err(OpenError::Malformed);
         }
@@ -222,7 +232,7 @@ impl Conversation {
         let authenticator = self.authenticator_now();
         self.group.merge_staged_commit(&self.provider, *staged).map_err(|_| OpenError::State(StateError::Damaged))?;
         if !out {
-            self.begin_epoch(authenticator, Some(author))?;
+            self.begin_epoch(authenticator, is_sent.then_some(author))?;
         }
         Ok(Followed { by: (&by).into(), added, removed, out })
     }
@@ -274,7 +284,7 @@ impl Conversation {
         Ok((added, removed))
     }
 
-    /// After a merge: the roster is read anew, and nobody but the commit's author has been heard.
+    /// After a merge: the roster is read anew, and nobody has been heard but an author who is known to be there.
     fn begin_epoch(&mut self, before: [u8; AUTHENTICATOR], author: Option<u32>) -> Result<(), StateError> {
         let epoch = self.epoch().saturating_sub(1);
         let value = [&[FORMAT][..], &epoch.to_be_bytes(), &before].concat();

@@ -121,6 +121,22 @@ fn of_two_commits_at_once_the_loser_follows_the_winner() {
     commits(&mut phone, &mut [&mut shop]);
 }
 
+/// The author's answer was lost: the other side finds the commit in the slot, and must not end the next epoch as well while the author still
+/// seals in the first, or that message would be too old to be opened.
+#[test]
+fn an_author_whose_commit_was_found_is_not_heard_before_it_speaks() {
+    let Two { mut shop, mut phone, .. } = Two::talking();
+    let staged = phone.stage(&Change::Keys, now()).unwrap();
+    shop.follow_found(&staged.commit, now()).unwrap();
+    assert_eq!(shop.stage(&Change::Keys, now()).unwrap_err(), CommitError::NotHeard);
+    let before = phone.seal(b"sealed before the author knew that it had won").unwrap();
+    assert!(shop.open(&before).is_ok());
+    assert!(!shop.may_commit(), "it was heard in the epoch before");
+    phone.merge().unwrap();
+    says(&mut phone, &mut [&mut shop]);
+    commits(&mut shop, &mut [&mut phone]);
+}
+
 #[test]
 fn a_staged_commit_survives_a_restart_and_can_be_merged_or_given_up() {
     for merge in [true, false] {
