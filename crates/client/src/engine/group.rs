@@ -590,8 +590,9 @@ impl Engine {
             self.save_group(ctx, number, record.peer, &group)?;
             return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
         }
-        let unheard = says.turn.seen < group.said || (group.unanswered && record.state == ConversationState::Greeting);
-        let crossed = !of_own_side && unheard && group.broken.is_none();
+        // Where it has been heard in the group that our side began, and says something older, it went back.
+        let unheard = says.turn.seen < group.said || record.state == ConversationState::Greeting;
+        let crossed = !of_own_side && group.unanswered && unheard && group.broken.is_none();
         if crossed && self.own_role() == Role::Customer {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard = says.turn.at;
@@ -639,6 +640,8 @@ impl Engine {
             return self.break_group(ctx, number, Reason::Gap);
         };
         Self::is_followed_instead(&mut group);
+        // In a group that a device of ours began, the other side has not been heard either.
+        group.unanswered = of_own_side && says.reason != Reason::Joined;
         (group.tries, group.retry_ms) = (0, 0);
         if record.state != ConversationState::New {
             record.state = ConversationState::Open;

@@ -217,6 +217,11 @@ impl Engine {
         member: Number,
         back: bool,
     ) -> Result<(), StoreError> {
+        let all = self.members(ctx, number)?;
+        let Some(it) = all.iter().find(|m| m.number == member) else { return Ok(()) };
+        if !back && self.choose(ctx, number, member, it.purpose(Purpose::Service))?.is_none() {
+            return Ok(());
+        }
         let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member))?;
         for (key, how) in rows.into_iter().rev() {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };

@@ -288,7 +288,6 @@ impl Engine {
             _ if entry.only.is_some() => {}
             Reach::Idle => {}
             Reach::Busy => return Ok(Head::Wait),
-            Reach::Nobody if to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave) => return Ok(Head::Wait),
             Reach::Nobody => {
                 return self.nobody_to_reach(ctx, &record, key, &entry, &to, purpose);
             }
@@ -326,9 +325,9 @@ impl Engine {
         };
         let lane = LaneId::intents(number);
         if let Some(place) = entry.message
-            && matches!(Self::message_record(ctx, place)?.status, Status::Delivered | Status::Read)
+            && Self::had_been_there(ctx, entry)?
         {
-            // Had been there, and was lost there since: said again as soon as a permit comes.
+            // Said again as soon as a permit comes.
             let others: Vec<Member> = to.iter().filter(|m| m.is_other_side()).cloned().collect();
             Self::await_members(ctx, place, record.peer, &others)?;
             ctx.tx.delete(Table::Outbox, key);
@@ -339,7 +338,12 @@ impl Engine {
             self.timers.insert((window_end, Timer::Lane(lane)));
             return Ok(Head::Wait);
         }
-        if record.pseudonym.is_some() && entry.message.is_some() {
+        // Who has just come in has nobody's permits yet: they are about to come.
+        let none_yet = to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave);
+        if none_yet && record.pseudonym.is_none() {
+            return Ok(Head::Wait);
+        }
+        if record.pseudonym.is_some() && (none_yet || entry.message.is_some()) {
             // A customer whose right to write is gone or over asks for another: with a new group come fresh permits, if they are not on
             // their way in this one.
             let at = self.group(ctx, number)?.renewed_ms.saturating_add(PERMITS_MS);
@@ -428,7 +432,7 @@ impl Engine {
             return Ok(Head::Next);
         };
         let Some((relay, given)) = self.choose(ctx, number, member.number, member.purpose(purpose))? else {
-            if !is_alone(&members, member) {
+            if !is_alone(&members, member) || Self::had_been_there(ctx, &entry)? {
                 self.not_now(ctx, lane, key, &entry, record.peer)?;
                 return Ok(Head::Next);
             }
@@ -650,6 +654,12 @@ impl Engine {
         self.save_conversation(ctx, number, &record)
     }
 
+    /// Whether a message had been delivered, and is said again because it was lost there since.
+    fn had_been_there(ctx: &Ctx<'_, '_>, entry: &OutboxRecord) -> Result<bool, StoreError> {
+        let Some(place) = entry.message else { return Ok(false) };
+        Ok(matches!(Self::message_record(ctx, place)?.status, Status::Delivered | Status::Read))
+    }
+
     /// One of several members cannot be written to. What is not confirmed stays noted, and is said, sealed anew, when the member gives a
     /// fresh permit: what lay here for long could be of an epoch that the member has left by then.
     fn not_now(
@@ -722,7 +732,7 @@ impl Engine {
             entry.body = Some(BodyRecord { kind, bytes });
             return ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry);
         }
-        if !is_alone(&members, member) {
+        if !is_alone(&members, member) || Self::had_been_there(ctx, &entry)? {
             return self.not_now(ctx, lane, key, &entry, record.peer);
         }
         self.give_up(ctx, key, &entry, Failure::Refused)?;
