@@ -311,6 +311,8 @@ impl Engine {
         match followed {
             Ok(followed) if followed.out => self.removed_ourselves(ctx, number),
             Ok(followed) => {
+                // A claim of ours for the epoch that has ended is worth nothing.
+                ctx.tx.delete(Table::Claims, &number.to_be_bytes());
                 // A commit brings no permits: a Hello is answered by what does.
                 if self.conversation_record(ctx, number)?.state != ConversationState::Greeting {
                     self.group_answers(ctx, number, peer, followed.by.role)?;
