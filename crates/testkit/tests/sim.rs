@@ -12,9 +12,9 @@ use bulla_testkit::sim::{Figures, Options, RelaySabotage, Sabotage, run};
 /// Histories in CI.
 const SEEDS: u64 = 3_000;
 
-/// Of so many histories one may still break in CI: about one in a thousand does, where both sides begin a conversation again at the same
-/// moment (seeds 44 and 476). A run whose seeds are given tolerates none. To be removed with the last of them.
-const ONE_IN: u64 = 500;
+/// Of so many histories one may still break in CI: two of the first 5,000 did when last counted (seeds 3628 and 4261). A run whose seeds
+/// are given tolerates none. To be removed with the last of them.
+const ONE_IN: u64 = 1_000;
 
 /// Histories within which a sabotaged double must be seen.
 const SABOTAGED: u64 = 200;
