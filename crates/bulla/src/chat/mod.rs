@@ -15,7 +15,7 @@ use bulla_client::event::{Conversation, Event};
 use bulla_client::store::keyfile;
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::device::Invitation;
-use bulla_e2ee::identity::IdentityHash;
+use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
 use tokio::sync::mpsc::UnboundedReceiver;
 use zeroize::Zeroizing;
@@ -94,7 +94,7 @@ pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
 /// Where a conversation comes from.
 enum To {
     Link(Link),
-    Invitation(Zeroizing<Vec<u8>>, IdentityHash),
+    Invitation(Zeroizing<Vec<u8>>, IdentityHash, UserId),
 }
 
 impl To {
@@ -102,7 +102,9 @@ impl To {
         if let Some(file) = &args.join {
             let bytes = std::fs::read(file).map(Zeroizing::new).with_context(|| file.display().to_string())?;
             let invitation = Invitation::decode(&bytes).with_context(|| file.display().to_string())?;
-            return Ok(Self::Invitation(bytes, *invitation.device.certificate().business()));
+            let certificate = invitation.device.certificate();
+            let user = certificate.user_id().context("it is not of a customer's device")?;
+            return Ok(Self::Invitation(bytes, *certificate.business(), user));
         }
         Ok(Self::Link(Link::parse(args.link.as_deref().unwrap_or_default())?))
     }
@@ -110,7 +112,7 @@ impl To {
     fn business(&self) -> &IdentityHash {
         match self {
             Self::Link(link) => link.key(),
-            Self::Invitation(_, business) => business,
+            Self::Invitation(_, business, _) => business,
         }
     }
 }
@@ -125,7 +127,14 @@ impl Session {
         let (endpoint, events) = started.await.context("the endpoint's thread")??;
         let conversation = match to {
             To::Link(link) => endpoint.begin(link, Begin { name: args.name.clone(), pseudonym: None }).await?,
-            To::Invitation(invitation, _) => endpoint.accept_invitation(invitation.clone()).await?,
+            To::Invitation(invitation, _, user) => {
+                // It came in before: the file is worth nothing more, and not needed.
+                let here = endpoint.conversations().await?.into_iter().find(|c| c.user_id == *user);
+                match here {
+                    Some(here) => here,
+                    None => endpoint.accept_invitation(invitation.clone()).await?,
+                }
+            }
         };
         Ok((Self { endpoint, conversation }, events))
     }

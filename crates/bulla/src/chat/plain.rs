@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use bulla_client::event::{Connection, ConversationState, Direction, Event, Message, Shown, Status};
+use bulla_client::event::{Connection, ConversationState, Direction, Event, Message, Reason, Shown, Status};
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -124,6 +124,7 @@ impl Plain {
                     retry_in_ms as f32 / 1000.0
                 ));
             }
+            Event::Continued { reason: Reason::Joined, .. } => {}
             Event::Continued { .. } => note(CONTINUED),
             Event::KeyChange { .. } => note(KEY_CHANGE),
             Event::Devices { added, removed, .. } => note(&devices_changed(&added, &removed)),

@@ -2,7 +2,9 @@
 //! [`Ask`]s, and [`super::draw`] shows it.
 
 use bulla_client::engine::commands::MAX_TEXT;
-use bulla_client::event::{Connection, Conversation, ConversationState, Direction, Draft, Event, Message, Status};
+use bulla_client::event::{
+    Connection, Conversation, ConversationState, Direction, Draft, Event, Message, Reason, Status,
+};
 use bulla_e2ee::content::MessageId;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -262,6 +264,7 @@ impl Model {
             }
             Event::Status { message, .. } => self.status(message),
             Event::Typing { on, .. } => self.typing_until = on.then_some(self.now_ms + TYPING_MS),
+            Event::Continued { reason: Reason::Joined, .. } => {}
             Event::Continued { .. } => self.history.note(CONTINUED.to_owned()),
             Event::KeyChange { .. } => self.key_changed = true,
             Event::Devices { added, removed, .. } => self.history.note(devices_changed(&added, &removed)),
