@@ -32,6 +32,7 @@ pub mod cloud;
 pub mod decoders;
 pub mod history;
 pub mod hostile;
+mod memory_store;
 pub mod process;
 pub mod proxy;
 pub mod relay;

@@ -15,8 +15,8 @@ use bulla_protocol::permit::{Class, MacRoot, Permit};
 use minicbor::bytes::ByteVec;
 
 use super::messages::{Wait, conversation_view};
-use super::outbox::wrap;
 use super::record::{BundleRecord, ConversationRecord, OutboxRecord, PeerRecord, Secret, SecretVec};
+use super::sending::wrap;
 use super::{Ctx, Engine, RoleOptions, damaged};
 use crate::event::{ConversationState, Event};
 use crate::store::vault::Scope;

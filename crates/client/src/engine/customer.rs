@@ -9,8 +9,9 @@ use minicbor::bytes::ByteVec;
 use zeroize::Zeroizing;
 
 use super::commands::{CommandError, clean_name};
+use super::lanes::LaneId;
 use super::messages::conversation_view;
-use super::outbox::{Head, LaneId};
+use super::outbox::Head;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, HelloRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};

@@ -10,9 +10,9 @@ use bulla_e2ee::tag::Purpose;
 use zeroize::Zeroizing;
 
 use super::commands::CommandError;
+use super::lanes::LaneId;
 use super::members::Member;
 use super::messages::conversation_view;
-use super::outbox::LaneId;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, InvitationRecord, MemberRecord, OutboxRecord, SecretVec};
 use super::{Ctx, Engine, RoleOptions, damaged};

@@ -6,22 +6,22 @@
 //! same ids. A customer without spare or permit says Hello again; a business without them waits for the customer. If both begin, the
 //! customer's stands.
 
-use bulla_e2ee::certificate::{Expect, Role};
+use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Body, Content, MessageId, Receipt};
-use bulla_e2ee::continues::{self, Continues, Reason, Speaker, Turn};
-use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
+use bulla_e2ee::continues::{self, Continues, Reason};
+use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::envelope::Kind;
-use bulla_e2ee::identity::{IdentityHash, Pseudonym, UserId};
-use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
+use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::spare::Spare;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 use minicbor::bytes::ByteVec;
 
-use super::members::Member;
-use super::messages::{Wait, conversation_view};
-use super::outbox::{Lane, LaneId};
-use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec, SpareRecord};
-use super::{Ctx, Engine, RoleOptions, Timer, damaged};
+use super::continues::is_ours;
+use super::lanes::{Lane, LaneId};
+use super::messages::Wait;
+use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec};
+use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
 use crate::store::tx::after_prefix;
 use crate::store::vault::Scope;
@@ -33,23 +33,11 @@ const RETRY_MS: u64 = 30_000;
 /// Longest such pause.
 const LONGEST_RETRY_MS: u64 = 3_600_000;
 
-/// A spare is renewed when it is this old; its lifetime is four times as long.
-const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
-
-/// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
-const SPENT_KEPT_MS: u64 = 3_600_000;
-
-/// Own spares kept per conversation: the newest, and those that an answer under way may still use.
-const SPARES_KEPT: usize = 4;
-
 /// Ids of groups left behind that are remembered.
 const LEFT_KEPT: usize = 8;
 
 /// Conversations begun again in one step: a restored gateway has thousands, and its other work goes on beside.
 const AT_ONCE: usize = 16;
-
-/// Own messages said again after the other side lost its newer state, at most.
-const SAID_AGAIN: usize = 1_000;
 
 /// How long a group that was begun so many times waits for an answer.
 fn pause(tries: u32) -> u64 {
@@ -162,23 +150,6 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn load_spent(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, b"")? {
-            self.spent.extend(spare.used_ms.map(|used| (used, key)));
-        }
-        Ok(())
-    }
-
-    /// Erases the secrets of spares that were used.
-    pub(super) fn erase_spent(&mut self, ctx: &mut Ctx<'_, '_>) {
-        while let Some((used, _)) = self.spent.first()
-            && used.saturating_add(SPENT_KEPT_MS) <= ctx.tx.now_ms()
-            && let Some((_, key)) = self.spent.pop_first()
-        {
-            ctx.tx.delete(Table::Spares, &key);
-        }
-    }
-
     /// Begins some of the conversations again that wait for it.
     pub(super) fn reform_some(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
@@ -271,95 +242,6 @@ impl Engine {
         self.to_reform.insert(number);
         self.timers.insert((group.retry_ms, Timer::Reform));
         self.pump(ctx, number)
-    }
-
-    /// The newest spares, as far as they still verify, of all who belong into a new group.
-    fn spares(&self, ctx: &Ctx<'_, '_>, number: u64, record: &ConversationRecord) -> Result<Vec<Spare>, StoreError> {
-        let mut spares = Vec::new();
-        for member in self.members(ctx, number)? {
-            if member.record.leaving || !(member.is_in() || member.record.own_side) {
-                continue;
-            }
-            if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
-                let expect = self.expect_member(record, &member)?;
-                spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());
-            }
-        }
-        Ok(spares)
-    }
-
-    /// Whose certificate a member must have.
-    pub(super) fn expect_member(&self, record: &ConversationRecord, member: &Member) -> Result<Expect, StoreError> {
-        let business = IdentityHash::new(*record.business);
-        let of_business = (self.own_role() == Role::Business) == member.record.own_side;
-        Ok(if of_business {
-            Expect::business(business)
-        } else {
-            Expect::customer(business, Self::customer_key(record)?)
-        })
-    }
-
-    pub(super) fn customer_key(record: &ConversationRecord) -> Result<[u8; 32], StoreError> {
-        Ok(match (&record.pseudonym, Self::device(record)?) {
-            (Some(key), _) => Pseudonym::from_bytes(&key.0).public(),
-            (None, Some(device)) => *device.certificate().identity(),
-            (None, None) => *record.peer_key,
-        })
-    }
-
-    /// Runs something with this endpoint's issuer of certificates in a conversation.
-    fn with_issuer<R>(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        record: &mut ConversationRecord,
-        f: impl FnOnce(&Issuer<'_>, &Speaker<'_>) -> R,
-    ) -> Result<R, StoreError> {
-        if let RoleOptions::Business(options) = &self.role {
-            let identity = self.identity()?;
-            let issuer = Issuer::Business { identity: &identity, handle: &options.handle, endpoint: "gateway" };
-            return Ok(f(&issuer, &Speaker::Business(&identity)));
-        }
-        if let Some(device) = Self::device(record)? {
-            return Ok(f(&Issuer::Linked(&device), &Speaker::Linked(&device)));
-        }
-        let endpoint = self.own_endpoint(ctx, record);
-        let key = record.pseudonym.as_ref().ok_or(damaged(Table::Conversations))?;
-        let (pseudonym, business) = (Pseudonym::from_bytes(&key.0), IdentityHash::new(*record.business));
-        let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business, endpoint: &endpoint };
-        Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
-    }
-
-    fn next_turn(&self, ctx: &Ctx<'_, '_>, record: &mut ConversationRecord, group: &GroupRecord) -> Turn {
-        let endpoint = match self.own_role() {
-            Role::Business => "gateway".to_owned(),
-            Role::Customer => self.own_endpoint(ctx, record),
-        };
-        Turn::next(ctx.tx.now_ms(), &endpoint, group.said, group.heard)
-    }
-
-    /// Brings endpoints that a commit of ours has added into the group.
-    pub(super) fn bring_in(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        added: &[Sender],
-        welcome: &[u8],
-    ) -> Result<(), StoreError> {
-        let mut record = self.conversation_record(ctx, number)?;
-        let group = self.group(ctx, number)?;
-        let turn = self.next_turn(ctx, &mut record, &group);
-        let (business, user) = (IdentityHash::new(*record.business), user_of(&record)?);
-        let body = self.with_issuer(ctx, &mut record, |_, speaker| {
-            Continues::seal(speaker, &business, &user, &turn, Reason::Joined, &[], welcome)
-        })?;
-        let body = body.map_err(|_| damaged(Table::Conversations))?;
-        for who in added {
-            if let Some(member) = self.member_of(ctx, number, who)? {
-                let lane = LaneId { conversation: number, member: member.number };
-                self.enqueue_copy(ctx, lane, record.peer, &continues_intent(body.clone()))?;
-            }
-        }
-        self.save_conversation(ctx, number, &record)
     }
 
     fn continue_in_new_group(
@@ -535,144 +417,6 @@ impl Engine {
         (group.unanswered, group.began) = (false, None);
     }
 
-    /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
-    fn await_lost(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, says: &Continues) -> Result<(), StoreError> {
-        if says.reason != Reason::Restored {
-            return Ok(());
-        }
-        let own_side = says.role == self.own_role();
-        // An identity does not say on which of its devices it speaks.
-        let is_it = |m: &Member| {
-            m.record.own_side == own_side && says.device.as_ref().is_none_or(|name| *name == m.record.endpoint)
-        };
-        let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
-        let after = Self::newest_known(ctx, number, &says.heard)?;
-        let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
-        let until = after_prefix(&number.to_be_bytes());
-        let newest_first: Vec<(Vec<u8>, MessageRecord)> =
-            ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Descending, SAID_AGAIN)?;
-        for (key, stored) in newest_first {
-            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-            if is_ours(&stored) && stored.status != Status::Failed && !stored.content.0.is_empty() {
-                Self::await_members(ctx, Place { conversation: number, order }, peer, &members)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The other side begins the conversation again.
-    pub(super) fn continued(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
-        let mut record = self.conversation_record(ctx, number)?;
-        let mut group = self.group(ctx, number)?;
-        let business = IdentityHash::new(*record.business);
-        let Ok(says) = Continues::open(body, &business, &user_of(&record)?) else {
-            return Self::keep_unreadable(
-                ctx,
-                Some(number),
-                "it continues another conversation, or nobody signed it",
-                body,
-            );
-        };
-        let of_own_side = says.role == self.own_role();
-        if !group.is_news(of_own_side, &says) || !self.may_continue(ctx, number, &says)? {
-            return Ok(());
-        }
-        if of_own_side && says.identity != Self::customer_key(&record)? {
-            // Nobody of ours: there is one pseudonym in a conversation.
-            return Ok(());
-        }
-        if !of_own_side && says.identity != *record.peer_key {
-            // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
-            if group.key_change.is_some_and(|known| *known == says.identity) {
-                return Ok(());
-            }
-            group.key_change = Some(says.identity.into());
-            self.save_group(ctx, number, record.peer, &group)?;
-            return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
-        }
-        // Where it has been heard in the group that our side began, and says something older, it went back.
-        let unheard = says.turn.seen < group.said || record.state == ConversationState::Greeting;
-        let crossed = !of_own_side && group.unanswered && unheard && group.broken.is_none();
-        if crossed && self.own_role() == Role::Customer {
-            // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
-            group.heard = says.turn.at;
-            self.save_group(ctx, number, record.peer, &group)?;
-            self.await_lost(ctx, number, record.peer, &says)?;
-            for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
-                self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
-            }
-            self.pump(ctx, number)?;
-            return self.not_followed(ctx, number);
-        }
-        self.await_lost(ctx, number, record.peer, &says)?;
-        if says.welcome.is_empty() {
-            // Who says it cannot begin: then we do.
-            group.note(of_own_side, &says);
-            self.save_group(ctx, number, record.peer, &group)?;
-            return self.break_group(ctx, number, Reason::Gap);
-        }
-        let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
-        let prefix = number.to_be_bytes();
-        let mut joined = None;
-        for (key, mut spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
-            let keys = SpareKeys::from_bytes(&spare.keys.0).map_err(|_| damaged(Table::Spares))?;
-            match Mls::rejoin(&keys, self.own_role(), &business, &customer, &says.welcome, now / 1000) {
-                Err(JoinError::NoKeyPackage) => {}
-                Err(why) => {
-                    tracing::warn!(error = %why, "a statement that continues a conversation brings into no group: refused");
-                    return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body);
-                }
-                Ok(mls) => {
-                    if spare.used_ms.is_none() {
-                        spare.used_ms = Some(now);
-                        ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
-                        self.spent.insert((now, key));
-                    }
-                    joined = Some(mls);
-                    break;
-                }
-            }
-        }
-        group.note(of_own_side, &says);
-        let Some(mls) = joined else {
-            // The spare that it used is gone here: then it is for us to begin.
-            self.save_group(ctx, number, record.peer, &group)?;
-            return self.break_group(ctx, number, Reason::Gap);
-        };
-        Self::is_followed_instead(&mut group);
-        // In a group that a device of ours began, the other side has not been heard either.
-        group.unanswered = of_own_side && says.reason != Reason::Joined;
-        (group.tries, group.retry_ms) = (0, 0);
-        if record.state != ConversationState::New {
-            record.state = ConversationState::Open;
-        }
-        self.replace_group(ctx, number, &mut record, &mut group, mls)?;
-        self.say_undelivered_again(ctx, number, &mut record, None)?;
-        self.save_conversation(ctx, number, &record)?;
-        ctx.emit(Event::Continued {
-            conversation: ConversationId(number),
-            by: Direction::Incoming,
-            reason: says.reason,
-        })?;
-        ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
-        // Said at once, so that the other side hears that we followed; it carries permits and a fresh spare.
-        self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
-        self.open_held(ctx, number)?;
-        self.pump(ctx, number)
-    }
-
-    /// The order of the newest of our messages that the other side says it has; 0 if it has none.
-    fn newest_known(ctx: &Ctx<'_, '_>, number: u64, heard: &[MessageId]) -> Result<u64, StoreError> {
-        let mut newest = 0;
-        for id in heard {
-            let Some(place) = Self::place_of(ctx, Some(number), id)? else { continue };
-            if is_ours(&Self::message_record(ctx, place)?) {
-                newest = newest.max(place.order);
-            }
-        }
-        Ok(newest)
-    }
-
     /// The other side speaks, and not in the group that we began: it has not heard of it yet, or it could not follow. If it still does so
     /// after a while, the conversation begins again, in another way.
     pub(super) fn not_followed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
@@ -697,19 +441,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether whoever says that the conversation continues may: an identity always, a linked device while it is in the group. Whom the
-    /// others have removed, or never let in, begins nothing.
-    fn may_continue(&self, ctx: &Ctx<'_, '_>, number: u64, says: &Continues) -> Result<bool, StoreError> {
-        let Some(endpoint) = says.device.clone() else { return Ok(true) };
-        let who = Sender { role: says.role, identity: says.identity, endpoint };
-        let member = self.member_of(ctx, number, &who)?;
-        let may = member.is_some_and(|m| m.is_in() && !m.record.leaving);
-        if !may {
-            tracing::warn!("a device that is not in the conversation says that it continues: refused");
-        }
-        Ok(may)
-    }
-
     /// Somebody was heard in the current group: if it was the other side, it stands.
     pub(super) fn group_answers(
         &mut self,
@@ -729,83 +460,9 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// A spare for the other side, if it is time for one.
-    pub(super) fn spare_to_give(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        record: &mut ConversationRecord,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut group = self.group(ctx, number)?;
-        let now = ctx.tx.now_ms();
-        if now < group.spare_ms.saturating_add(SPARE_RENEWED_MS) && group.spare_ms > 0 {
-            return Ok(None);
-        }
-        let made = self.with_issuer(ctx, record, |issuer, _| make_spare(issuer, now / 1000, &mut ctx.tx.rng()))?;
-        let Ok((bytes, keys)) = made else { return Err(damaged(Table::Spares)) };
-        let prefix = number.to_be_bytes();
-        let kept = ctx.tx.scan_bytes(Table::Spares, &prefix, after_prefix(&prefix).as_deref(), Order::Ascending, 64)?;
-        let serial = kept.last().and_then(|(k, _)| k.last_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k)) + 1;
-        for (key, _) in kept.iter().take((kept.len() + 1).saturating_sub(SPARES_KEPT)) {
-            ctx.tx.delete(Table::Spares, key);
-        }
-        let key = [prefix, serial.to_be_bytes()].concat();
-        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None };
-        ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
-        group.spare_ms = now;
-        self.save_group(ctx, number, record.peer, &group)?;
-        Ok(Some(bytes))
-    }
-
-    /// Keeps the spare that a member left, if it is one of its own.
-    pub(super) fn take_spare(
-        &self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        record: &ConversationRecord,
-        member: &Member,
-        spare: &[u8],
-    ) -> Result<(), StoreError> {
-        let verified = Spare::verify(spare, &self.expect_member(record, member)?, ctx.tx.now_ms() / 1000);
-        if !verified.is_ok_and(|s| s.certificate().endpoint() == member.record.endpoint) {
-            tracing::warn!("a spare KeyPackage that does not verify: ignored");
-            return Ok(());
-        }
-        Self::put_spare(ctx, number, record.peer, member.number, spare)
-    }
 }
 
-impl GroupRecord {
-    /// Whether a statement is newer than what is known. One that lets this device in brings it into the group of its speaker: not if our
-    /// side has begun another since.
-    fn is_news(&self, own_side: bool, says: &Continues) -> bool {
-        match (own_side, says.reason) {
-            (true, Reason::Joined) => says.turn.at > self.joined && says.turn.before >= self.said,
-            (true, _) => says.turn.at > self.said,
-            (false, _) => says.turn.at > self.heard,
-        }
-    }
-
-    fn note(&mut self, own_side: bool, says: &Continues) {
-        match (own_side, says.reason) {
-            (true, Reason::Joined) => {
-                self.joined = says.turn.at;
-                self.said = self.said.max(says.turn.before);
-                self.heard = self.heard.max(says.turn.seen);
-            }
-            (true, _) => self.said = says.turn.at,
-            (false, _) => self.heard = says.turn.at,
-        }
-    }
-}
-
-/// Said here, and not on another device of ours.
-fn is_ours(stored: &MessageRecord) -> bool {
-    stored.direction == Direction::Outgoing && stored.by.is_none()
-}
-
-fn continues_intent(body: Vec<u8>) -> OutboxRecord {
+pub(super) fn continues_intent(body: Vec<u8>) -> OutboxRecord {
     OutboxRecord::body(Kind::Continues as u8, body, Purpose::Control.to_wire())
 }
 
@@ -813,6 +470,6 @@ fn message_intent(place: Place, content: SecretVec) -> OutboxRecord {
     OutboxRecord::message(place, content, Purpose::Service.to_wire())
 }
 
-fn user_of(record: &ConversationRecord) -> Result<UserId, StoreError> {
+pub(super) fn user_of(record: &ConversationRecord) -> Result<UserId, StoreError> {
     record.user_id.parse().map_err(|_| damaged(Table::Conversations))
 }

@@ -19,7 +19,7 @@ use ed25519_dalek::SigningKey;
 
 use sha2::{Digest as _, Sha256};
 
-use super::outbox::LaneId;
+use super::lanes::LaneId;
 use super::record::MailboxRecord;
 use super::{Ctx, Effects, Engine, Timer, WorkFor, damaged};
 use crate::event::{Connection, Event};

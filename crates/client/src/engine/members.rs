@@ -10,9 +10,8 @@ use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Body, Content, Introduced, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Sender;
 use bulla_e2ee::tag::Purpose;
-use minicbor::bytes::ByteVec;
 
-use super::outbox::LaneId;
+use super::lanes::LaneId;
 use super::record::{Awaited, ConversationRecord, MemberRecord, OutboxRecord, Place};
 use super::{Ctx, Engine};
 use crate::event::{ConversationId, ConversationState, Event, Status};
@@ -54,7 +53,7 @@ impl Member {
     }
 }
 
-fn member_key(conversation: u64, number: Number) -> Vec<u8> {
+pub(super) fn member_key(conversation: u64, number: Number) -> Vec<u8> {
     [conversation.to_be_bytes().as_slice(), &[number]].concat()
 }
 
@@ -239,31 +238,6 @@ impl Engine {
             self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
         }
         Ok(())
-    }
-
-    /// Keeps a member's spare KeyPackage.
-    pub(super) fn put_spare(
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        peer: u64,
-        member: Number,
-        spare: &[u8],
-    ) -> Result<(), StoreError> {
-        let bytes = ByteVec::from(spare.to_vec());
-        ctx.tx.put(Table::PeerSpares, &member_key(number, member), Scope::Peer(peer), &bytes)
-    }
-
-    pub(super) fn drop_spare(ctx: &mut Ctx<'_, '_>, number: u64, member: Number) {
-        ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
-    }
-
-    pub(super) fn spare_of(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        number: u64,
-        member: Number,
-    ) -> Result<Option<ByteVec>, StoreError> {
-        ctx.tx.get(Table::PeerSpares, &member_key(number, member))
     }
 
     /// Endpoints came and went by a commit: ours are told of; everybody leaves the new ones permits and a spare.

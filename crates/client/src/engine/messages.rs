@@ -4,8 +4,8 @@ use bulla_e2ee::content::{Body, Content, MessageId, Receipt, RoomUri, SenderUri}
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::tag::Purpose;
 
+use super::lanes::LaneId;
 use super::members::Member;
-use super::outbox::LaneId;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
 use super::{Ctx, Engine, Timer, damaged};

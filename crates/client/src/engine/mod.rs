@@ -6,9 +6,10 @@
 //!
 //! - [`links`]: connections, mailboxes, subscriptions
 //! - [`business`]: identity, bundles, Hellos that come in; [`customer`]: Hellos that go out
-//! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot
+//! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot; [`continues`]: what is said of
+//!   that, and whose word stands; [`spares`]: the KeyPackages for it
 //! - [`inbox`]: what a delivered envelope changes
-//! - [`outbox`]: intents, sealing, sending, answers
+//! - [`outbox`]: intents, sealing, handing to the members; [`lanes`]: where all that lies; [`sending`]: one envelope and its answer
 //! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
 //! - [`permits`]: giving and taking rights to write
 //! - [`messages`]: storing and showing messages, statuses, receipts
@@ -18,10 +19,12 @@
 mod business;
 pub mod commands;
 mod commits;
+mod continues;
 mod customer;
 mod devices;
 mod group;
 mod inbox;
+mod lanes;
 mod links;
 mod members;
 mod messages;
@@ -29,6 +32,8 @@ mod mls;
 mod outbox;
 mod permits;
 pub mod record;
+mod sending;
+mod spares;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -199,7 +204,7 @@ enum Timer {
     /// Receipts of a conversation.
     Receipts(u64),
     /// A lane's next try.
-    Lane(outbox::LaneId),
+    Lane(lanes::LaneId),
     /// Renew the bundle, drop old keys, fail what got no receipt.
     Sweep,
     /// Ping the links.
@@ -221,7 +226,7 @@ pub struct Engine {
     links: HashMap<LinkKey, Link>,
     mailboxes: HashMap<MailboxId, links::Mailbox>,
     subscriptions: HashMap<(LinkKey, u64), MailboxId>,
-    lanes: BTreeMap<outbox::LaneId, outbox::Lane>,
+    lanes: BTreeMap<lanes::LaneId, lanes::Lane>,
     loaded: HashMap<u64, Mls>,
     timers: BTreeSet<(u64, Timer)>,
     wanted: commits::Wanted,

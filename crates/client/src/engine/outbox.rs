@@ -7,28 +7,18 @@
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
-use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::tag::Purpose;
-use bulla_protocol::frame::{Code, Send};
-use bulla_protocol::id::{MailboxId, SendId};
-use bulla_protocol::limits;
-use bulla_protocol::permit::{Class, Permit, PermitMac};
-use bulla_protocol::work::Task;
-use minicbor::bytes::ByteVec;
+use bulla_protocol::id::MailboxId;
 
+use super::lanes::LaneId;
 use super::members::{Member, Number};
 use super::messages::Wait;
-use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
-use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
+use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, SecretVec};
+use super::sending::{is_alone, wrap};
+use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
-use crate::store::{Order, StoreError, Table};
-
-/// First pause after an answer that says "try again", doubled each time.
-const BACKOFF_MS: u64 = 500;
-
-/// Longest pause between tries.
-const MAX_BACKOFF_MS: u64 = 60_000;
+use crate::store::{StoreError, Table};
 
 /// How long permits may take to come after a group began.
 const PERMITS_MS: u64 = 600_000;
@@ -39,42 +29,6 @@ const STALE_PERMIT_MS: u64 = 24 * 3_600_000;
 /// What a member that cannot be reached has not got after this long is dropped from its lane: as the relay would.
 const LANE_KEPT_MS: u64 = 31 * 24 * 3_600_000;
 
-/// Sequences of what is to be said begin here; what goes before everything else takes those below.
-const FIRST: u64 = 1 << 32;
-
-/// A lane of a conversation: 0 for what is to be said, then one per member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct LaneId {
-    pub(super) conversation: u64,
-    pub(super) member: Number,
-}
-
-impl LaneId {
-    pub(super) const fn intents(conversation: u64) -> Self {
-        Self { conversation, member: 0 }
-    }
-
-    fn prefix(self) -> Vec<u8> {
-        [self.conversation.to_be_bytes().as_slice(), &[self.member]].concat()
-    }
-
-    fn from_key(key: &[u8]) -> Option<Self> {
-        Some(Self { conversation: u64::from_be_bytes(*key.first_chunk::<8>()?), member: *key.get(8)? })
-    }
-}
-
-/// A lane, while running.
-#[derive(Debug, Default)]
-pub(super) struct Lane {
-    /// An envelope is with the relay (or its proof of work is being searched).
-    pub(super) in_flight: bool,
-    /// The relay it goes to.
-    pub(super) relay: Option<String>,
-    /// Not before this time, Unix ms.
-    pub(super) waits_until: Option<u64>,
-    tries: u32,
-}
-
 /// What the head of a lane needs next.
 pub(super) enum Head {
     Wait,
@@ -82,113 +36,7 @@ pub(super) enum Head {
     Send(Box<SealedRecord>),
 }
 
-fn outbox_key(lane: LaneId, sequence: u64) -> Vec<u8> {
-    [lane.prefix().as_slice(), &sequence.to_be_bytes()].concat()
-}
-
-fn sequence_of(key: &[u8]) -> u64 {
-    key.get(9..17).and_then(|k| k.first_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k))
-}
-
 impl Engine {
-    pub(super) fn load_lanes(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        let mut from = Vec::new();
-        // One seek per lane, however long it is.
-        while let Some((key, _)) =
-            ctx.tx.scan_bytes(Table::Outbox, &from, None, Order::Ascending, 1)?.into_iter().next()
-        {
-            let Some(lane) = LaneId::from_key(&key) else { break };
-            self.lanes.entry(lane).or_default();
-            let Some(next) = crate::store::tx::after_prefix(&lane.prefix()) else { break };
-            from = next;
-        }
-        for (key, _) in ctx.tx.scan_bytes_prefix(Table::Receipts, &[])? {
-            if let Some(number) = key.first_chunk::<8>() {
-                self.lanes.entry(LaneId::intents(u64::from_be_bytes(*number))).or_default();
-            }
-        }
-        // Links for what is sealed or can be: asked for as the lanes are pumped.
-        self.pump_all(ctx)
-    }
-
-    /// Adds an intent to what is to be said.
-    pub(super) fn enqueue(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        record: &mut ConversationRecord,
-        intent: &OutboxRecord,
-    ) -> Result<(), StoreError> {
-        let lane = LaneId::intents(number);
-        let key = outbox_key(lane, FIRST.saturating_add(record.next_sequence));
-        ctx.tx.put(Table::Outbox, &key, Scope::Peer(record.peer), intent)?;
-        record.next_sequence += 1;
-        self.lanes.entry(lane).or_default();
-        Ok(())
-    }
-
-    /// Adds an intent before everything that has not been sealed.
-    pub(super) fn enqueue_first(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        peer: u64,
-        intent: &OutboxRecord,
-    ) -> Result<(), StoreError> {
-        let lane = LaneId::intents(number);
-        let prefix = lane.prefix();
-        let until = crate::store::tx::after_prefix(&prefix);
-        let rows = ctx.tx.scan::<OutboxRecord>(Table::Outbox, &prefix, until.as_deref(), Order::Ascending, 2)?;
-        let key = match &rows[..] {
-            [] => outbox_key(lane, FIRST),
-            // A head that is on its way stays; a longer key stands between it and the next.
-            [(head, entry), rest @ ..] if entry.sealed.is_some() => {
-                let after = rest.first().and_then(|(key, _)| key.strip_prefix(&head[..])?.first_chunk::<4>());
-                let before = after.map_or(u32::MAX / 2, |k| u32::from_be_bytes(*k)).saturating_sub(1);
-                [head.as_slice(), &before.to_be_bytes()].concat()
-            }
-            [(head, _), ..] => outbox_key(lane, sequence_of(head).saturating_sub(1)),
-        };
-        ctx.tx.put(Table::Outbox, &key, Scope::Peer(peer), intent)?;
-        self.lanes.entry(lane).or_default();
-        Ok(())
-    }
-
-    /// A lane with one envelope that is sealed already.
-    pub(super) fn enqueue_sealed(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        entry: &OutboxRecord,
-    ) -> Result<(), StoreError> {
-        let lane = LaneId::intents(number);
-        ctx.tx.put(Table::Outbox, &outbox_key(lane, 0), Scope::Endpoint, entry)?;
-        self.lanes.entry(lane).or_default();
-        Ok(())
-    }
-
-    /// Adds to a member's lane.
-    pub(super) fn enqueue_copy(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        lane: LaneId,
-        peer: u64,
-        copy: &OutboxRecord,
-    ) -> Result<(), StoreError> {
-        let prefix = lane.prefix();
-        let until = crate::store::tx::after_prefix(&prefix);
-        let last = ctx.tx.scan_bytes(Table::Outbox, &prefix, until.as_deref(), Order::Descending, 1)?;
-        let sequence = last.first().map_or(0, |(key, _)| sequence_of(key)) + 1;
-        ctx.tx.put(Table::Outbox, &outbox_key(lane, sequence), Scope::Peer(peer), copy)?;
-        self.lanes.entry(lane).or_default();
-        Ok(())
-    }
-
-    /// Whether nothing is to be said.
-    pub(super) fn is_lane_empty(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
-        Ok(self.head(ctx, LaneId::intents(number))?.is_none())
-    }
-
     pub(super) fn pump_all(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let mut all: Vec<u64> = self.lanes.keys().map(|lane| lane.conversation).collect();
         all.dedup();
@@ -231,13 +79,6 @@ impl Engine {
                 Head::Send(sealed) => return self.send_sealed(ctx, lane, &sealed),
             }
         }
-    }
-
-    fn head(&self, ctx: &Ctx<'_, '_>, lane: LaneId) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
-        let prefix = lane.prefix();
-        let until = crate::store::tx::after_prefix(&prefix);
-        let rows = ctx.tx.scan(Table::Outbox, &prefix, until.as_deref(), Order::Ascending, 1)?;
-        Ok(rows.into_iter().next())
     }
 
     /// Seals the next thing to be said, if it can leave now, and hands it to the members' lanes.
@@ -490,7 +331,7 @@ impl Engine {
         Ok(None)
     }
 
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         key: &[u8],
@@ -511,170 +352,6 @@ impl Engine {
             self.fail_message(ctx, place, failure)?;
         }
         Ok(Head::Next)
-    }
-
-    /// Hands a sealed envelope to the relay, if it is connected.
-    fn send_sealed(&mut self, ctx: &mut Ctx<'_, '_>, lane: LaneId, sealed: &SealedRecord) -> Result<(), StoreError> {
-        let format = damaged(Table::Outbox);
-        let Ok(permit) = Permit::from_bytes(&sealed.permit) else { return Err(format) };
-        let key = LinkKey::anonymous(&sealed.relay);
-        // Sealed bytes may leave without the lease (they repeat no key), but not after `Superseded`: `pump` sees to that.
-        let Some(up) = self.link(ctx.out, &key) else { return Ok(()) };
-        let send_id = SendId::new(*sealed.send_id);
-        if permit.class == Class::Contact {
-            let challenge = *up.challenge.as_bytes();
-            let bits = up.work_bits.min(limits::MAX_WORK_BITS);
-            let task = Task::contact(&up.challenge, &permit.mailbox, &sealed.envelope);
-            ctx.out.work.push((WorkFor::Contact(lane.conversation, challenge), task, bits));
-        } else {
-            let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
-            let send = send_frame(&permit, proof, send_id, sealed, 0);
-            self.request_send(ctx.out, &key, send, lane);
-        }
-        let lane = self.lanes.entry(lane).or_default();
-        lane.in_flight = true;
-        lane.relay = Some(sealed.relay.clone());
-        Ok(())
-    }
-
-    pub(super) fn contact_work_done(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        number: u64,
-        challenge: [u8; 32],
-        nonce: u64,
-    ) -> Result<(), StoreError> {
-        let lane = LaneId::intents(number);
-        let Some((_, entry)) = self.head(ctx, lane)? else { return Ok(()) };
-        let Some(sealed) = entry.sealed else { return Ok(()) };
-        let Ok(permit) = Permit::from_bytes(&sealed.permit) else {
-            return Err(damaged(Table::Outbox));
-        };
-        let key = LinkKey::anonymous(&sealed.relay);
-        let Some(up) = self.link(ctx.out, &key).filter(|up| *up.challenge.as_bytes() == challenge) else {
-            return Ok(());
-        };
-        let send_id = SendId::new(*sealed.send_id);
-        let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
-        let send = send_frame(&permit, proof, send_id, &sealed, nonce);
-        self.request_send(ctx.out, &key, send, lane);
-        Ok(())
-    }
-
-    /// The head of a lane, if it is what was sent under this id. It is not where a Hello was made again while the first one's answer was
-    /// still on its way: that answer is nobody's.
-    fn head_of(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        lane: LaneId,
-        id: SendId,
-    ) -> Result<Option<(Vec<u8>, OutboxRecord)>, StoreError> {
-        let head = self.head(ctx, lane)?;
-        Ok(head.filter(|(_, entry)| entry.sealed.as_ref().is_some_and(|s| *s.send_id == *id.as_bytes())))
-    }
-
-    /// The relay has it: durable there, or confirmed by the recipient.
-    pub(super) fn accepted(&mut self, ctx: &mut Ctx<'_, '_>, lane: LaneId, id: SendId) -> Result<(), StoreError> {
-        let Some((key, entry)) = self.head_of(ctx, lane, id)? else { return Ok(()) };
-        ctx.tx.delete(Table::Outbox, &key);
-        let members = self.members(ctx, lane.conversation)?;
-        let member = members.iter().find(|m| m.number == lane.member);
-        // A Hello goes to nobody who has a number.
-        if let Some(place) = entry.message.filter(|_| member.is_none_or(Member::is_other_side)) {
-            self.progress(ctx, place, Status::Sent)?;
-        }
-        if let Some(state) = self.lanes.get_mut(&lane) {
-            *state = Lane::default();
-        }
-        if let Some(gone) = member.filter(|m| m.is_gone())
-            && self.head(ctx, lane)?.is_none()
-        {
-            Self::forget_member(ctx, lane.conversation, gone)?;
-        }
-        self.pump(ctx, lane.conversation)
-    }
-
-    /// The relay refused.
-    pub(super) fn refused(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        lane: LaneId,
-        id: SendId,
-        code: Code,
-        retry_after_ms: u32,
-    ) -> Result<(), StoreError> {
-        let now = ctx.tx.now_ms();
-        let Some((key, entry)) = self.head_of(ctx, lane, id)? else { return Ok(()) };
-        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
-        state.in_flight = false;
-        state.tries += 1;
-        let doubled = BACKOFF_MS.saturating_mul(1 << state.tries.min(16));
-        let pause = doubled.min(MAX_BACKOFF_MS).max(u64::from(retry_after_ms));
-        match code {
-            Code::Refused if lane.member == 0 => {
-                let permit = entry.sealed.as_ref().and_then(|s| Permit::from_bytes(&s.permit).ok());
-                let is_over = permit.is_some_and(|p| p.class == Class::Contact && !p.is_valid_at(now / 1000));
-                if is_over && self.is_greeting(ctx, lane.conversation)? {
-                    // A Hello that waited for longer than its bundle lives: said anew with a bundle fetched anew.
-                    return self.break_group(ctx, lane.conversation, Reason::Gap);
-                }
-                self.give_up(ctx, &key, &entry, Failure::Refused)?;
-                self.door_is_shut(ctx, lane.conversation)?;
-            }
-            Code::Refused => self.permit_is_void(ctx, lane, &key, entry)?,
-            Code::TooLarge => drop(self.give_up(ctx, &key, &entry, Failure::TooLarge)?),
-            // Full, busy, out of rate, cannot write now, or something that this version does not know: nothing was
-            // accepted, so the same bytes go again later.
-            _ => {
-                let at = now + pause;
-                if let Some(state) = self.lanes.get_mut(&lane) {
-                    state.waits_until = Some(at);
-                }
-                self.timers.insert((at, Timer::Lane(lane)));
-                return Ok(());
-            }
-        }
-        self.pump(ctx, lane.conversation)
-    }
-
-    fn is_greeting(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
-        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
-        Ok(record.is_some_and(|r| r.state == ConversationState::Greeting))
-    }
-
-    /// The business's door is shut to this Hello: the next message tries with a bundle fetched anew. (A lane without a conversation carried
-    /// one answer to a Hello.)
-    fn door_is_shut(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &number.to_be_bytes())?;
-        let Some(mut record) = record.filter(|r| r.state == ConversationState::Greeting) else { return Ok(()) };
-        record.state = ConversationState::New;
-        record.hello = None;
-        record.bundle = None;
-        self.forget_mls(ctx, number)?;
-        self.save_conversation(ctx, number, &record)
-    }
-
-    /// Whether a message had been delivered, and is said again because it was lost there since.
-    fn had_been_there(ctx: &Ctx<'_, '_>, entry: &OutboxRecord) -> Result<bool, StoreError> {
-        let Some(place) = entry.message else { return Ok(false) };
-        Ok(matches!(Self::message_record(ctx, place)?.status, Status::Delivered | Status::Read))
-    }
-
-    /// One of several members cannot be written to. What is not confirmed stays noted, and is said, sealed anew, when the member gives a
-    /// fresh permit: what lay here for long could be of an epoch that the member has left by then.
-    fn not_now(
-        &self,
-        ctx: &mut Ctx<'_, '_>,
-        lane: LaneId,
-        key: &[u8],
-        entry: &OutboxRecord,
-        peer: u64,
-    ) -> Result<(), StoreError> {
-        ctx.tx.delete(Table::Outbox, key);
-        match entry.message {
-            Some(place) => Self::note_awaited(ctx, lane.member, place, peer, Awaited::Pending),
-            None => Ok(()),
-        }
     }
 
     /// An epoch has ended: what is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that
@@ -700,45 +377,6 @@ impl Engine {
                 let again = OutboxRecord { body: None, content, only: Some(member.number), ..entry };
                 self.enqueue_first(ctx, number, peer, &again)?;
             }
-        }
-        Ok(())
-    }
-
-    /// A permit counts no longer. A newer one may have come since: then the same body goes again under it. Otherwise the only endpoint of
-    /// its side cannot be reached, and one of several has to give a fresh one.
-    fn permit_is_void(
-        &mut self,
-        ctx: &mut Ctx<'_, '_>,
-        lane: LaneId,
-        key: &[u8],
-        mut entry: OutboxRecord,
-    ) -> Result<(), StoreError> {
-        let number = lane.conversation;
-        let record = self.conversation_record(ctx, number)?;
-        let members = self.members(ctx, number)?;
-        let (Some(member), Some(purpose), Some(sealed)) = (
-            members.iter().find(|m| m.number == lane.member),
-            Purpose::from_wire(u64::from(entry.purpose)),
-            entry.sealed.take(),
-        ) else {
-            ctx.tx.delete(Table::Outbox, key);
-            return Ok(());
-        };
-        let purpose = member.purpose(purpose);
-        Self::drop_permit(ctx, number, member.number, purpose, &sealed.permit)?;
-        let kind = sealed.kind.unwrap_or(Kind::Mls as u8);
-        if self.choose(ctx, number, member.number, purpose)?.is_some() {
-            let bytes = SecretVec(sealed.inner.map(Vec::from).unwrap_or_default());
-            entry.body = Some(BodyRecord { kind, bytes });
-            return ctx.tx.put(Table::Outbox, key, Scope::Peer(record.peer), &entry);
-        }
-        if !is_alone(&members, member) || Self::had_been_there(ctx, &entry)? {
-            return self.not_now(ctx, lane, key, &entry, record.peer);
-        }
-        self.give_up(ctx, key, &entry, Failure::Refused)?;
-        if kind == Kind::Continues as u8 && !self.is_broken(ctx, number)? {
-            // The other side cannot be brought into the new group under this permit: another way, or another time.
-            self.break_group(ctx, number, Reason::Gap)?;
         }
         Ok(())
     }
@@ -770,43 +408,4 @@ enum Reach {
     Busy,
     /// Somebody waits.
     Idle,
-}
-
-/// Whether a member is the only endpoint of the other side: what it cannot get, that side cannot get.
-fn is_alone(members: &[Member], member: &Member) -> bool {
-    member.is_other_side() && members.iter().filter(|m| m.is_in() && m.is_other_side()).count() <= 1
-}
-
-/// Seals a body into an envelope under a permit.
-pub(super) fn wrap(
-    ctx: &Ctx<'_, '_>,
-    relay: &str,
-    given: &GivenPermit,
-    kind: Kind,
-    body: &[u8],
-) -> Option<SealedRecord> {
-    let key = given.envelope_key.as_ref()?;
-    let envelope = key.seal(&given.permit.tag, kind, body, &mut ctx.tx.rng()).ok()?;
-    if envelope.len() > usize::from(given.permit.max_kib) * 1024 {
-        return None;
-    }
-    Some(SealedRecord {
-        send_id: ctx.tx.random::<16>().into(),
-        relay: relay.to_owned(),
-        permit: ByteVec::from(given.permit.to_bytes().to_vec()),
-        mac: Secret(*given.mac.expose()),
-        envelope: ByteVec::from(envelope),
-        inner: Some(ByteVec::from(body.to_vec())),
-        kind: Some(kind as u8),
-    })
-}
-
-fn send_frame(permit: &Permit, proof: [u8; 32], send_id: SendId, sealed: &SealedRecord, nonce: u64) -> Send {
-    Send {
-        permit: Some(permit.to_frame()),
-        proof: proof.to_vec(),
-        send_id: send_id.to_vec(),
-        envelope: sealed.envelope.to_vec().into(),
-        work_nonce: nonce,
-    }
 }

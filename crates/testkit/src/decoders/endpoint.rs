@@ -12,16 +12,15 @@
 //! the `n`th message of the conversation.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bulla_client::engine::{
     Begin, BusinessOptions, Command, Ctx, Effects, Engine, Input, LinkKey, NoProjector, RoleOptions,
 };
 use bulla_client::event::{ConversationId, Direction, Draft, Event};
+use bulla_client::store::StoreError;
 use bulla_client::store::tx::{Rng, Tx};
 use bulla_client::store::vault::{RootKey, Vault};
-use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, StoreError, Table};
 use bulla_e2ee::bundle::{Bundle, make_bundle};
 use bulla_e2ee::content::{Body, Content, MessageId, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Conversation;
@@ -43,6 +42,7 @@ use bytes::Bytes;
 use super::Verdict;
 use super::world::{self, BUSINESS_MAILBOX, NOW, RELAY};
 use crate::chance::Chance;
+use crate::memory_store::Disk;
 
 /// What happens to the endpoint next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,52 +114,10 @@ pub fn business(bytes: &[u8]) -> Verdict {
     BEGINNING.play(script)
 }
 
-/// A store in memory.
-#[derive(Default, Clone)]
-struct Rows(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
-
-impl Rows {
-    fn commit(&mut self, batch: Batch) {
-        for (table, key, value) in batch.into_changes() {
-            match value {
-                Some(value) => self.0.insert((table, key), value),
-                None => self.0.remove(&(table, key)),
-            };
-        }
-    }
-}
-
-impl Read for Rows {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(&(table, key.to_vec())).cloned())
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        // Keys are never this long.
-        let end = until.map_or_else(|| vec![0xff; MAX_KEY + 1], <[u8]>::to_vec);
-        if from > end.as_slice() {
-            return Ok(Vec::new());
-        }
-        let rows = self.0.range((table, from.to_vec())..(table, end));
-        let row = |((_, key), value): (&(Table, Vec<u8>), &Vec<u8>)| (key.clone(), value.clone());
-        Ok(match order {
-            Order::Ascending => rows.take(limit).map(row).collect(),
-            Order::Descending => rows.rev().take(limit).map(row).collect(),
-        })
-    }
-}
-
 /// An endpoint under test with the relay that it believes to be connected to.
 struct Stage {
     role: RoleOptions,
-    rows: Rows,
+    rows: Disk,
     vault: Vault,
     rng: RefCell<Rng>,
     now_ms: u64,
@@ -182,7 +140,7 @@ struct Relay {
 
 impl Stage {
     /// Starts an endpoint on a store and connects it.
-    fn start(role: RoleOptions, mut rows: Rows, now_ms: u64, seed: u64) -> Self {
+    fn start(role: RoleOptions, mut rows: Disk, now_ms: u64, seed: u64) -> Self {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
         let (engine, effects) =
@@ -278,7 +236,7 @@ impl Stage {
 }
 
 fn transact<R>(
-    rows: &mut Rows,
+    rows: &mut Disk,
     vault: &Vault,
     rng: &RefCell<Rng>,
     now_ms: u64,
@@ -345,7 +303,7 @@ impl Relay {
 /// Where a script begins: an endpoint's store, and what the other side has.
 struct Scene {
     role: RoleOptions,
-    rows: Rows,
+    rows: Disk,
     /// The other side's conversation.
     peer: Vec<(Vec<u8>, Vec<u8>)>,
     /// What the endpoint has given to the other side.
@@ -368,7 +326,7 @@ impl Scene {
     fn of_customer() -> [Self; 2] {
         let identity = world::identity();
         let (bundle, keys) = make_bundle(&identity, &world::params(world::system_now()), &mut Chance::new(5)).unwrap();
-        let mut stage = Stage::start(RoleOptions::Customer, Rows::default(), NOW * 1000, 11);
+        let mut stage = Stage::start(RoleOptions::Customer, Disk::default(), NOW * 1000, 11);
         let link = Link::new("https://shop.example", "rosi", identity.hash(), Some("flyer")).unwrap();
         let begin = Begin { name: Some("Anna".to_owned()), pseudonym: Some(world::pseudonym().to_bytes()) };
         let made = bundle.clone();
@@ -412,7 +370,7 @@ impl Scene {
         });
         // Its KeyPackage has to be valid at the system's time.
         let now = world::system_now();
-        let mut stage = Stage::start(role.clone(), Rows::default(), now * 1000, 11);
+        let mut stage = Stage::start(role.clone(), Disk::default(), now * 1000, 11);
         let bundle = stage.relay.bundle.clone().expect("a business publishes its bundle");
         let card = stage.ask(|engine, ctx| engine.business_card(ctx).unwrap());
         let verified = Bundle::verify(&bundle, &card.key, now).unwrap();

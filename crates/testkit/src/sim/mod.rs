@@ -28,7 +28,6 @@ mod hostile;
 mod node;
 mod plan;
 mod relay;
-mod store;
 mod verdict;
 mod world;
 

@@ -14,8 +14,8 @@ use bulla_client::store::{StoreError, Table};
 use bulla_protocol::frame::ServerHello;
 
 use super::relay::ConnId;
-use super::store::Disk;
 use crate::chance::Chance;
+use crate::memory_store::Disk;
 
 /// A folder: what a backup holds.
 #[derive(Debug, Clone, Default)]

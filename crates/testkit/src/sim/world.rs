@@ -1,20 +1,22 @@
 //! Time, wires, endpoints and the relay of one run. Everything happens on one thread, in the order of a queue; all that is random comes from the
 //! run's seed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+mod people;
+mod trace;
+mod wires;
 
-use bulla_client::engine::{Begin, BusinessOptions, Effects, Engine, Input, LinkKey, RoleOptions, WorkFor};
-use bulla_client::event::{Connection, ConversationId, Draft, Event, Failure, Status};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use bulla_client::engine::{BusinessOptions, Effects, Engine, Input, LinkKey, RoleOptions, WorkFor};
 use bulla_e2ee::identity::{IdentityHash, UserId};
-use bulla_e2ee::link::Link;
-use bulla_protocol::frame::{ClientFrame, ServerHello, client_frame::Body as Ask, server_frame::Body as Answer};
+use bulla_protocol::frame::{ServerHello, server_frame::Body as Answer};
 use bytes::Bytes;
 
 use super::hostile::Malice;
-use super::node::{Fate, Folder, Load, Node, Passed, Waits, command, link_of};
-use super::relay::{ConnId, DAY_MS, Durable, Relay, Said};
-use super::{CANARY, Options, Sabotage};
+use super::node::{Fate, Folder, Load, Node, Passed, Waits, link_of};
+use super::relay::{ConnId, Durable, Relay};
+use super::{Options, Sabotage};
 use crate::chance::Chance;
 
 /// The relay's address, which nobody connects to.
@@ -240,40 +242,9 @@ impl World {
         self.nodes.len() - 1
     }
 
-    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            let line = line();
-            trace.push(line);
-        }
-    }
-
-    /// A line of the trace, with the time since the run began.
-    fn tell(&mut self, who: &str, what: impl FnOnce() -> String) {
-        let since = self.now_ms - self.begun_ms;
-        let (days, ms) = (since / DAY_MS, since % DAY_MS);
-        self.note(|| format!("{days:>2}d {:>9.3}s {who:<10} {}", ms as f64 / 1000.0, what()));
-    }
-
-    /// A line of the trace about the whole world.
-    pub(super) fn act(&mut self, what: impl FnOnce() -> String) {
-        self.tell("──", what);
-    }
-
-    fn tell_of(&mut self, node: usize, what: impl FnOnce() -> String) {
-        if self.trace.is_some() {
-            let name = self.nodes[node].name.clone();
-            self.tell(&name, what);
-        }
-    }
-
     fn at(&mut self, at_ms: u64, happens: Happens) {
         self.sequence += 1;
         self.queue.insert((at_ms, self.sequence), happens);
-    }
-
-    fn delay(&mut self) -> u64 {
-        let slow = self.slowest_ms > 20 && self.chance.once_in(8);
-        1 + self.chance.below(if slow { self.slowest_ms } else { 20 })
     }
 
     // ------------------------------------------------------------ endpoints
@@ -308,41 +279,12 @@ impl World {
         self.hang_up(node);
     }
 
-    /// Its connections end; the relay may not notice for a while.
-    fn hang_up(&mut self, node: usize) {
-        let open: Vec<ConnId> = self.wires.iter().filter(|(_, w)| w.node == node).map(|(conn, _)| *conn).collect();
-        for conn in open {
-            let at = if self.chance.once_in(2) { self.now_ms } else { self.now_ms + HALF_OPEN_MS };
-            self.at(at, Happens::HangUp { conn });
-        }
-    }
-
-    /// Cuts an endpoint's connections, so that both ends notice.
-    pub(super) fn cut(&mut self, node: usize) {
-        let open: Vec<ConnId> = self.wires.iter().filter(|(_, w)| w.node == node).map(|(conn, _)| *conn).collect();
-        open.into_iter().for_each(|conn| self.cut_wire(conn));
-    }
-
-    fn cut_wire(&mut self, conn: ConnId) {
-        let Some(wire) = self.wires.remove(&conn) else { return };
-        let said = self.relay.close(conn, self.now_ms);
-        self.say_all(said);
-        let at = self.now_ms + 1;
-        self.at(at, Happens::Lost { node: wire.node, run: wire.run, key: wire.key });
-    }
-
     /// The relay is killed, and cannot be reached for a while.
     pub(super) fn relay_dies(&mut self, for_ms: u64) {
         self.act(|| "the relay dies".into());
         self.relay.crash();
         self.cut_all();
         self.relay_down_until = self.now_ms + for_ms;
-    }
-
-    /// Cuts everything.
-    pub(super) fn cut_all(&mut self) {
-        let open: Vec<ConnId> = self.wires.keys().copied().collect();
-        open.into_iter().for_each(|conn| self.cut_wire(conn));
     }
 
     /// Runs whatever waits at an endpoint.
@@ -391,17 +333,6 @@ impl World {
             }
         }
         self.breaches.push(format!("I8 {} never comes to rest", self.nodes[node].name));
-    }
-
-    fn fate(&mut self) -> Fate {
-        let Faults { fails, dies } = self.faults;
-        if fails > 0 && self.chance.once_in(fails) {
-            if self.sabotage == Some(Sabotage::KeepsEffects) { Fate::FailsUnnoticed } else { Fate::Fails }
-        } else if dies > 0 && self.chance.once_in(dies) {
-            *self.chance.choose(&[Fate::DiesBefore, Fate::DiesAfter])
-        } else {
-            Fate::Done
-        }
     }
 
     fn failed(&mut self, node: usize) {
@@ -464,213 +395,6 @@ impl World {
             self.hears(node, &event);
         }
         effects.replies.into_iter().for_each(|reply| reply());
-    }
-
-    /// What a person would see.
-    fn hears(&mut self, node: usize, event: &Event) {
-        self.breaches.extend(self.nodes[node].notes(event));
-        match event {
-            Event::Message(m) if self.trace.is_some() => {
-                let shown = format!("{:?}", m.direction);
-                let text = match &m.shown {
-                    bulla_client::event::Shown::Text(text) => text.replace(CANARY, ""),
-                    other => format!("{other:?}"),
-                };
-                self.tell_of(node, || format!("  {shown}: {text}"));
-            }
-            Event::Status { message, .. } => {
-                let (status, failure) = (message.status, message.failure);
-                let text = match &message.shown {
-                    bulla_client::event::Shown::Text(text) => text.replace(CANARY, ""),
-                    other => format!("{other:?}"),
-                };
-                self.tell_of(node, || {
-                    format!("  {status:?} {}: {text}", failure.map_or(String::new(), |f| format!("{f:?}")))
-                });
-                if status == Status::Failed {
-                    self.check_failure(node, message);
-                }
-            }
-            Event::Continued { by, reason, .. } => {
-                self.figures.continued += 1;
-                self.tell_of(node, || format!("  a new group, by {by:?}: {reason:?}"));
-            }
-            Event::KeyChange { .. } => {
-                let name = &self.nodes[node].name;
-                self.breaches.push(format!("I4 ghost: {name} was told of a key change that nobody made"));
-            }
-            Event::Connection(Connection::Superseded) => self.tell_of(node, || "  is superseded".into()),
-            Event::Gap { missing, .. } => self.tell_of(node, || format!("  a gap of {missing}")),
-            Event::Unreadable { .. } => self.tell_of(node, || "  keeps something unreadable".into()),
-            _ => {}
-        }
-    }
-
-    /// A message may fail, and its sender is told; but not without a reason.
-    fn check_failure(&mut self, node: usize, message: &bulla_client::event::Message) {
-        let (heard, said) = self.nodes[node].folder.heard_ms.get(&message.conversation.0).copied().unwrap_or((0, 0));
-        let business = self.nodes[node].person == BUSINESS;
-        let right = match message.failure {
-            Some(Failure::NoReceipt) => self.now_ms >= message.stored_ms + 31 * DAY_MS,
-            Some(Failure::WindowClosed) => business && self.now_ms >= heard + WINDOW_MS,
-            // A business's right to answer ends 72 hours after what it heard was said; its own may have been said 24 hours after that.
-            Some(Failure::Refused) => {
-                let over = self.now_ms >= said + 3 * DAY_MS || self.now_ms >= message.stored_ms + 2 * DAY_MS;
-                self.ledger.denied || (business && over)
-            }
-            _ => false,
-        };
-        if !right {
-            let name = &self.nodes[node].name;
-            self.breaches
-                .push(format!("I1 lost: {name}'s {:?} failed without a reason: {:?}", message.shown, message.failure));
-        }
-    }
-
-    // ------------------------------------------------------------ wires
-
-    fn say_all(&mut self, said: Vec<Said>) {
-        for (conn, request, answer) in said {
-            self.say(conn, request, answer);
-        }
-    }
-
-    /// The relay says something; the hostile one may say something else.
-    fn say(&mut self, conn: ConnId, request: u64, answer: Answer) {
-        if !self.wires.contains_key(&conn) {
-            return;
-        }
-        let answers = self.malice.answers(conn, request, answer);
-        self.send_to_endpoint(conn, answers);
-        self.after_meddling(conn);
-    }
-
-    fn send_to_endpoint(&mut self, conn: ConnId, answers: Vec<(u64, Answer)>) {
-        for (request, answer) in answers {
-            let delay = self.delay();
-            let Some(wire) = self.wires.get_mut(&conn) else { return };
-            wire.to_endpoint_ms = wire.to_endpoint_ms.max(self.now_ms + delay);
-            let at = wire.to_endpoint_ms;
-            self.at(at, Happens::ToEndpoint { conn, request, answer });
-        }
-    }
-
-    fn after_meddling(&mut self, conn: ConnId) {
-        if self.malice.cuts(conn) {
-            self.cut_wire(conn);
-        } else if self.malice.waits(conn) {
-            let at = self.now_ms + 20;
-            if let Some(wire) = self.wires.get_mut(&conn)
-                && !std::mem::replace(&mut wire.looks, true)
-            {
-                self.at(at, Happens::Look { conn });
-            }
-        }
-    }
-
-    fn arrives(&mut self, conn: ConnId, frame: Bytes) {
-        let Some(node) = self.wires.get(&conn).map(|w| w.node) else { return };
-        let Ok((request, ask)) = ClientFrame::from_bytes(frame) else {
-            let name = &self.nodes[node].name;
-            return self.breaches.push(format!("{name} sends what is not a frame"));
-        };
-        match &ask {
-            // Nothing here ends for being silent.
-            Ask::Ping(_) => return,
-            Ask::PublishBundle(publish) if self.nodes[node].person == BUSINESS => {
-                self.bundles.push(publish.bundle.clone());
-            }
-            Ask::Send(send) if !self.ledger.loads.contains_key(&send.send_id) => {
-                let load = self.nodes[node].load(&send.send_id, self.now_ms);
-                let load = load.unwrap_or(Load { message: None, kind: None });
-                self.ledger.loads.insert(send.send_id.clone(), load);
-                self.ledger.envelopes.insert(send.envelope.clone(), load);
-                self.figures.envelopes += 1;
-            }
-            _ => {}
-        }
-        if self.trace.is_some() {
-            let name = self.name_of(&ask);
-            self.tell_of(node, || format!("→ {name}"));
-        }
-        let asked = self.malice.asks(conn, request, ask);
-        if let Some(thrown) = asked.thrown {
-            self.act(|| "the relay says Accepted to that and throws it away".into());
-            self.ledger.thrown.insert(thrown);
-        }
-        self.send_to_endpoint(conn, asked.say);
-        for (request, ask) in asked.pass {
-            let hands_over = self.chance.once_in(2);
-            let said = self.relay.ask(conn, request, ask, self.now_ms, hands_over);
-            self.say_all(said);
-            if hands_over {
-                let at = self.now_ms + 5_001;
-                self.at(at, Happens::Spill);
-            }
-        }
-        self.after_meddling(conn);
-    }
-
-    fn text_of(&self, id: &[u8; 32]) -> String {
-        let line = self.ledger.said.values().flatten().find(|line| line.id == Some(*id));
-        line.map_or_else(|| "?".into(), |line| line.text.replace(CANARY, ""))
-    }
-
-    fn name_of(&self, ask: &Ask) -> String {
-        match ask {
-            Ask::Send(send) => {
-                let load = self.ledger.loads.get(&send.send_id);
-                let kind = match load.and_then(|l| l.kind) {
-                    None => "Hello",
-                    Some(1) => "message",
-                    Some(2) => "Hello again",
-                    Some(3) => "continues",
-                    Some(4) => "commit",
-                    Some(_) => "?",
-                };
-                let text = load.and_then(|l| l.message).map_or_else(String::new, |id| self.text_of(&id));
-                format!("Send {kind} {text}")
-            }
-            Ask::Open(open) => format!("Open {}", open.incarnation),
-            Ask::Ack(ack) => format!("Ack {}", ack.through),
-            Ask::ClaimSlot(_) => "ClaimSlot".into(),
-            Ask::ReadSlot(_) => "ReadSlot".into(),
-            Ask::Hello(_) => "Hello".into(),
-            Ask::Create(_) => "Create".into(),
-            Ask::Subscribe(_) => "Subscribe".into(),
-            Ask::PublishBundle(_) => "PublishBundle".into(),
-            _ => "…".into(),
-        }
-    }
-
-    fn name_of_answer(&self, answer: &Answer) -> String {
-        match answer {
-            Answer::Deliver(deliver) => {
-                let load = self.ledger.envelopes.get(&deliver.envelope);
-                let what = match load {
-                    None => "unknown bytes".into(),
-                    Some(Load { message: Some(id), .. }) => self.text_of(id),
-                    Some(load) => format!("kind {:?}", load.kind),
-                };
-                format!("Deliver {}: {what}", deliver.number)
-            }
-            Answer::Failed(failed) => format!("Failed {:?}", failed.code()),
-            Answer::SlotClaimed(claimed) => {
-                if claimed.won {
-                    "Won".into()
-                } else {
-                    format!("Lost, {} bytes", claimed.winner.len())
-                }
-            }
-            Answer::SlotRead(read) => format!("SlotRead, {} bytes", read.commit.len()),
-            Answer::Superseded(_) => "Superseded".into(),
-            Answer::Accepted(_) => "Accepted".into(),
-            Answer::Gap(gap) => format!("Gap of {}", gap.envelopes),
-            Answer::Done(_) => "Done".into(),
-            Answer::Subscribed(_) => "Subscribed".into(),
-            Answer::CaughtUp(_) => "CaughtUp".into(),
-            Answer::Hello(_) => "Hello".into(),
-        }
     }
 
     // ------------------------------------------------------------ time
@@ -778,154 +502,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    fn connect(&mut self, node: usize, run: u64, key: LinkKey) {
-        if !self.nodes[node].links.contains_key(&link_of(&key)) {
-            return;
-        }
-        if !self.nodes[node].reachable || self.now_ms < self.relay_down_until {
-            return self.is_lost(node, run, key);
-        }
-        let (conn, hello) = self.relay.connect(&mut self.chance, self.now_ms);
-        let wire =
-            Wire { node, run, key: key.clone(), to_relay_ms: self.now_ms, to_endpoint_ms: self.now_ms, looks: false };
-        self.wires.insert(conn, wire);
-        if let Some(link) = self.nodes[node].links.get_mut(&link_of(&key)) {
-            link.pause_ms = 0;
-        }
-        let at = self.now_ms + self.delay();
-        if let Some(wire) = self.wires.get_mut(&conn) {
-            wire.to_endpoint_ms = at;
-        }
-        self.at(at, Happens::Up { node, run, key, hello, conn });
-    }
-
-    /// Tells an endpoint that it has no connection, and tries again later.
-    fn is_lost(&mut self, node: usize, run: u64, key: LinkKey) {
-        let Some(link) = self.nodes[node].links.get_mut(&link_of(&key)) else { return };
-        let pause = if link.pause_ms == 0 { 250 } else { (link.pause_ms * 2).min(30_000) };
-        link.pause_ms = pause;
-        let wait = pause / 2 + self.chance.below(pause / 2 + 1);
-        self.nodes[node].inbox.push_back(Waits::Down(key.clone(), wait));
-        self.pass(node);
-        if self.is_run(node, run) {
-            let at = self.now_ms + wait;
-            self.at(at, Happens::Connect { node, run, key });
-        }
-    }
-
-    // ------------------------------------------------------------ what programs do
-
-    /// Asks an endpoint's engine for something. `None`: it does not run, or it died over it, and nobody knows.
-    pub(super) fn ask<R: Send + 'static>(
-        &mut self,
-        node: usize,
-        f: impl FnOnce(&mut Engine, &mut bulla_client::engine::Ctx<'_, '_>) -> R + Send + 'static,
-    ) -> Option<R> {
-        if !self.is_running(node) {
-            return None;
-        }
-        let (command, cell) = command(f);
-        self.nodes[node].inbox.push_back(Waits::Input(Input::Command(command)));
-        self.pass(node);
-        take(&cell)
-    }
-
-    /// The business: starts and waits until its bundle is there.
-    pub(super) fn open_shop(&mut self) {
-        let node = self.people[BUSINESS].active;
-        self.start(node, false);
-        let now = self.now_ms;
-        self.key = self.nodes[node]
-            .look(now, |engine, ctx| engine.business_card(ctx).map(|card| card.key))
-            .and_then(Result::ok);
-        for _ in 0..100 {
-            if !self.bundles.is_empty() {
-                return;
-            }
-            self.run_for(1_000);
-        }
-        self.breaches.push("the business's bundle is never published".into());
-    }
-
-    /// A customer begins to talk to the business: nothing leaves yet.
-    pub(super) fn begin(&mut self, person: usize) {
-        let node = self.people[person].active;
-        let (Some(key), Some(bundle)) = (self.key, self.bundles.last().cloned()) else { return };
-        let Ok(link) = Link::new("https://shop.example", "cortado", key, Some("flyer")) else { return };
-        let begin = Begin { name: Some(self.people[person].name.clone()), pseudonym: None };
-        let begun = self.ask(node, move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin));
-        if let Some(Ok(conversation)) = begun {
-            self.people[person].user = Some(conversation.user_id);
-        }
-    }
-
-    /// Where somebody talks to somebody else.
-    pub(super) fn conversation(&mut self, from: usize, to: usize) -> Option<ConversationId> {
-        let (node, now) = (self.people[from].active, self.now_ms);
-        if from != BUSINESS {
-            return self.nodes[node].look(now, |engine, ctx| engine.conversations(ctx).ok()?.last().map(|c| c.id))?;
-        }
-        let user = self.people[to].user.clone()?;
-        self.nodes[node].look(now, |engine, ctx| engine.conversation_of(ctx, &user).ok()?.map(|c| c.id))?
-    }
-
-    /// Somebody says something to somebody.
-    pub(super) fn talk(&mut self, from: usize, to: usize) -> Option<[u8; 32]> {
-        let node = self.people[from].active;
-        if self.is_superseded(node) {
-            return None;
-        }
-        let conversation = self.conversation(from, to)?;
-        self.ledger.texts += 1;
-        let text = format!("{CANARY} {}{}", if from == BUSINESS { "b" } else { "c" }, self.ledger.texts);
-        let name = self.people[to].name.clone();
-        self.tell_of(node, || format!("says to {name}: {}", text.replace(CANARY, "")));
-        let line = Line { text: text.clone(), at_ms: self.now_ms, id: None };
-        self.ledger.said.entry((from, to)).or_default().push(line);
-        self.figures.said += 1;
-        let draft = Draft::Text { body: text, reply_to: None };
-        let cell: Arc<Mutex<Option<[u8; 32]>>> = Arc::default();
-        let tell = Arc::clone(&cell);
-        let answer = self.ask(node, move |engine, ctx| {
-            let sent = engine.send(ctx, conversation, &draft).map(|m| *m.id.as_bytes());
-            // Known to the test even if its sender is never told.
-            if let (Ok(id), Ok(mut cell)) = (&sent, tell.lock()) {
-                *cell = Some(*id);
-            }
-            sent.map_err(|e| e.to_string())
-        });
-        let id = take(&cell);
-        if let Some(line) = self.ledger.said.get_mut(&(from, to)).and_then(|lines| lines.last_mut()) {
-            line.id = id;
-        }
-        match answer {
-            Some(Err(why)) => {
-                self.breaches.push(format!("{} cannot speak: {why}", self.people[from].name));
-                None
-            }
-            Some(Ok(id)) => Some(id),
-            None => None,
-        }
-    }
-
-    /// A frame that no endpoint sends: sabotage.
-    pub(super) fn smuggle(&mut self, frame: Bytes) {
-        let Ok((request, ask)) = ClientFrame::from_bytes(frame) else { return };
-        let (conn, _) = self.relay.connect(&mut self.chance, self.now_ms);
-        self.relay.ask(conn, request, ask, self.now_ms, false);
-    }
-
-    /// Somebody reads what is there.
-    pub(super) fn read(&mut self, from: usize, to: usize) {
-        let node = self.people[from].active;
-        let Some(conversation) = self.conversation(from, to) else { return };
-        self.ask(node, move |engine, ctx| {
-            let messages = engine.messages(ctx, conversation, None, 20).ok()?;
-            let newest = messages.iter().rev().find(|m| m.direction == bulla_client::event::Direction::Incoming)?;
-            engine.mark_read(ctx, &newest.id).ok()
-        });
     }
 }
 

@@ -1,4 +1,6 @@
 //! An endpoint's store in memory: cheap to copy, so that a folder can be backed up, put back and cloned in the middle of a run.
+//!
+//! It shows what the store's contract says and nothing of how a disk fails: those faults are the driver's around it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,11 +9,11 @@ use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, StoreError, Table};
 
 /// All rows. A clone is a copy of the folder.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Disk(BTreeMap<(Table, Vec<u8>), Arc<[u8]>>);
+pub(crate) struct Disk(BTreeMap<(Table, Vec<u8>), Arc<[u8]>>);
 
 impl Disk {
     /// Makes a batch durable.
-    pub(super) fn commit(&mut self, batch: Batch) {
+    pub(crate) fn commit(&mut self, batch: Batch) {
         for (table, key, value) in batch.into_changes() {
             match value {
                 Some(value) => self.0.insert((table, key), value.into()),
@@ -21,7 +23,7 @@ impl Disk {
     }
 
     /// Loses a table's rows: a damaged store.
-    pub(super) fn lose(&mut self, lost: Table) {
+    pub(crate) fn lose(&mut self, lost: Table) {
         self.0.retain(|(table, _), _| *table != lost);
     }
 }

@@ -1,0 +1,237 @@
+//! The statement with which a conversation goes on in a new group ([`Continues`]): saying one, hearing one, and which of several stands.
+
+use bulla_e2ee::certificate::Role;
+use bulla_e2ee::content::MessageId;
+use bulla_e2ee::continues::{Continues, Reason, Turn};
+use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
+use bulla_e2ee::identity::IdentityHash;
+use bulla_e2ee::spare::SpareKeys;
+
+use super::group::{continues_intent, user_of};
+use super::lanes::LaneId;
+use super::members::Member;
+use super::messages::{Wait, conversation_view};
+use super::record::{ConversationRecord, GroupRecord, MessageRecord, Place, SpareRecord};
+use super::{Ctx, Engine, damaged};
+use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
+use crate::store::tx::after_prefix;
+use crate::store::vault::Scope;
+use crate::store::{Order, StoreError, Table};
+
+/// Own messages said again after the other side lost its newer state, at most.
+const SAID_AGAIN: usize = 1_000;
+
+impl Engine {
+    pub(super) fn next_turn(&self, ctx: &Ctx<'_, '_>, record: &mut ConversationRecord, group: &GroupRecord) -> Turn {
+        let endpoint = match self.own_role() {
+            Role::Business => "gateway".to_owned(),
+            Role::Customer => self.own_endpoint(ctx, record),
+        };
+        Turn::next(ctx.tx.now_ms(), &endpoint, group.said, group.heard)
+    }
+
+    /// Brings endpoints that a commit of ours has added into the group.
+    pub(super) fn bring_in(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        added: &[Sender],
+        welcome: &[u8],
+    ) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let group = self.group(ctx, number)?;
+        let turn = self.next_turn(ctx, &mut record, &group);
+        let (business, user) = (IdentityHash::new(*record.business), user_of(&record)?);
+        let body = self.with_issuer(ctx, &mut record, |_, speaker| {
+            Continues::seal(speaker, &business, &user, &turn, Reason::Joined, &[], welcome)
+        })?;
+        let body = body.map_err(|_| damaged(Table::Conversations))?;
+        for who in added {
+            if let Some(member) = self.member_of(ctx, number, who)? {
+                let lane = LaneId { conversation: number, member: member.number };
+                self.enqueue_copy(ctx, lane, record.peer, &continues_intent(body.clone()))?;
+            }
+        }
+        self.save_conversation(ctx, number, &record)
+    }
+
+    /// The other side begins the conversation again.
+    pub(super) fn continued(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let mut group = self.group(ctx, number)?;
+        let business = IdentityHash::new(*record.business);
+        let Ok(says) = Continues::open(body, &business, &user_of(&record)?) else {
+            return Self::keep_unreadable(
+                ctx,
+                Some(number),
+                "it continues another conversation, or nobody signed it",
+                body,
+            );
+        };
+        let of_own_side = says.role == self.own_role();
+        if !group.is_news(of_own_side, &says) || !self.may_continue(ctx, number, &says)? {
+            return Ok(());
+        }
+        if of_own_side && says.identity != Self::customer_key(&record)? {
+            // Nobody of ours: there is one pseudonym in a conversation.
+            return Ok(());
+        }
+        if !of_own_side && says.identity != *record.peer_key {
+            // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
+            if group.key_change.is_some_and(|known| *known == says.identity) {
+                return Ok(());
+            }
+            group.key_change = Some(says.identity.into());
+            self.save_group(ctx, number, record.peer, &group)?;
+            return ctx.emit(Event::KeyChange { conversation: ConversationId(number), identity: says.identity });
+        }
+        // Where it has been heard in the group that our side began, and says something older, it went back.
+        let unheard = says.turn.seen < group.said || record.state == ConversationState::Greeting;
+        let crossed = !of_own_side && group.unanswered && unheard && group.broken.is_none();
+        if crossed && self.own_role() == Role::Customer {
+            // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
+            group.heard = says.turn.at;
+            self.save_group(ctx, number, record.peer, &group)?;
+            self.await_lost(ctx, number, record.peer, &says)?;
+            for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
+                self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
+            }
+            self.pump(ctx, number)?;
+            return self.not_followed(ctx, number);
+        }
+        self.await_lost(ctx, number, record.peer, &says)?;
+        if says.welcome.is_empty() {
+            // Who says it cannot begin: then we do.
+            group.note(of_own_side, &says);
+            self.save_group(ctx, number, record.peer, &group)?;
+            return self.break_group(ctx, number, Reason::Gap);
+        }
+        let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
+        let prefix = number.to_be_bytes();
+        let mut joined = None;
+        for (key, mut spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
+            let keys = SpareKeys::from_bytes(&spare.keys.0).map_err(|_| damaged(Table::Spares))?;
+            match Mls::rejoin(&keys, self.own_role(), &business, &customer, &says.welcome, now / 1000) {
+                Err(JoinError::NoKeyPackage) => {}
+                Err(why) => {
+                    tracing::warn!(error = %why, "a statement that continues a conversation brings into no group: refused");
+                    return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body);
+                }
+                Ok(mls) => {
+                    if spare.used_ms.is_none() {
+                        spare.used_ms = Some(now);
+                        ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
+                        self.spent.insert((now, key));
+                    }
+                    joined = Some(mls);
+                    break;
+                }
+            }
+        }
+        group.note(of_own_side, &says);
+        let Some(mls) = joined else {
+            // The spare that it used is gone here: then it is for us to begin.
+            self.save_group(ctx, number, record.peer, &group)?;
+            return self.break_group(ctx, number, Reason::Gap);
+        };
+        Self::is_followed_instead(&mut group);
+        // In a group that a device of ours began, the other side has not been heard either.
+        group.unanswered = of_own_side && says.reason != Reason::Joined;
+        (group.tries, group.retry_ms) = (0, 0);
+        if record.state != ConversationState::New {
+            record.state = ConversationState::Open;
+        }
+        self.replace_group(ctx, number, &mut record, &mut group, mls)?;
+        self.say_undelivered_again(ctx, number, &mut record, None)?;
+        self.save_conversation(ctx, number, &record)?;
+        ctx.emit(Event::Continued {
+            conversation: ConversationId(number),
+            by: Direction::Incoming,
+            reason: says.reason,
+        })?;
+        ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
+        // Said at once, so that the other side hears that we followed; it carries permits and a fresh spare.
+        self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
+        self.open_held(ctx, number)?;
+        self.pump(ctx, number)
+    }
+
+    /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
+    fn await_lost(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, says: &Continues) -> Result<(), StoreError> {
+        if says.reason != Reason::Restored {
+            return Ok(());
+        }
+        let own_side = says.role == self.own_role();
+        // An identity does not say on which of its devices it speaks.
+        let is_it = |m: &Member| {
+            m.record.own_side == own_side && says.device.as_ref().is_none_or(|name| *name == m.record.endpoint)
+        };
+        let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
+        let after = Self::newest_known(ctx, number, &says.heard)?;
+        let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
+        let until = after_prefix(&number.to_be_bytes());
+        let newest_first: Vec<(Vec<u8>, MessageRecord)> =
+            ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Descending, SAID_AGAIN)?;
+        for (key, stored) in newest_first {
+            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            if is_ours(&stored) && stored.status != Status::Failed && !stored.content.0.is_empty() {
+                Self::await_members(ctx, Place { conversation: number, order }, peer, &members)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The order of the newest of our messages that the other side says it has; 0 if it has none.
+    fn newest_known(ctx: &Ctx<'_, '_>, number: u64, heard: &[MessageId]) -> Result<u64, StoreError> {
+        let mut newest = 0;
+        for id in heard {
+            let Some(place) = Self::place_of(ctx, Some(number), id)? else { continue };
+            if is_ours(&Self::message_record(ctx, place)?) {
+                newest = newest.max(place.order);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Whether whoever says that the conversation continues may: an identity always, a linked device while it is in the group. Whom the
+    /// others have removed, or never let in, begins nothing.
+    fn may_continue(&self, ctx: &Ctx<'_, '_>, number: u64, says: &Continues) -> Result<bool, StoreError> {
+        let Some(endpoint) = says.device.clone() else { return Ok(true) };
+        let who = Sender { role: says.role, identity: says.identity, endpoint };
+        let member = self.member_of(ctx, number, &who)?;
+        let may = member.is_some_and(|m| m.is_in() && !m.record.leaving);
+        if !may {
+            tracing::warn!("a device that is not in the conversation says that it continues: refused");
+        }
+        Ok(may)
+    }
+}
+
+impl GroupRecord {
+    /// Whether a statement is newer than what is known. One that lets this device in brings it into the group of its speaker: not if our
+    /// side has begun another since.
+    fn is_news(&self, own_side: bool, says: &Continues) -> bool {
+        match (own_side, says.reason) {
+            (true, Reason::Joined) => says.turn.at > self.joined && says.turn.before >= self.said,
+            (true, _) => says.turn.at > self.said,
+            (false, _) => says.turn.at > self.heard,
+        }
+    }
+
+    fn note(&mut self, own_side: bool, says: &Continues) {
+        match (own_side, says.reason) {
+            (true, Reason::Joined) => {
+                self.joined = says.turn.at;
+                self.said = self.said.max(says.turn.before);
+                self.heard = self.heard.max(says.turn.seen);
+            }
+            (true, _) => self.said = says.turn.at,
+            (false, _) => self.heard = says.turn.at,
+        }
+    }
+}
+
+/// Said here, and not on another device of ours.
+pub(super) fn is_ours(stored: &MessageRecord) -> bool {
+    stored.direction == Direction::Outgoing && stored.by.is_none()
+}

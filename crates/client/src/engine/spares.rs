@@ -1,0 +1,173 @@
+//! Spare KeyPackages: ours that others have, others' that we have, and with whose certificate each stands.
+
+use bulla_e2ee::certificate::{Expect, Role};
+use bulla_e2ee::continues::Speaker;
+use bulla_e2ee::identity::{IdentityHash, Pseudonym};
+use bulla_e2ee::spare::{Issuer, Spare, make_spare};
+use minicbor::bytes::ByteVec;
+
+use super::members::{Member, Number, member_key};
+use super::record::{ConversationRecord, SecretVec, SpareRecord};
+use super::{Ctx, Engine, RoleOptions, damaged};
+use crate::store::tx::after_prefix;
+use crate::store::vault::Scope;
+use crate::store::{Order, StoreError, Table};
+
+/// A spare is renewed when it is this old; its lifetime is four times as long.
+const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
+
+/// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
+const SPENT_KEPT_MS: u64 = 3_600_000;
+
+/// Own spares kept per conversation: the newest, and those that an answer under way may still use.
+const SPARES_KEPT: usize = 4;
+
+impl Engine {
+    pub(super) fn load_spent(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, b"")? {
+            self.spent.extend(spare.used_ms.map(|used| (used, key)));
+        }
+        Ok(())
+    }
+
+    /// Erases the secrets of spares that were used.
+    pub(super) fn erase_spent(&mut self, ctx: &mut Ctx<'_, '_>) {
+        while let Some((used, _)) = self.spent.first()
+            && used.saturating_add(SPENT_KEPT_MS) <= ctx.tx.now_ms()
+            && let Some((_, key)) = self.spent.pop_first()
+        {
+            ctx.tx.delete(Table::Spares, &key);
+        }
+    }
+
+    /// The newest spares, as far as they still verify, of all who belong into a new group.
+    pub(super) fn spares(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+    ) -> Result<Vec<Spare>, StoreError> {
+        let mut spares = Vec::new();
+        for member in self.members(ctx, number)? {
+            if member.record.leaving || !(member.is_in() || member.record.own_side) {
+                continue;
+            }
+            if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
+                let expect = self.expect_member(record, &member)?;
+                spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());
+            }
+        }
+        Ok(spares)
+    }
+
+    /// Whose certificate a member must have.
+    pub(super) fn expect_member(&self, record: &ConversationRecord, member: &Member) -> Result<Expect, StoreError> {
+        let business = IdentityHash::new(*record.business);
+        let of_business = (self.own_role() == Role::Business) == member.record.own_side;
+        Ok(if of_business {
+            Expect::business(business)
+        } else {
+            Expect::customer(business, Self::customer_key(record)?)
+        })
+    }
+
+    pub(super) fn customer_key(record: &ConversationRecord) -> Result<[u8; 32], StoreError> {
+        Ok(match (&record.pseudonym, Self::device(record)?) {
+            (Some(key), _) => Pseudonym::from_bytes(&key.0).public(),
+            (None, Some(device)) => *device.certificate().identity(),
+            (None, None) => *record.peer_key,
+        })
+    }
+
+    /// Runs something with this endpoint's issuer of certificates in a conversation.
+    pub(super) fn with_issuer<R>(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        record: &mut ConversationRecord,
+        f: impl FnOnce(&Issuer<'_>, &Speaker<'_>) -> R,
+    ) -> Result<R, StoreError> {
+        if let RoleOptions::Business(options) = &self.role {
+            let identity = self.identity()?;
+            let issuer = Issuer::Business { identity: &identity, handle: &options.handle, endpoint: "gateway" };
+            return Ok(f(&issuer, &Speaker::Business(&identity)));
+        }
+        if let Some(device) = Self::device(record)? {
+            return Ok(f(&Issuer::Linked(&device), &Speaker::Linked(&device)));
+        }
+        let endpoint = self.own_endpoint(ctx, record);
+        let key = record.pseudonym.as_ref().ok_or(damaged(Table::Conversations))?;
+        let (pseudonym, business) = (Pseudonym::from_bytes(&key.0), IdentityHash::new(*record.business));
+        let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business, endpoint: &endpoint };
+        Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
+    }
+
+    /// A spare for the other side, if it is time for one.
+    pub(super) fn spare_to_give(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut group = self.group(ctx, number)?;
+        let now = ctx.tx.now_ms();
+        if now < group.spare_ms.saturating_add(SPARE_RENEWED_MS) && group.spare_ms > 0 {
+            return Ok(None);
+        }
+        let made = self.with_issuer(ctx, record, |issuer, _| make_spare(issuer, now / 1000, &mut ctx.tx.rng()))?;
+        let Ok((bytes, keys)) = made else { return Err(damaged(Table::Spares)) };
+        let prefix = number.to_be_bytes();
+        let kept = ctx.tx.scan_bytes(Table::Spares, &prefix, after_prefix(&prefix).as_deref(), Order::Ascending, 64)?;
+        let serial = kept.last().and_then(|(k, _)| k.last_chunk::<8>()).map_or(0, |k| u64::from_be_bytes(*k)) + 1;
+        for (key, _) in kept.iter().take((kept.len() + 1).saturating_sub(SPARES_KEPT)) {
+            ctx.tx.delete(Table::Spares, key);
+        }
+        let key = [prefix, serial.to_be_bytes()].concat();
+        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None };
+        ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
+        group.spare_ms = now;
+        self.save_group(ctx, number, record.peer, &group)?;
+        Ok(Some(bytes))
+    }
+
+    /// Keeps the spare that a member left, if it is one of its own.
+    pub(super) fn take_spare(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        member: &Member,
+        spare: &[u8],
+    ) -> Result<(), StoreError> {
+        let verified = Spare::verify(spare, &self.expect_member(record, member)?, ctx.tx.now_ms() / 1000);
+        if !verified.is_ok_and(|s| s.certificate().endpoint() == member.record.endpoint) {
+            tracing::warn!("a spare KeyPackage that does not verify: ignored");
+            return Ok(());
+        }
+        Self::put_spare(ctx, number, record.peer, member.number, spare)
+    }
+
+    /// Keeps a member's spare KeyPackage.
+    pub(super) fn put_spare(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: Number,
+        spare: &[u8],
+    ) -> Result<(), StoreError> {
+        let bytes = ByteVec::from(spare.to_vec());
+        ctx.tx.put(Table::PeerSpares, &member_key(number, member), Scope::Peer(peer), &bytes)
+    }
+
+    pub(super) fn drop_spare(ctx: &mut Ctx<'_, '_>, number: u64, member: Number) {
+        ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+    }
+
+    pub(super) fn spare_of(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        member: Number,
+    ) -> Result<Option<ByteVec>, StoreError> {
+        ctx.tx.get(Table::PeerSpares, &member_key(number, member))
+    }
+}
