@@ -19,6 +19,7 @@ use bulla_client::store::sqlite::SqliteStore;
 use bulla_client::store::vault::RootKey;
 use bulla_client::store::{Batch, Order, Read, Row, Store, StoreError, Table};
 use bulla_e2ee::link::Link;
+use bulla_testkit::memory_store::Disk;
 use bulla_testkit::relay::RelayProgram;
 use bulla_testkit::wait::GUARD;
 use futures_util::future::try_join_all;
@@ -178,7 +179,7 @@ impl Side {
 
     /// A customer whose first message was delivered.
     async fn customer(link: &Link) -> Result<Self> {
-        let mut side = Self::start(Memory::default(), RootKey::generate(&mut OsRng), RoleOptions::Customer)?;
+        let mut side = Self::start(Disk::default(), RootKey::generate(&mut OsRng), RoleOptions::Customer)?;
         let conversation = side.endpoint.begin(link, Begin { name: None, pseudonym: None }).await?;
         say(&side.endpoint, conversation.id, 1).await?;
         side.until(|event| has_reached(event, Status::Delivered)).await?;
@@ -331,68 +332,6 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A customer's store that is not measured: in memory.
-#[derive(Debug, Default)]
-struct Memory(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
-
-impl Read for Memory {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(&(table, key.to_vec())).cloned())
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let rows = self.0.range((table, from.to_vec())..);
-        let rows = rows.take_while(|((of, key), _)| *of == table && until.is_none_or(|until| key.as_slice() < until));
-        let rows = rows.map(|((_, key), value)| (key.clone(), value.clone()));
-        Ok(match order {
-            Order::Ascending => rows.take(limit).collect(),
-            Order::Descending => {
-                let all: Vec<_> = rows.collect();
-                all.into_iter().rev().take(limit).collect()
-            }
-        })
-    }
-}
-
-impl Store for Memory {
-    async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        for (table, key, value) in batch.into_changes() {
-            match value {
-                Some(value) => self.0.insert((table, key), value),
-                None => self.0.remove(&(table, key)),
-            };
-        }
-        Ok(())
-    }
-}
-
-/// The engine's tables.
-const TABLES: &[Table] = &[
-    Table::Meta,
-    Table::ScopeKeys,
-    Table::Mailboxes,
-    Table::Conversations,
-    Table::Mls,
-    Table::Messages,
-    Table::MessageIds,
-    Table::Outbox,
-    Table::Permits,
-    Table::Grants,
-    Table::Hellos,
-    Table::BundleKeys,
-    Table::Receipts,
-    Table::Deadlines,
-    Table::Unreadable,
-    Table::Peers,
-];
-
 /// What lies in the folder of an endpoint that has stopped.
 struct Stored {
     /// Bytes of keys and values.
@@ -405,7 +344,7 @@ impl Stored {
     fn read(folder: &Path) -> Result<Self> {
         let store = SqliteStore::open(folder)?;
         let mut tables = Vec::new();
-        for table in TABLES {
+        for table in Table::ENGINE {
             let rows = store.scan(*table, &[], None, Order::Ascending, usize::MAX)?;
             tables.push((*table, rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()));
         }
@@ -416,15 +355,5 @@ impl Stored {
     fn each_conversation(&self, which: impl Fn(Table) -> bool) -> f64 {
         let bytes: u64 = self.tables.iter().filter(|(table, _)| which(*table)).map(|(_, bytes)| bytes).sum();
         bytes as f64 / CONVERSATIONS as f64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn the_customers_store_keeps_the_contract() {
-        bulla_client::store::contract::run(Memory::default, |store| store).await;
     }
 }

@@ -21,6 +21,7 @@
 //! - [`hostile`]: the meddler that drops, repeats, replays, edits, holds back and cuts
 //! - [`relay`]: a relay's client without any end-to-end part, for tests and measurements of the relay alone
 //! - [`sim`]: endpoints and a relay in one process, with clock, network, stores and malice injected: a seed in, a verdict out
+//! - [`memory_store`]: an endpoint's store in memory
 //! - [`decoders`]: every decoder of what a peer sends, as one function that the fuzzer and ordinary tests share
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
@@ -32,7 +33,7 @@ pub mod cloud;
 pub mod decoders;
 pub mod history;
 pub mod hostile;
-mod memory_store;
+pub mod memory_store;
 pub mod process;
 pub mod proxy;
 pub mod relay;

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, StoreError, Table};
+use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, Store, StoreError, Table};
 
 /// All rows. A clone is a copy of the folder.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Disk(BTreeMap<(Table, Vec<u8>), Arc<[u8]>>);
+pub struct Disk(BTreeMap<(Table, Vec<u8>), Arc<[u8]>>);
 
 impl Disk {
     /// Makes a batch durable.
-    pub(crate) fn commit(&mut self, batch: Batch) {
+    pub(crate) fn apply(&mut self, batch: Batch) {
         for (table, key, value) in batch.into_changes() {
             match value {
                 Some(value) => self.0.insert((table, key), value.into()),
@@ -52,5 +52,22 @@ impl Read for Disk {
             Order::Ascending => rows.take(limit).map(row).collect(),
             Order::Descending => rows.rev().take(limit).map(row).collect(),
         })
+    }
+}
+
+impl Store for Disk {
+    async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.apply(batch);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Disk;
+
+    #[tokio::test]
+    async fn it_keeps_the_stores_contract() {
+        bulla_client::store::contract::run(Disk::default, |disk| disk).await;
     }
 }

@@ -84,6 +84,36 @@ pub enum Table {
     App7 = 135,
 }
 
+impl Table {
+    /// The engine's own tables; the others are the program's above it.
+    pub const ENGINE: &[Self] = &[
+        Self::Meta,
+        Self::ScopeKeys,
+        Self::Mailboxes,
+        Self::Conversations,
+        Self::Mls,
+        Self::Messages,
+        Self::MessageIds,
+        Self::Outbox,
+        Self::Permits,
+        Self::Grants,
+        Self::Hellos,
+        Self::BundleKeys,
+        Self::Receipts,
+        Self::Deadlines,
+        Self::Unreadable,
+        Self::Peers,
+        Self::Groups,
+        Self::Claims,
+        Self::Held,
+        Self::Spares,
+        Self::PeerSpares,
+        Self::Members,
+        Self::Awaited,
+        Self::Invitations,
+    ];
+}
+
 /// Why a store failed. Nothing of a failed commit is visible.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -213,4 +243,51 @@ pub trait Read {
 pub trait Store: Read + 'static {
     /// Makes a batch durable, whole or not at all. When it returns, a power cut loses nothing of it.
     fn commit(&mut self, batch: Batch) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn the_engines_tables_are_all_listed() {
+        // A new table has to be named here, and so is not forgotten there.
+        let is_engines = |table: Table| match table {
+            Table::Meta
+            | Table::ScopeKeys
+            | Table::Mailboxes
+            | Table::Conversations
+            | Table::Mls
+            | Table::Messages
+            | Table::MessageIds
+            | Table::Outbox
+            | Table::Permits
+            | Table::Grants
+            | Table::Hellos
+            | Table::BundleKeys
+            | Table::Receipts
+            | Table::Deadlines
+            | Table::Unreadable
+            | Table::Peers
+            | Table::Groups
+            | Table::Claims
+            | Table::Held
+            | Table::Spares
+            | Table::PeerSpares
+            | Table::Members
+            | Table::Awaited
+            | Table::Invitations => true,
+            Table::App0
+            | Table::App1
+            | Table::App2
+            | Table::App3
+            | Table::App4
+            | Table::App5
+            | Table::App6
+            | Table::App7 => false,
+        };
+        assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
+        let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();
+        assert_eq!(numbers, (1..=Table::Invitations as u8).collect::<Vec<_>>());
+    }
 }

@@ -250,7 +250,7 @@ fn transact<R>(
         let result = f(&mut ctx).unwrap_or_else(|e| panic!("nothing that an endpoint hears may make a step fail: {e}"));
         (result, tx.into_batch())
     };
-    rows.commit(batch);
+    rows.apply(batch);
     (result, out)
 }
 

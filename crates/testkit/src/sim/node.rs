@@ -134,7 +134,7 @@ impl Node {
         let role = self.role.clone();
         match self.transact(now_ms, |ctx| Engine::start(role, restored, ctx)) {
             Ok((engine, effects, batch)) => {
-                self.folder.disk.commit(batch);
+                self.folder.disk.apply(batch);
                 self.engine = Some(engine);
                 effects
             }
@@ -195,12 +195,12 @@ impl Node {
         let (effects, batch) = match (stepped, fate) {
             (_, Fate::DiesBefore) => return Passed::Died,
             (Ok(((), effects, batch)), Fate::Done) => {
-                self.folder.disk.commit(batch);
+                self.folder.disk.apply(batch);
                 self.engine = Some(engine);
                 return Passed::Released(effects);
             }
             (Ok(((), _, batch)), Fate::DiesAfter) => {
-                self.folder.disk.commit(batch);
+                self.folder.disk.apply(batch);
                 return Passed::Died;
             }
             (Ok(((), effects, _)), Fate::FailsUnnoticed) => (Some(effects), Ok(())),
@@ -214,7 +214,7 @@ impl Node {
         let reloaded = self.transact(now_ms, |ctx| engine.reload(ctx));
         match reloaded {
             Ok(((), again, batch)) => {
-                self.folder.disk.commit(batch);
+                self.folder.disk.apply(batch);
                 self.engine = Some(engine);
                 match effects {
                     Some(early) => Passed::ReloadedTooLate(early, again),
