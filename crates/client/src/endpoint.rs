@@ -446,7 +446,7 @@ impl<S: Store> World<S> {
             let mut tx = Tx::new(&self.store, &self.vault, &self.rng, self.options.clock.now_ms());
             let mut ctx = Ctx { tx: &mut tx, out: &mut out, projector: self.projector.as_mut() };
             let result = f(&mut ctx)?;
-            (result, tx.into_batch())
+            (result, tx.into_batch()?)
         };
         // The links have this thread only when it waits: here they send what must not leave yet, and a crash finds it sent.
         #[cfg(feature = "sabotage-ack-before-commit")]

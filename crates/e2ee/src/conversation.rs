@@ -262,6 +262,7 @@ impl Conversation {
                 if !is_past {
                     self.heard.note(leaf);
                     self.heard.store(&self.provider.state);
+                    self.forget_epoch_before()?;
                 }
                 Ok(Opened { sender, content: Zeroizing::new(message.into_bytes()), epoch })
             }

@@ -87,6 +87,31 @@ pub enum EnvelopeError {
     UnknownKind(u8),
 }
 
+/// What makes one envelope differ from all others under its key. Public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nonce([u8; NONCE]);
+
+impl Nonce {
+    /// A new one.
+    pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
+        let mut nonce = [0; NONCE];
+        rng.fill_bytes(&mut nonce);
+        Self(nonce)
+    }
+
+    /// From the store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; NONCE]) -> Self {
+        Self(bytes)
+    }
+
+    /// For the store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; NONCE] {
+        &self.0
+    }
+}
+
 /// The key of all envelopes sent under one grant.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct EnvelopeKey([u8; 32]);
@@ -123,24 +148,28 @@ impl EnvelopeKey {
         body: &[u8],
         rng: &mut impl CryptoRngCore,
     ) -> Result<Vec<u8>, EnvelopeError> {
+        self.seal_with(&Nonce::generate(rng), tag, kind, body)
+    }
+
+    /// [`seal`](Self::seal) with a nonce that is kept with the body, so that the same bytes can be made again. A nonce is for one body only.
+    pub fn seal_with(&self, nonce: &Nonce, tag: &TagBlock, kind: Kind, body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let length = u32::try_from(body.len()).map_err(|_| EnvelopeError::TooLarge)?;
         if body.len() > MAX_BODY {
             return Err(EnvelopeError::TooLarge);
         }
         let whole = bucket(OVERHEAD + body.len());
-        let mut nonce = XNonce::default();
-        rng.fill_bytes(&mut nonce);
+        let nonce = XNonce::from_slice(&nonce.0);
         let mut padded = Zeroizing::new(Vec::with_capacity(whole - 1 - NONCE));
         padded.push(kind as u8);
         padded.extend_from_slice(&length.to_be_bytes());
         padded.extend_from_slice(body);
         padded.resize(whole - 1 - NONCE - AEAD_TAG, 0);
         let aead_tag = XChaCha20Poly1305::new(&self.0.into())
-            .encrypt_in_place_detached(&nonce, &Self::aad(tag), &mut padded)
+            .encrypt_in_place_detached(nonce, &Self::aad(tag), &mut padded)
             .map_err(|_| EnvelopeError::TooLarge)?;
         let mut envelope = Vec::with_capacity(whole);
         envelope.push(VERSION);
-        envelope.extend_from_slice(&nonce);
+        envelope.extend_from_slice(nonce);
         envelope.extend_from_slice(&padded);
         envelope.extend_from_slice(&aead_tag);
         Ok(envelope)
@@ -196,6 +225,16 @@ mod tests {
     use rand_core::OsRng;
 
     const TAG: TagBlock = TagBlock::new([7; 16]);
+
+    #[test]
+    fn with_the_same_nonce_the_same_bytes_are_made() {
+        let (key, nonce) = (EnvelopeKey::generate(&mut OsRng), Nonce::generate(&mut OsRng));
+        let stored = (EnvelopeKey::from_bytes(*key.expose()), Nonce::from_bytes(*nonce.as_bytes()));
+        let first = key.seal_with(&nonce, &TAG, Kind::Mls, b"words").unwrap();
+        assert_eq!(stored.0.seal_with(&stored.1, &TAG, Kind::Mls, b"words").unwrap(), first);
+        assert_eq!(key.open(&TAG, &first).unwrap().1.as_slice(), b"words");
+        assert_ne!(key.seal(&TAG, Kind::Mls, b"words", &mut OsRng).unwrap(), first);
+    }
 
     #[test]
     fn the_whole_envelope_has_a_buckets_size() {

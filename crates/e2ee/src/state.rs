@@ -3,8 +3,9 @@
 //! Loading is in memory, processing is in memory, and the store writes [`State::take_changes`] in the same transaction as
 //! everything else that a received envelope changed. If that transaction fails, the loaded conversation must be dropped.
 //!
-//! Every value begins with one byte of format version. OpenMLS's values are CBOR with field names: its types need a
-//! self-describing format (`deserialize_any`), and fields that a later OpenMLS adds have defaults only there.
+//! Every value begins with one byte that tells its format. OpenMLS's values are MessagePack with field names: its types need a
+//! self-describing format (`deserialize_any`), and fields that a later OpenMLS adds have defaults only there. They were CBOR in format 1, in
+//! which serde's sequences of bytes take twice their size; those are still read.
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
-/// The format of stored values.
+/// The format of our own values and of lists. OpenMLS's of before [`PACKED`] have it too.
 pub(crate) const FORMAT: u8 = 1;
+
+/// The format of OpenMLS's values.
+pub(crate) const PACKED: u8 = 2;
 
 /// Why a state cannot be loaded or used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +53,7 @@ impl State {
         let mut inner = Inner::default();
         for (key, value) in entries {
             let value = Zeroizing::new(value.into());
-            if value.first() != Some(&FORMAT) {
+            if !matches!(value.first(), Some(&(FORMAT | PACKED))) {
                 return Err(StateError::Format);
             }
             inner.values.insert(key, value);

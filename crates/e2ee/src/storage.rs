@@ -1,13 +1,14 @@
 //! OpenMLS's storage over [`State`]: each value under one byte of kind and the CBOR of its key.
 //!
-//! A list is one value, `(u32 length ‖ item)*`: they are short and written with commits only.
+//! A list is one value, `(u32 length ‖ CBOR item)*`: they are short and written with commits only.
 
 use openmls_traits::storage::{CURRENT_VERSION, StorageProvider, traits};
+use rmp_serde::config::BytesMode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::state::{FORMAT, State, StateError};
+use crate::state::{FORMAT, PACKED, State, StateError};
 
 /// Kinds of entries. A number is never used for anything else again.
 pub(crate) mod kind {
@@ -19,6 +20,8 @@ pub(crate) mod kind {
     pub(crate) const HEARD: u8 = 2;
     /// The epoch before, and the beginning of its authenticator.
     pub(crate) const PREVIOUS: u8 = 3;
+    /// Present while keys of the epoch before are kept.
+    pub(crate) const CROSSING: u8 = 4;
     pub(crate) const JOIN_CONFIG: u8 = 10;
     pub(crate) const OWN_LEAF_NODES: u8 = 11;
     pub(crate) const PROPOSAL: u8 = 12;
@@ -51,19 +54,36 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StateError> {
     minicbor_serde::from_slice(bytes).map_err(|_| StateError::Damaged)
 }
 
+/// MessagePack with field names, and sequences of bytes as bytes.
+fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>, StateError> {
+    // Most of what is written again and again fits without growing, which would leave a copy of secrets behind.
+    let mut to = Zeroizing::new(Vec::with_capacity(2048));
+    to.push(PACKED);
+    let mut serializer = rmp_serde::Serializer::new(&mut *to).with_struct_map().with_bytes(BytesMode::ForceIterables);
+    value.serialize(&mut serializer).map_err(|_| StateError::Damaged)?;
+    Ok(to)
+}
+
+fn unpack<T: DeserializeOwned>(value: &[u8]) -> Result<T, StateError> {
+    match value.split_first() {
+        Some((&PACKED, bytes)) => rmp_serde::from_slice(bytes).map_err(|_| StateError::Damaged),
+        Some((&FORMAT, bytes)) => decode(bytes),
+        _ => Err(StateError::Format),
+    }
+}
+
 pub(crate) fn key_of<K: Serialize + ?Sized>(kind: u8, key: &K) -> Result<Vec<u8>, StateError> {
     encode(vec![kind], key)
 }
 
 impl State {
     fn write<K: Serialize + ?Sized, V: Serialize + ?Sized>(&self, kind: u8, key: &K, value: &V) -> Done {
-        self.put(key_of(kind, key)?, Zeroizing::new(encode(vec![FORMAT], value)?));
+        self.put(key_of(kind, key)?, pack(value)?);
         Ok(())
     }
 
     fn read<K: Serialize + ?Sized, V: DeserializeOwned>(&self, kind: u8, key: &K) -> Result<Option<V>, StateError> {
-        let Some(value) = self.get(&key_of(kind, key)?) else { return Ok(None) };
-        decode(value.get(1..).ok_or(StateError::Damaged)?).map(Some)
+        self.get(&key_of(kind, key)?).map(|value| unpack(&value)).transpose()
     }
 
     fn remove<K: Serialize + ?Sized>(&self, kind: u8, key: &K) -> Done {

@@ -89,7 +89,7 @@ pub(crate) async fn open(
     let (account, batch) = {
         let mut tx = Tx::new(&store, &vault, &rng, start.now_ms);
         let account = account(&mut tx, handle, start, taken, entropy)?;
-        (account, tx.into_batch())
+        (account, tx.into_batch()?)
     };
     store.commit(batch).await?;
     Ok(Opened { store, root, account, restored: backup::is_restored(folder) })

@@ -8,7 +8,7 @@ use bulla_protocol::id::MailboxId;
 
 use super::messages::{NewMessage, conversation_view, message_key, view};
 use super::permits::Carrier;
-use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, SecretVec};
+use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place};
 use super::{Ctx, Engine, LinkKey, RoleOptions, damaged};
 use crate::event::{BusinessCard, Conversation, ConversationId, ConversationState, Direction, Draft, Event, Message};
 use crate::store::{Order, StoreError, Table};
@@ -114,7 +114,7 @@ impl Engine {
             by: None,
         };
         let place = self.store_message(ctx, to.0, &mut record, &new)?;
-        let intent = OutboxRecord::message(place, SecretVec(bytes), Purpose::Service.to_wire());
+        let intent = OutboxRecord::message(place, Purpose::Service.to_wire());
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
         if record.state == ConversationState::Greeting {
@@ -243,9 +243,9 @@ impl Engine {
         let rows = ctx.tx.scan::<MessageRecord>(Table::Messages, &from, Some(&until), Order::Descending, limit)?;
         let view = |(key, record): (Vec<u8>, MessageRecord)| {
             let order = key.last_chunk::<8>().map_or(0, |k| u64::from_be_bytes(*k));
-            view(Place { conversation: of.0, order }, &record)
+            Ok(view(Place { conversation: of.0, order }, &Self::with_content(ctx, &key, record)?))
         };
-        Ok(rows.into_iter().rev().map(view).collect())
+        rows.into_iter().rev().map(view).collect()
     }
 
     /// One message.

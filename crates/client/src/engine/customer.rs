@@ -146,6 +146,7 @@ impl Engine {
             envelope: ByteVec::from(envelope),
             inner: None,
             kind: None,
+            wrapped: None,
         };
         entry.content = SecretVec(Vec::new());
         entry.sealed = Some(sealed.clone());

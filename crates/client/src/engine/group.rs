@@ -20,7 +20,7 @@ use minicbor::bytes::ByteVec;
 use super::continues::is_ours;
 use super::lanes::{Lane, LaneId};
 use super::messages::Wait;
-use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec};
+use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place};
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
 use crate::store::tx::after_prefix;
@@ -394,12 +394,12 @@ impl Engine {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             let waits =
                 stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
-            if is_ours(&stored) && waits && !stored.content.0.is_empty() {
-                again.push((Place { conversation: number, order }, stored.content.clone()));
+            if is_ours(&stored) && waits && !stored.deleted {
+                again.push(Place { conversation: number, order });
             }
         }
-        for (place, content) in again.into_iter().rev() {
-            self.enqueue(ctx, number, record, &message_intent(place, content))?;
+        for place in again.into_iter().rev() {
+            self.enqueue(ctx, number, record, &OutboxRecord::message(place, Purpose::Service.to_wire()))?;
         }
         if !delivered.is_empty() || !read.is_empty() {
             self.owe_receipts(ctx, number, record.peer, &delivered, &read, Wait::AtOnce)?;
@@ -464,10 +464,6 @@ impl Engine {
 
 pub(super) fn continues_intent(body: Vec<u8>) -> OutboxRecord {
     OutboxRecord::body(Kind::Continues as u8, body, Purpose::Control.to_wire())
-}
-
-fn message_intent(place: Place, content: SecretVec) -> OutboxRecord {
-    OutboxRecord::message(place, content, Purpose::Service.to_wire())
 }
 
 pub(super) fn user_of(record: &ConversationRecord) -> Result<UserId, StoreError> {

@@ -234,7 +234,7 @@ impl Engine {
                 continue;
             }
             Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
-            let message = OutboxRecord::message(place, stored.content.clone(), Purpose::Service.to_wire());
+            let message = OutboxRecord::message(place, Purpose::Service.to_wire());
             self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
         }
         Ok(())

@@ -71,12 +71,38 @@ impl Engine {
     }
 
     pub(super) fn message_record(ctx: &Ctx<'_, '_>, place: Place) -> Result<MessageRecord, StoreError> {
-        let missing = damaged(Table::Messages);
-        ctx.tx.get(Table::Messages, &message_key(place))?.ok_or(missing)
+        let key = message_key(place);
+        let stored = ctx.tx.get(Table::Messages, &key)?.ok_or(damaged(Table::Messages))?;
+        Self::with_content(ctx, &key, stored)
     }
 
+    /// A message as it is in `Messages`, with what it says.
+    pub(super) fn with_content(
+        ctx: &Ctx<'_, '_>,
+        key: &[u8],
+        mut stored: MessageRecord,
+    ) -> Result<MessageRecord, StoreError> {
+        stored.inline = !stored.content.0.is_empty();
+        if !stored.inline
+            && let Some(content) = ctx.tx.get_bytes(Table::Contents, key)?
+        {
+            stored.content = SecretVec(content.to_vec());
+        }
+        Ok(stored)
+    }
+
+    /// Stores all of a message but what it says.
     fn save_message(ctx: &mut Ctx<'_, '_>, place: Place, peer: u64, record: &MessageRecord) -> Result<(), StoreError> {
-        ctx.tx.put(Table::Messages, &message_key(place), Scope::Peer(peer), record)
+        let mut record = record.clone();
+        if !record.inline {
+            record.content = SecretVec(Vec::new());
+        }
+        ctx.tx.put(Table::Messages, &message_key(place), Scope::Peer(peer), &record)
+    }
+
+    /// What was to be said was taken back before it left: nothing is expected of it any more.
+    pub(super) fn taken_back_in_time(ctx: &mut Ctx<'_, '_>, stored: &MessageRecord) {
+        ctx.tx.delete(Table::Deadlines, &deadline_key(stored.stored_ms, &stored.id));
     }
 
     /// Stores a message with its duplicate record, tells it, and applies what it does to another.
@@ -110,8 +136,11 @@ impl Engine {
             breach: new.breach,
             withdraws_from,
             by: new.by.map(str::to_owned),
+            inline: false,
         };
         Self::save_message(ctx, place, record.peer, &stored)?;
+        let content = new.bytes.to_vec().into();
+        ctx.tx.put_bytes(Table::Contents, &message_key(place), Scope::Peer(record.peer), content);
         ctx.tx.put(Table::MessageIds, new.id.as_bytes(), Scope::Peer(record.peer), &place)?;
         if outgoing {
             record.last_said_ms = now;
@@ -160,6 +189,7 @@ impl Engine {
                 stored.deleted = true;
                 stored.edited = None;
                 stored.content = SecretVec(Vec::new());
+                ctx.tx.delete(Table::Contents, &message_key(place));
                 // What is taken back stays what it was: a reaction, not a message that is gone.
                 stored.withdraws_from = below.map(|id| (*id.as_bytes()).into()).or(stored.withdraws_from);
                 Self::save_message(ctx, place, peer, &stored)?;

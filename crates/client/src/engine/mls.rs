@@ -119,7 +119,7 @@ fn save_changes(ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, state: &State) ->
     for (key, value) in state.take_changes() {
         let key = [number.to_be_bytes().as_slice(), &key].concat();
         match value {
-            Some(value) => ctx.tx.put_bytes(Table::Mls, &key, Scope::Peer(peer), &value)?,
+            Some(value) => ctx.tx.put_bytes(Table::Mls, &key, Scope::Peer(peer), value),
             None => ctx.tx.delete(Table::Mls, &key),
         }
     }

@@ -87,13 +87,22 @@ impl Engine {
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         key: &[u8],
-        entry: OutboxRecord,
+        mut entry: OutboxRecord,
     ) -> Result<Head, StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
         // In a group that cannot go on nothing is sealed; a statement that it cannot is not sealed in it.
         let must_wait = entry.body.is_none() && self.is_broken(ctx, number)?;
         if !self.holds(MailboxId::new(*record.mailbox)) || must_wait {
             return Ok(Head::Wait);
+        }
+        let message = entry.message.map(|place| Self::message_record(ctx, place)).transpose()?;
+        if let Some(stored) = message.as_ref().filter(|_| entry.content.0.is_empty()) {
+            if stored.deleted {
+                Self::taken_back_in_time(ctx, stored);
+                ctx.tx.delete(Table::Outbox, key);
+                return Ok(Head::Next);
+            }
+            entry.content = stored.content.clone();
         }
         if record.state == ConversationState::New {
             return self.seal_hello(ctx, number, key, entry, &mut record);
@@ -112,10 +121,7 @@ impl Engine {
             return Err(damaged(Table::Outbox));
         };
         // What was sent in time and is said again was said in time.
-        let is_new = match entry.message {
-            Some(place) => Self::message_record(ctx, place)?.status == Status::Queued,
-            None => false,
-        };
+        let is_new = message.is_some_and(|stored| stored.status == Status::Queued);
         if let Some(failure) = self.window_failure(ctx, &record, purpose, is_new) {
             return self.give_up(ctx, key, &entry, failure);
         }
@@ -370,7 +376,7 @@ impl Engine {
                 let content = match entry.message {
                     Some(place) => {
                         Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
-                        Self::message_record(ctx, place)?.content.clone()
+                        SecretVec(Vec::new())
                     }
                     None => entry.content.clone(),
                 };

@@ -267,7 +267,7 @@ pub struct MessageRecord {
     /// Whose.
     #[n(1)]
     pub direction: Direction,
-    /// The exact content bytes (empty if it could not be read).
+    /// The exact content bytes (empty if it could not be read). Stored in `Contents`, so that a new status does not write them again.
     #[n(2)]
     pub content: SecretVec,
     /// Sender's time.
@@ -300,6 +300,9 @@ pub struct MessageRecord {
     /// An outgoing message that another device of ours said: its name.
     #[n(12)]
     pub by: Option<String>,
+    /// Its row is of before and has the content too.
+    #[cbor(skip)]
+    pub inline: bool,
 }
 
 /// `MessageIds`: where a message is.
@@ -321,7 +324,7 @@ pub struct OutboxRecord {
     /// The message it carries; `None` for receipts and typing.
     #[n(0)]
     pub message: Option<Place>,
-    /// Content bytes, until sealed.
+    /// Content bytes, until sealed; a message's are with the message.
     #[n(1)]
     pub content: SecretVec,
     /// Purpose of the permit that it needs.
@@ -344,7 +347,8 @@ pub struct OutboxRecord {
 impl OutboxRecord {
     /// A message that is to be said.
     #[must_use]
-    pub fn message(place: Place, content: SecretVec, purpose: u8) -> Self {
+    pub fn message(place: Place, purpose: u8) -> Self {
+        let content = SecretVec(Vec::new());
         Self { message: Some(place), content, purpose, until_ms: None, sealed: None, body: None, only: None }
     }
 
@@ -391,7 +395,7 @@ pub struct SealedRecord {
     /// Its MAC.
     #[n(3)]
     pub mac: Secret,
-    /// The envelope.
+    /// The envelope. Empty if it is made from what is inside.
     #[n(4)]
     pub envelope: ByteVec,
     /// What is inside, to wrap it again under a newer permit. A Hello has none.
@@ -400,6 +404,21 @@ pub struct SealedRecord {
     /// Envelope kind of what is inside; an MLS message if it is not said.
     #[n(6)]
     pub kind: Option<u8>,
+    /// With what it was wrapped, so that every retry sends the same bytes.
+    #[n(7)]
+    pub wrapped: Option<WrapRecord>,
+}
+
+/// How an envelope was made from its inside.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct WrapRecord {
+    /// The envelope key.
+    #[n(0)]
+    pub key: Secret,
+    /// The nonce.
+    #[n(1)]
+    pub nonce: ByteArray<24>,
 }
 
 /// `Permits`, by conversation, member and purpose: the newest that the member gave.

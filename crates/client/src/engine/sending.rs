@@ -1,7 +1,7 @@
 //! One envelope to one relay: sending it, and what its answer means for the lane.
 
 use bulla_e2ee::continues::Reason;
-use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::envelope::{EnvelopeKey, Kind, Nonce};
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{Code, Send};
@@ -13,7 +13,9 @@ use minicbor::bytes::ByteVec;
 
 use super::lanes::{Lane, LaneId};
 use super::members::Member;
-use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
+use super::record::{
+    Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, Secret, SecretVec, WrapRecord,
+};
 use super::{Ctx, Engine, LinkKey, Timer, WorkFor, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
@@ -39,14 +41,15 @@ impl Engine {
         // Sealed bytes may leave without the lease (they repeat no key), but not after `Superseded`: `pump` sees to that.
         let Some(up) = self.link(ctx.out, &key) else { return Ok(()) };
         let send_id = SendId::new(*sealed.send_id);
+        let envelope = envelope_of(sealed, &permit)?;
         if permit.class == Class::Contact {
             let challenge = *up.challenge.as_bytes();
             let bits = up.work_bits.min(limits::MAX_WORK_BITS);
-            let task = Task::contact(&up.challenge, &permit.mailbox, &sealed.envelope);
+            let task = Task::contact(&up.challenge, &permit.mailbox, &envelope);
             ctx.out.work.push((WorkFor::Contact(lane.conversation, challenge), task, bits));
         } else {
-            let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
-            let send = send_frame(&permit, proof, send_id, sealed, 0);
+            let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &envelope);
+            let send = send_frame(&permit, proof, send_id, envelope, 0);
             self.request_send(ctx.out, &key, send, lane);
         }
         let lane = self.lanes.entry(lane).or_default();
@@ -73,8 +76,9 @@ impl Engine {
             return Ok(());
         };
         let send_id = SendId::new(*sealed.send_id);
-        let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &sealed.envelope);
-        let send = send_frame(&permit, proof, send_id, &sealed, nonce);
+        let envelope = envelope_of(&sealed, &permit)?;
+        let proof = PermitMac::new(sealed.mac.0).prove(&up.name, &send_id, &envelope);
+        let send = send_frame(&permit, proof, send_id, envelope, nonce);
         self.request_send(ctx.out, &key, send, lane);
         Ok(())
     }
@@ -237,7 +241,8 @@ pub(super) fn wrap(
     body: &[u8],
 ) -> Option<SealedRecord> {
     let key = given.envelope_key.as_ref()?;
-    let envelope = key.seal(&given.permit.tag, kind, body, &mut ctx.tx.rng()).ok()?;
+    let nonce = Nonce::generate(&mut ctx.tx.rng());
+    let envelope = key.seal_with(&nonce, &given.permit.tag, kind, body).ok()?;
     if envelope.len() > usize::from(given.permit.max_kib) * 1024 {
         return None;
     }
@@ -246,18 +251,28 @@ pub(super) fn wrap(
         relay: relay.to_owned(),
         permit: ByteVec::from(given.permit.to_bytes().to_vec()),
         mac: Secret(*given.mac.expose()),
-        envelope: ByteVec::from(envelope),
+        envelope: ByteVec::from(Vec::new()),
         inner: Some(ByteVec::from(body.to_vec())),
         kind: Some(kind as u8),
+        wrapped: Some(WrapRecord { key: Secret(*key.expose()), nonce: (*nonce.as_bytes()).into() }),
     })
 }
 
-fn send_frame(permit: &Permit, proof: [u8; 32], send_id: SendId, sealed: &SealedRecord, nonce: u64) -> Send {
+/// The envelope of what is sealed: the same bytes each time.
+fn envelope_of(sealed: &SealedRecord, permit: &Permit) -> Result<Vec<u8>, StoreError> {
+    let format = damaged(Table::Outbox);
+    let (Some(wrapped), Some(inner)) = (&sealed.wrapped, &sealed.inner) else { return Ok(sealed.envelope.to_vec()) };
+    let kind = Kind::from_wire(sealed.kind.unwrap_or(Kind::Mls as u8)).ok_or(damaged(Table::Outbox))?;
+    let key = EnvelopeKey::from_bytes(wrapped.key.0);
+    key.seal_with(&Nonce::from_bytes(*wrapped.nonce), &permit.tag, kind, inner).map_err(|_| format)
+}
+
+fn send_frame(permit: &Permit, proof: [u8; 32], send_id: SendId, envelope: Vec<u8>, nonce: u64) -> Send {
     Send {
         permit: Some(permit.to_frame()),
         proof: proof.to_vec(),
         send_id: send_id.to_vec(),
-        envelope: sealed.envelope.to_vec().into(),
+        envelope: envelope.into(),
         work_nonce: nonce,
     }
 }

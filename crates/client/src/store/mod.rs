@@ -5,6 +5,7 @@
 //! implementation passes. Values are sealed before they get here ([`vault`]); keys are numbers, ids and blinded hashes.
 
 pub mod contract;
+mod hot;
 pub mod keyfile;
 pub mod sqlite;
 pub mod tx;
@@ -66,6 +67,8 @@ pub enum Table {
     Awaited = 23,
     /// Devices that were invited and have not come, by conversation and name.
     Invitations = 24,
+    /// What messages say, by conversation and order.
+    Contents = 25,
     /// The program's own tables, above the engine's: it may use any of these.
     App0 = 128,
     /// The program's own.
@@ -111,6 +114,7 @@ impl Table {
         Self::Members,
         Self::Awaited,
         Self::Invitations,
+        Self::Contents,
     ];
 }
 
@@ -175,31 +179,8 @@ impl Batch {
     }
 
     /// What this batch says of a key: nothing, removed, or a value.
-    #[must_use]
-    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
         self.changes.get(&(table, key.to_vec())).map(|v| v.as_deref())
-    }
-
-    /// Changes of one table between two keys, in order.
-    pub(crate) fn range<'a>(
-        &'a self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
-        let upper = match until {
-            Some(u) => std::ops::Bound::Excluded((table, u.to_vec())),
-            None => std::ops::Bound::Included((table, vec![0xff; 80])),
-        };
-        let lower = (table, from.to_vec());
-        let empty = match &upper {
-            std::ops::Bound::Excluded(u) | std::ops::Bound::Included(u) => *u <= lower,
-            std::ops::Bound::Unbounded => false,
-        };
-        let upper = if empty { std::ops::Bound::Excluded(lower.clone()) } else { upper };
-        self.changes
-            .range((std::ops::Bound::Included(lower), upper))
-            .map(|((_, key), value)| (key.as_slice(), value.as_deref()))
     }
 
     /// All changes, in order of table and key.
@@ -276,7 +257,8 @@ mod tests {
             | Table::PeerSpares
             | Table::Members
             | Table::Awaited
-            | Table::Invitations => true,
+            | Table::Invitations
+            | Table::Contents => true,
             Table::App0
             | Table::App1
             | Table::App2
@@ -288,6 +270,6 @@ mod tests {
         };
         assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
         let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();
-        assert_eq!(numbers, (1..=Table::Invitations as u8).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=Table::Contents as u8).collect::<Vec<_>>());
     }
 }

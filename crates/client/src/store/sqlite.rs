@@ -4,12 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Batch, MAX_KEY, Order, Read, Row, Store, StoreError, Table};
 
 /// The file's format, in `PRAGMA user_version`.
 const FORMAT: i64 = 1;
+
+/// Pages kept in memory, KiB.
+const CACHE_KIB: i64 = 64 << 10;
 
 /// Commits after which the WAL is emptied and truncated, so that deleted secrets do not linger in it.
 const COMMITS_PER_TRUNCATION: u64 = 50_000;
@@ -48,6 +52,9 @@ impl SqliteStore {
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "secure_delete", "ON").map_err(fail)?;
         connection.pragma_update(None, "trusted_schema", "OFF").map_err(fail)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
+        // Plans that do not depend on bound values: else SQLite's statistics make it prepare a range query again each time.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         let format: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
         match format {
             0 => {

@@ -4,12 +4,15 @@
 //! becomes durable as one batch.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
+use itertools::{EitherOrBoth, Itertools as _};
 use rand_core::CryptoRngCore;
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
+use super::hot::{self, GROUP_ROWS, Group, GroupKey};
 use super::vault::{Scope, Vault};
 use super::{Batch, Order, Read, StoreError, Table};
 
@@ -40,12 +43,16 @@ impl rand_core::RngCore for RngHandle<'_> {
 
 impl rand_core::CryptoRng for RngHandle<'_> {}
 
+/// What a transaction does to a row: its new value, not yet sealed, or its removal.
+type Changed = Option<(Scope, Zeroizing<Vec<u8>>)>;
+
 /// One change of state, not yet durable.
 pub struct Tx<'a> {
     read: &'a dyn Read,
     vault: &'a Vault,
     rng: RngHandle<'a>,
-    batch: Batch,
+    changes: BTreeMap<(Table, Vec<u8>), Changed>,
+    erased: BTreeSet<Scope>,
     now_ms: u64,
 }
 
@@ -59,7 +66,7 @@ impl<'a> Tx<'a> {
     /// Begins over a store.
     #[must_use]
     pub fn new(read: &'a dyn Read, vault: &'a Vault, rng: &'a RefCell<Rng>, now_ms: u64) -> Self {
-        Self { read, vault, rng: RngHandle(rng), batch: Batch::default(), now_ms }
+        Self { read, vault, rng: RngHandle(rng), changes: BTreeMap::new(), erased: BTreeSet::new(), now_ms }
     }
 
     /// The time of this step, Unix ms.
@@ -88,25 +95,66 @@ impl<'a> Tx<'a> {
         self.vault.blind(what, value)
     }
 
-    /// What has to become durable.
-    #[must_use]
-    pub fn into_batch(self) -> Batch {
-        self.batch
+    /// What has to become durable, sealed: each value once, however often it changed. If it is not committed, or that fails, the vault has to
+    /// [`forget`](Vault::forget).
+    pub fn into_batch(self) -> Result<Batch, StoreError> {
+        let Self { read, vault, mut rng, changes, erased, .. } = self;
+        let mut batch = Batch::default();
+        for scope in erased {
+            vault.erase(&mut batch, scope);
+        }
+        let mut hot = vault.hot.borrow_mut();
+        for ((table, key), change) in changes {
+            let plain = match change {
+                Some((scope, plain)) => {
+                    let sealed = vault.seal(read, &mut batch, &mut rng, scope, (table, &key), &plain)?;
+                    batch.put(table, &key, sealed);
+                    Some(plain)
+                }
+                None => {
+                    batch.delete(table, &key);
+                    None
+                }
+            };
+            hot.change(table, key, plain);
+        }
+        Ok(batch)
     }
 
     /// Whether nothing was changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.changes.is_empty() && self.erased.is_empty()
     }
 
     /// A value's bytes.
     pub fn get_bytes(&self, table: Table, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let sealed = match self.batch.get(table, key) {
-            Some(change) => change.map(<[u8]>::to_vec),
-            None => self.read.get(table, key)?,
-        };
-        sealed.map(|value| self.vault.open(self.read, &self.batch, (table, key), &value)).transpose()
+        if let Some(change) = self.changes.get(&(table, key.to_vec())) {
+            return Ok(change.as_ref().map(|(_, plain)| plain.clone()));
+        }
+        if let Some(group) = self.hot(table, key)?
+            && let Some(Group::Rows(rows)) = self.vault.hot.borrow().get(&group)
+        {
+            return Ok(rows.get(key).cloned());
+        }
+        let sealed = self.read.get(table, key)?;
+        sealed.map(|value| self.vault.open(self.read, (table, key), &value)).transpose()
+    }
+
+    /// The group of a key, at hand from now on, if groups of its table are kept.
+    fn hot(&self, table: Table, key: &[u8]) -> Result<Option<GroupKey>, StoreError> {
+        let Some(group) = hot::group_of(table, key) else { return Ok(None) };
+        if self.vault.hot.borrow().get(&group).is_none() {
+            let until = after_prefix(&group.1);
+            let rows = self.read.scan(table, &group.1, until.as_deref(), Order::Ascending, GROUP_ROWS + 1)?;
+            let open = |(key, value): (Vec<u8>, Vec<u8>)| {
+                let plain = self.vault.open(self.read, (table, &key), &value)?;
+                Ok((key, plain))
+            };
+            let rows = rows.into_iter().map(open).collect::<Result<_, StoreError>>()?;
+            self.vault.hot.borrow_mut().keep(group.clone(), rows);
+        }
+        Ok(Some(group))
     }
 
     /// A record.
@@ -118,11 +166,8 @@ impl<'a> Tx<'a> {
     }
 
     /// Sets a value's bytes.
-    pub fn put_bytes(&mut self, table: Table, key: &[u8], scope: Scope, plain: &[u8]) -> Result<(), StoreError> {
-        let mut rng = self.rng;
-        let sealed = self.vault.seal(self.read, &mut self.batch, &mut rng, scope, (table, key), plain)?;
-        self.batch.put(table, key, sealed);
-        Ok(())
+    pub fn put_bytes(&mut self, table: Table, key: &[u8], scope: Scope, plain: Zeroizing<Vec<u8>>) {
+        self.changes.insert((table, key.to_vec()), Some((scope, plain)));
     }
 
     /// Sets a record.
@@ -131,17 +176,21 @@ impl<'a> Tx<'a> {
         T: minicbor::Encode<()>,
     {
         let bytes = Zeroizing::new(minicbor::to_vec(record).map_err(|_| StoreError::Format { table })?);
-        self.put_bytes(table, key, scope, &bytes)
+        self.put_bytes(table, key, scope, bytes);
+        Ok(())
     }
 
     /// Removes a value.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
-        self.batch.delete(table, key);
+        self.changes.insert((table, key.to_vec()), None);
     }
 
-    /// Destroys a scope's key.
+    /// Destroys a scope's key, and with it all that was ever sealed under it, in this transaction too.
     pub fn erase(&mut self, scope: Scope) {
-        self.vault.erase(&mut self.batch, scope);
+        self.erased.insert(scope);
+        for change in self.changes.values_mut() {
+            change.take_if(|(of, _)| *of == scope);
+        }
     }
 
     /// Up to `limit` keys with `from <= key` and, if given, `key < until`, with their opened values.
@@ -153,30 +202,43 @@ impl<'a> Tx<'a> {
         order: Order,
         limit: usize,
     ) -> Result<Vec<OpenedRow>, StoreError> {
-        let mut own: BTreeMap<&[u8], Option<&[u8]>> = self.batch.range(table, from, until).collect();
+        let own = self.changed(table, from, until);
+        if let Some(group) = self.whole_group(table, from, until)?
+            && let Some(Group::Rows(rows)) = self.vault.hot.borrow().get(&group)
+        {
+            let stored = rows.range::<[u8], _>(between(from, until)).map(|(key, value)| (key.clone(), value));
+            let open = |_: &[u8], value: &Zeroizing<Vec<u8>>| Ok(value.clone());
+            return match order {
+                Order::Ascending => merge(own.into_iter(), stored, order, limit, open),
+                Order::Descending => merge(own.into_iter().rev(), stored.rev(), order, limit, open),
+            };
+        }
         // Own deletions may hide that many stored rows.
-        let rows = self.read.scan(table, from, until, order, limit.saturating_add(own.len()))?;
-        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        for (key, value) in rows {
-            match own.remove(key.as_slice()) {
-                Some(None) => {}
-                Some(Some(newer)) => drop(merged.insert(key, newer.to_vec())),
-                None => drop(merged.insert(key, value)),
-            }
-        }
-        for (key, value) in own {
-            if let Some(value) = value {
-                merged.insert(key.to_vec(), value.to_vec());
-            }
-        }
-        let open = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let plain = self.vault.open(self.read, &self.batch, (table, &key), &value)?;
-            Ok((key, plain))
-        };
+        let stored = self.read.scan(table, from, until, order, limit.saturating_add(own.len()))?.into_iter();
+        let open = |key: &[u8], value: Vec<u8>| self.vault.open(self.read, (table, key), &value);
         match order {
-            Order::Ascending => merged.into_iter().take(limit).map(open).collect(),
-            Order::Descending => merged.into_iter().rev().take(limit).map(open).collect(),
+            Order::Ascending => merge(own.into_iter(), stored, order, limit, open),
+            Order::Descending => merge(own.into_iter().rev(), stored, order, limit, open),
         }
+    }
+
+    /// What this transaction changes of a table between two keys.
+    fn changed(&self, table: Table, from: &[u8], until: Option<&[u8]>) -> BTreeMap<&[u8], &Changed> {
+        let tail = self.changes.range((table, from.to_vec())..);
+        tail.map_while(|((of, key), change)| (*of == table).then_some((key.as_slice(), change)))
+            .take_while(|(key, _)| until.is_none_or(|until| *key < until))
+            .collect()
+    }
+
+    /// The group in which all keys of a range lie, if there is one and it is kept.
+    fn whole_group(&self, table: Table, from: &[u8], until: Option<&[u8]>) -> Result<Option<GroupKey>, StoreError> {
+        let Some((_, shared)) = hot::group_of(table, from) else { return Ok(None) };
+        let inside = match (until, after_prefix(&shared)) {
+            (_, None) => true,
+            (Some(until), Some(end)) => until <= end.as_slice(),
+            (None, Some(_)) => false,
+        };
+        if inside { self.hot(table, from) } else { Ok(None) }
     }
 
     /// Records of a scan.
@@ -213,6 +275,38 @@ impl<'a> Tx<'a> {
     }
 }
 
+/// A range of keys; an empty one where its ends are the wrong way round.
+fn between<'k>(from: &'k [u8], until: Option<&'k [u8]>) -> (Bound<&'k [u8]>, Bound<&'k [u8]>) {
+    match until {
+        Some(until) if until <= from => (Bound::Included(from), Bound::Excluded(from)),
+        Some(until) => (Bound::Included(from), Bound::Excluded(until)),
+        None => (Bound::Included(from), Bound::Unbounded),
+    }
+}
+
+/// Stored rows as a transaction has changed them. Both come in `order`.
+fn merge<'o, V>(
+    own: impl Iterator<Item = (&'o [u8], &'o Changed)>,
+    stored: impl Iterator<Item = (Vec<u8>, V)>,
+    order: Order,
+    limit: usize,
+    open: impl Fn(&[u8], V) -> Result<Zeroizing<Vec<u8>>, StoreError>,
+) -> Result<Vec<OpenedRow>, StoreError> {
+    let compare = |a: &[u8], b: &[u8]| match order {
+        Order::Ascending => a.cmp(b),
+        Order::Descending => b.cmp(a),
+    };
+    own.merge_join_by(stored, |(a, _), (b, _)| compare(a, b))
+        .filter_map(|row| match row {
+            EitherOrBoth::Left((key, change)) | EitherOrBoth::Both((key, change), _) => {
+                change.as_ref().map(|(_, plain)| Ok((key.to_vec(), plain.clone())))
+            }
+            EitherOrBoth::Right((key, value)) => Some(open(&key, value).map(|plain| (key, plain))),
+        })
+        .take(limit)
+        .collect()
+}
+
 /// The smallest key after all that begin with `prefix`; `None` if there is none.
 #[must_use]
 pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
@@ -231,4 +325,215 @@ where
     T: for<'b> minicbor::Decode<'b, ()>,
 {
     minicbor::decode(bytes).map_err(|_| StoreError::Format { table })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::store::vault::RootKey;
+    use crate::store::{MAX_KEY, Row};
+
+    /// A store in memory that counts how often it is read.
+    #[derive(Default)]
+    struct Rows(BTreeMap<(Table, Vec<u8>), Vec<u8>>, std::cell::Cell<u32>);
+
+    impl Rows {
+        fn apply(&mut self, batch: Batch) {
+            for (table, key, value) in batch.into_changes() {
+                match value {
+                    Some(value) => drop(self.0.insert((table, key), value)),
+                    None => drop(self.0.remove(&(table, key))),
+                }
+            }
+        }
+    }
+
+    impl Read for Rows {
+        fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            self.1.set(self.1.get() + 1);
+            Ok(self.0.get(&(table, key.to_vec())).cloned())
+        }
+
+        fn scan(
+            &self,
+            table: Table,
+            from: &[u8],
+            until: Option<&[u8]>,
+            order: Order,
+            limit: usize,
+        ) -> Result<Vec<Row>, StoreError> {
+            self.1.set(self.1.get() + 1);
+            let end = until.map_or_else(|| vec![0xff; MAX_KEY + 1], <[u8]>::to_vec);
+            let rows = self.0.iter().filter(|((of, key), _)| *of == table && key.as_slice() >= from && *key < end);
+            let mut rows: Vec<Row> = rows.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+            if order == Order::Descending {
+                rows.reverse();
+            }
+            rows.truncate(limit);
+            Ok(rows)
+        }
+    }
+
+    fn rng() -> RefCell<super::Rng> {
+        RefCell::new(Box::new(OsRng))
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(Table, Vec<u8>, u8),
+        Delete(Table, Vec<u8>),
+        Get(Table, Vec<u8>),
+        Scan(Table, Vec<u8>, Option<Vec<u8>>, bool, usize),
+        /// The transaction ends: committed, refused by the store, or given up.
+        Commit,
+        Fail,
+        GiveUp,
+    }
+
+    /// Kept in groups and not, with shared beginnings, whole and shorter keys.
+    fn keys() -> impl Strategy<Value = (Table, Vec<u8>)> {
+        let table = prop_oneof![Just(Table::Outbox), Just(Table::Grants), Just(Table::Messages)];
+        let tail = vec(0..4u8, 0..2);
+        let key = prop_oneof![
+            9 => (254..=255u8, tail.clone()).prop_map(|(end, tail)| [&[255, 255, 255, end, 255, 255, 255, end], &tail[..]].concat()),
+            1 => tail,
+        ];
+        (table, key)
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        let until = proptest::option::of(keys().prop_map(|(_, key)| key));
+        prop_oneof![
+            6 => (keys(), any::<u8>()).prop_map(|((table, key), value)| Step::Put(table, key, value)),
+            3 => keys().prop_map(|(table, key)| Step::Delete(table, key)),
+            4 => keys().prop_map(|(table, key)| Step::Get(table, key)),
+            6 => (keys(), until, any::<bool>(), 0..5usize)
+                .prop_map(|((table, from), until, up, limit)| Step::Scan(table, from, until, up, limit)),
+            3 => Just(Step::Commit),
+            1 => Just(Step::Fail),
+            1 => Just(Step::GiveUp),
+        ]
+    }
+
+    type Model = BTreeMap<(Table, Vec<u8>), u8>;
+
+    fn expected(model: &Model, step: &Step) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let Step::Scan(table, from, until, up, limit) = step else { return Vec::new() };
+        let inside = |key: &Vec<u8>| key >= from && until.as_ref().is_none_or(|until| key < until);
+        let rows = model.iter().filter(|((of, key), _)| of == table && inside(key));
+        let mut rows: Vec<_> = rows.map(|((_, key), value)| (key.clone(), vec![*value])).collect();
+        if !up {
+            rows.reverse();
+        }
+        rows.truncate(*limit);
+        rows
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        /// Whatever is kept at hand, reads see what was committed and what this transaction changes, and nothing else.
+        #[test]
+        fn reads_are_those_of_a_plain_map(steps in vec(steps(), 1..80)) {
+            let (mut rows, vault, rng) = (Rows::default(), Vault::new(RootKey::new([1; 32])), rng());
+            let mut durable = Model::new();
+            let mut steps = steps.into_iter().chain([Step::Commit]).peekable();
+            while steps.peek().is_some() {
+                let mut now = durable.clone();
+                let mut tx = Tx::new(&rows, &vault, &rng, 0);
+                let end = loop {
+                    let step = steps.next().unwrap_or(Step::GiveUp);
+                    match &step {
+                        Step::Put(table, key, value) => {
+                            tx.put_bytes(*table, key, Scope::Peer(1), vec![*value].into());
+                            now.insert((*table, key.clone()), *value);
+                        }
+                        Step::Delete(table, key) => {
+                            tx.delete(*table, key);
+                            now.remove(&(*table, key.clone()));
+                        }
+                        Step::Get(table, key) => {
+                            let found = tx.get_bytes(*table, key).unwrap().map(|value| value[0]);
+                            prop_assert_eq!(found, now.get(&(*table, key.clone())).copied());
+                        }
+                        Step::Scan(table, from, until, up, limit) => {
+                            let order = if *up { Order::Ascending } else { Order::Descending };
+                            let found = tx.scan_bytes(*table, from, until.as_deref(), order, *limit).unwrap();
+                            let found: Vec<_> = found.into_iter().map(|(key, value)| (key, value.to_vec())).collect();
+                            prop_assert_eq!(found, expected(&now, &step), "{:?}", step);
+                        }
+                        Step::Commit | Step::Fail | Step::GiveUp => break step,
+                    }
+                };
+                match end {
+                    Step::Commit => {
+                        let batch = tx.into_batch().unwrap();
+                        rows.apply(batch);
+                        durable = now;
+                    }
+                    Step::Fail => {
+                        drop(tx.into_batch().unwrap());
+                        vault.forget();
+                    }
+                    _ => drop(tx),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_conversations_rows_are_read_once_and_long_ones_every_time() {
+        let (mut rows, vault, rng) = (Rows::default(), Vault::new(RootKey::new([1; 32])), rng());
+        let key = |order: u64| [7u64.to_be_bytes(), order.to_be_bytes()].concat();
+        let reads_of = |rows: &Rows| {
+            let before = rows.1.get();
+            let tx = Tx::new(rows, &vault, &rng, 0);
+            for order in 0..GROUP_ROWS as u64 + 2 {
+                assert_eq!(
+                    tx.get_bytes(Table::Outbox, &key(order)).unwrap().is_some(),
+                    order < rows.0.len() as u64 - 1
+                );
+            }
+            rows.1.get() - before
+        };
+        let mut tx = Tx::new(&rows, &vault, &rng, 0);
+        (0..GROUP_ROWS as u64).for_each(|n| tx.put_bytes(Table::Outbox, &key(n), Scope::Endpoint, vec![1].into()));
+        let batch = tx.into_batch().unwrap();
+        rows.apply(batch);
+        assert_eq!(reads_of(&rows), 1);
+        assert_eq!(reads_of(&rows), 0);
+        let mut tx = Tx::new(&rows, &vault, &rng, 0);
+        tx.put_bytes(Table::Outbox, &key(GROUP_ROWS as u64), Scope::Endpoint, vec![1].into());
+        let batch = tx.into_batch().unwrap();
+        rows.apply(batch);
+        assert_eq!(reads_of(&rows), GROUP_ROWS as u32 + 2);
+    }
+
+    #[test]
+    fn erasing_a_scope_takes_what_this_transaction_wrote_with_it() {
+        let (mut rows, vault, rng) = (Rows::default(), Vault::new(RootKey::new([1; 32])), rng());
+        let key = 1u64.to_be_bytes();
+        let mut tx = Tx::new(&rows, &vault, &rng, 0);
+        tx.put_bytes(Table::Conversations, &key, Scope::Peer(1), vec![1].into());
+        tx.put_bytes(Table::Groups, &key, Scope::Peer(2), vec![2].into());
+        let batch = tx.into_batch().unwrap();
+        rows.apply(batch);
+        let mut tx = Tx::new(&rows, &vault, &rng, 0);
+        assert!(tx.get_bytes(Table::Conversations, &key).unwrap().is_some(), "at hand from now on");
+        tx.put_bytes(Table::Groups, &key, Scope::Peer(1), vec![3].into());
+        tx.put_bytes(Table::Messages, &key, Scope::Peer(1), vec![4].into());
+        tx.erase(Scope::Peer(1));
+        assert!(!tx.is_empty());
+        assert!(tx.get_bytes(Table::Messages, &key).unwrap().is_none());
+        let batch = tx.into_batch().unwrap();
+        rows.apply(batch);
+        let tx = Tx::new(&rows, &vault, &rng, 0);
+        let gone = tx.get_bytes(Table::Conversations, &key).unwrap_err();
+        assert!(matches!(gone, StoreError::Sealed { table: Table::Conversations }), "{gone}");
+        assert!(tx.get_bytes(Table::Groups, &key).unwrap().is_none(), "its last value was under the erased key");
+    }
 }

@@ -17,6 +17,7 @@ use rand_core::CryptoRngCore;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::hot::Hot;
 use super::{Batch, Read, StoreError, Table};
 
 const VERSION: u8 = 1;
@@ -78,6 +79,7 @@ impl std::fmt::Debug for RootKey {
 pub struct Vault {
     root: RootKey,
     scopes: RefCell<HashMap<u64, Zeroizing<[u8; 32]>>>,
+    pub(super) hot: RefCell<Hot>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -90,7 +92,7 @@ impl Vault {
     /// With the root key from the key file.
     #[must_use]
     pub fn new(root: RootKey) -> Self {
-        Self { root, scopes: RefCell::default() }
+        Self { root, scopes: RefCell::default(), hot: RefCell::default() }
     }
 
     /// A key for an index row that hides what it indexes.
@@ -121,7 +123,7 @@ impl Vault {
         plain: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
         let number = scope.number();
-        if self.scope_key(read, batch, number)?.is_none() {
+        if self.scope_key(read, Some(batch), number)?.is_none() {
             let mut key = Zeroizing::new([0; 32]);
             rng.fill_bytes(&mut *key);
             let mut wrapped = vec![VERSION];
@@ -129,7 +131,7 @@ impl Vault {
             batch.put(Table::ScopeKeys, &number.to_be_bytes(), wrapped);
             self.remember(number, key);
         }
-        let key = self.scope_key(read, batch, number)?.ok_or(StoreError::Sealed { table: at.0 })?;
+        let key = self.scope_key(read, Some(batch), number)?.ok_or(StoreError::Sealed { table: at.0 })?;
         let mut value = Vec::with_capacity(HEAD + plain.len() + 16);
         value.push(VERSION);
         value.extend_from_slice(&number.to_be_bytes());
@@ -138,20 +140,14 @@ impl Vault {
     }
 
     /// Opens a value.
-    pub fn open(
-        &self,
-        read: &dyn Read,
-        batch: &Batch,
-        at: (Table, &[u8]),
-        value: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    pub fn open(&self, read: &dyn Read, at: (Table, &[u8]), value: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let sealed = StoreError::Sealed { table: at.0 };
         let (Some((&VERSION, rest)), true) = (value.split_first(), value.len() >= HEAD) else {
             return Err(StoreError::Format { table: at.0 });
         };
         let (number, rest) = rest.split_at(8);
         let number = u64::from_be_bytes(number.try_into().map_err(|_| StoreError::Format { table: at.0 })?);
-        let key = self.scope_key(read, batch, number)?.ok_or(StoreError::Sealed { table: at.0 })?;
+        let key = self.scope_key(read, None, number)?.ok_or(StoreError::Sealed { table: at.0 })?;
         decrypt(&key, &value_aad(at), rest).ok_or(sealed)
     }
 
@@ -160,11 +156,13 @@ impl Vault {
         let number = scope.number();
         batch.delete(Table::ScopeKeys, &number.to_be_bytes());
         self.scopes.borrow_mut().remove(&number);
+        self.hot.borrow_mut().clear();
     }
 
-    /// Forgets unwrapped keys: after a failed commit, keys made in it must not be used.
+    /// Forgets unwrapped keys and opened rows: after a failed commit, what was made in it must not be used.
     pub fn forget(&self) {
         self.scopes.borrow_mut().clear();
+        self.hot.borrow_mut().clear();
     }
 
     fn remember(&self, number: u64, key: Zeroizing<[u8; 32]>) {
@@ -178,14 +176,14 @@ impl Vault {
     fn scope_key(
         &self,
         read: &dyn Read,
-        batch: &Batch,
+        batch: Option<&Batch>,
         number: u64,
     ) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
         if let Some(key) = self.scopes.borrow().get(&number) {
             return Ok(Some(key.clone()));
         }
         let at = number.to_be_bytes();
-        let wrapped = match batch.get(Table::ScopeKeys, &at) {
+        let wrapped = match batch.and_then(|batch| batch.get(Table::ScopeKeys, &at)) {
             Some(change) => change.map(<[u8]>::to_vec),
             None => read.get(Table::ScopeKeys, &at)?,
         };

@@ -115,6 +115,7 @@ fn every_stored_record_loads() {
         breach: true,
         withdraws_from: Some(hash),
         by: None,
+        inline: false,
     };
     check("message", &message);
     check("message-by", &MessageRecord { by: Some("abcdefgh".into()), ..message });
@@ -128,7 +129,10 @@ fn every_stored_record_loads() {
         envelope: vec![8; 9].into(),
         inner: Some(vec![9; 10].into()),
         kind: None,
+        wrapped: None,
     };
+    let wrapped = Some(WrapRecord { key: secret.clone(), nonce: [28; 24].into() });
+    check("sealed-wrapped", &SealedRecord { envelope: Vec::new().into(), wrapped, ..sealed.clone() });
     check("sealed-kind", &SealedRecord { kind: Some(3), ..sealed.clone() });
     let outbox = OutboxRecord {
         message: Some(place),

@@ -172,7 +172,7 @@ async fn what_cannot_be_processed_is_set_aside_and_the_queue_goes_on() {
         .endpoint
         .with_store(move |tx| {
             for (key, _) in tx.scan_bytes(Table::Mls, &number, None, Order::Ascending, 1_000)? {
-                tx.put_bytes(Table::Mls, &key, Scope::Peer(1), b"\x01garbage")?;
+                tx.put_bytes(Table::Mls, &key, Scope::Peer(1), b"\x01garbage".to_vec().into());
             }
             Ok(())
         })

@@ -3,7 +3,7 @@
 //! The author stages ([`Conversation::stage`]), stores, claims the epoch's slot, and merges if it won, or discards and follows the winner
 //! ([`Conversation::follow`]). All proposals are by value. Each side adds and removes its own endpoints alone; nobody changes anything else.
 
-use openmls::group::StagedCommit;
+use openmls::group::{PastEpochDeletion, StagedCommit};
 use openmls::prelude::{BasicCredential, LeafNodeIndex};
 use openmls::prelude::{
     LeafNodeParameters, MlsMessageBodyIn, ProcessedMessageContent, Proposal, ProposalOrRefType, ProtocolMessage,
@@ -79,6 +79,7 @@ pub struct Followed {
 }
 
 const PREVIOUS: [u8; 1] = [kind::PREVIOUS];
+const CROSSING: [u8; 1] = [kind::CROSSING];
 
 /// Bytes of an epoch authenticator that receipts carry.
 pub const AUTHENTICATOR: usize = 8;
@@ -295,6 +296,20 @@ impl Conversation {
             self.heard.note(author);
         }
         self.heard.store(&self.provider.state);
+        self.provider.state.put(CROSSING.to_vec(), Zeroizing::new(vec![FORMAT]));
+        self.forget_epoch_before()
+    }
+
+    /// Erases the keys of the epoch before, once everybody was heard in this one: what a member sends arrives in its order, so that nothing of
+    /// the epoch before is on its way any more.
+    pub(super) fn forget_epoch_before(&mut self) -> Result<(), StateError> {
+        if !self.may_commit() || self.provider.state.get(&CROSSING).is_none() {
+            return Ok(());
+        }
+        self.group
+            .delete_past_epoch_secrets(&self.provider, PastEpochDeletion::delete_all())
+            .map_err(|_| StateError::Damaged)?;
+        self.provider.state.delete(&CROSSING);
         Ok(())
     }
 

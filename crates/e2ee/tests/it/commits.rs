@@ -39,6 +39,23 @@ impl Two {
         (Spare::verify(&bytes, &expect, now()).unwrap(), keys)
     }
 
+    /// Anna's tablet comes in, and all have heard each other.
+    fn tablet(&mut self) -> Conversation {
+        let (spare, keys) = self.spare_of_anna();
+        let staged = self.phone.stage(&Change::Add(std::slice::from_ref(&spare)), now()).unwrap();
+        self.phone.merge().unwrap();
+        let followed = self.shop.follow(&staged.commit, now()).unwrap();
+        assert_eq!(followed.added.len(), 1);
+        assert_eq!(followed.added[0].identity, self.anna.public());
+        let welcome = staged.welcome.unwrap();
+        let (business, customer) = (*self.shop.business(), self.anna.public());
+        let mut tablet = Conversation::rejoin(&keys, Role::Customer, &business, &customer, &welcome, now()).unwrap();
+        says(&mut tablet, &mut [&mut self.shop, &mut self.phone]);
+        says(&mut self.shop, &mut [&mut tablet, &mut self.phone]);
+        says(&mut self.phone, &mut [&mut self.shop, &mut tablet]);
+        tablet
+    }
+
     fn spare_of_the_shop(&self) -> (Spare, SpareKeys) {
         let issuer = Issuer::Business { identity: &self.business.identity, handle: "rosi", endpoint: "gateway" };
         let (bytes, keys) = make_spare(&issuer, now(), &mut OsRng).unwrap();
@@ -87,6 +104,34 @@ fn an_epoch_ends_with_a_commit_and_messages_cross_it_unharmed() {
     assert_eq!(phone.authenticator(before), shop.authenticator(before), "the one before is still known to both");
     assert_eq!(phone.authenticator(before + 9), None);
     assert_eq!(phone.follow(&commit, now()), Err(OpenError::PastEpoch), "a repetition changes nothing");
+}
+
+/// Keys of an epoch live until everybody was heard in the next: no longer, and no less (KEY-11).
+#[test]
+fn key_11_an_epochs_keys_are_gone_once_all_were_heard_in_the_next() {
+    let mut two = Two::talking();
+    let mut tablet = two.tablet();
+    let Two { mut shop, mut phone, .. } = two;
+    let [first, second, third] = [b"1", b"2", b"3"].map(|text| phone.seal(text).unwrap());
+    let settled = size(&shop);
+    let staged = shop.stage(&Change::Keys, now()).unwrap();
+    shop.merge().unwrap();
+    assert!(shop.open(&first).is_ok(), "it crossed the commit");
+    assert!(size(&shop) > settled + 1_000, "the keys of two epochs are kept");
+    phone.follow(&staged.commit, now()).unwrap();
+    says(&mut phone, &mut [&mut shop]);
+    assert!(shop.open(&second).is_ok(), "the tablet was not heard yet");
+    tablet.follow(&staged.commit, now()).unwrap();
+    says(&mut tablet, &mut [&mut shop]);
+    assert_eq!(shop.open(&third), Err(OpenError::PastEpoch));
+    assert!(size(&shop) < settled + 200, "{} bytes, and {settled} before", size(&shop));
+    let mut store = Store::default();
+    assert!(size(&store.restart(shop)) < settled + 200, "nor in the store");
+}
+
+/// Bytes of a conversation's state.
+fn size(conversation: &Conversation) -> usize {
+    conversation.state().entries().iter().map(|(_, value)| value.len()).sum()
 }
 
 #[test]
@@ -191,18 +236,7 @@ fn a_stolen_state_opens_nothing_after_its_owner_has_committed() {
 #[test]
 fn a_second_device_comes_in_and_goes_and_the_others_see_who_did_it() {
     let mut two = Two::talking();
-    let (spare, keys) = two.spare_of_anna();
-    let staged = two.phone.stage(&Change::Add(std::slice::from_ref(&spare)), now()).unwrap();
-    two.phone.merge().unwrap();
-    let followed = two.shop.follow(&staged.commit, now()).unwrap();
-    assert_eq!(followed.added.len(), 1);
-    assert_eq!(followed.added[0].identity, two.anna.public());
-    let welcome = staged.welcome.unwrap();
-    let (business, customer) = (*two.shop.business(), two.anna.public());
-    let mut tablet = Conversation::rejoin(&keys, Role::Customer, &business, &customer, &welcome, now()).unwrap();
-    says(&mut tablet, &mut [&mut two.shop, &mut two.phone]);
-    says(&mut two.shop, &mut [&mut tablet, &mut two.phone]);
-    says(&mut two.phone, &mut [&mut two.shop, &mut tablet]);
+    let mut tablet = two.tablet();
     assert_eq!((two.shop.members().len(), two.shop.members_of(Role::Customer)), (3, 2));
     commits(&mut tablet, &mut [&mut two.shop, &mut two.phone]);
     says(&mut two.shop, &mut [&mut tablet, &mut two.phone]);

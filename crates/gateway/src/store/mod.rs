@@ -80,7 +80,7 @@ pub(crate) mod testing {
         pub(crate) fn tx<R>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError>) -> R {
             let mut tx = Tx::new(&self.store, &self.vault, &self.rng, self.now_ms);
             let result = f(&mut tx).unwrap();
-            let batch = tx.into_batch();
+            let batch = tx.into_batch().unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(self.store.commit(batch)).unwrap();
             result

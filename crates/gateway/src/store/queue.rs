@@ -72,7 +72,7 @@ pub(crate) fn push(tx: &mut Tx<'_>, id: ConversationId, body: &[u8], keep: Keep)
     counters.count = counters.count.saturating_add(1);
     tx.put(FACTS, COUNTERS, Scope::Endpoint, &counters)?;
     let scope = scope(tx, id)?;
-    tx.put_bytes(QUEUE, &key(id, sequence), scope, body)?;
+    tx.put_bytes(QUEUE, &key(id, sequence), scope, body.to_vec().into());
     let age = Age { conversation: id, queued_ms: tx.now_ms() };
     tx.put(AGE, &sequence.to_be_bytes(), Scope::Endpoint, &age)?;
     if tx.get_bytes(WAITING, &id.0.to_be_bytes())?.is_none() {

@@ -248,7 +248,7 @@ fn transact<R>(
         let mut projector = NoProjector;
         let mut ctx = Ctx { tx: &mut tx, out: &mut out, projector: &mut projector };
         let result = f(&mut ctx).unwrap_or_else(|e| panic!("nothing that an endpoint hears may make a step fail: {e}"));
-        (result, tx.into_batch())
+        (result, tx.into_batch().expect("values are sealed"))
     };
     rows.apply(batch);
     (result, out)

@@ -238,7 +238,7 @@ impl Node {
         let mut projector = NoProjector;
         let mut ctx = Ctx { tx: &mut tx, out: &mut out, projector: &mut projector };
         let result = f(&mut ctx)?;
-        let batch = tx.into_batch();
+        let batch = tx.into_batch()?;
         Ok((result, out, batch))
     }
 
