@@ -97,8 +97,10 @@ impl State {
 
     pub(crate) fn put(&self, key: Vec<u8>, value: Zeroizing<Vec<u8>>) {
         let mut inner = self.lock();
-        inner.dirty.insert(key.clone());
-        inner.values.insert(key, value);
+        if inner.values.get(&key) != Some(&value) {
+            inner.dirty.insert(key.clone());
+            inner.values.insert(key, value);
+        }
     }
 
     pub(crate) fn delete(&self, key: &[u8]) {

@@ -1,8 +1,8 @@
 //! Opened rows that every message touches, kept at hand: without them each message would cost a dozen searches of the store, and as many
 //! values opened.
 //!
-//! What is kept are whole *groups*: all rows of a table whose keys begin alike, which is a conversation in most tables. A group is complete, so
-//! that what is not in it is not in the store either. [`Tx`](super::tx::Tx) reads through it and is the only one that changes it, when its batch
+//! What is kept are whole *groups*: all rows of a table whose keys begin alike, which is a conversation in most tables, and one message in
+//! those of messages. A group is complete, so that what is not in it is not in the store either. [`Tx`](super::tx::Tx) reads through it and is the only one that changes it, when its batch
 //! is made; a failed commit has to be followed by [`Vault::forget`](super::vault::Vault::forget), which clears it.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,11 @@ use super::Table;
 /// Rows of a group that is kept; longer ones (an outbox that waits for weeks) are read from the store.
 pub(super) const GROUP_ROWS: usize = 64;
 
-/// Bytes of keys and values kept; with more, all are dropped and read again when needed.
+/// Bytes kept; with more, all are dropped and read again when needed.
 const BYTES: usize = 16 << 20;
+
+/// What a group takes besides its rows, about.
+const GROUP_BYTES: usize = 128;
 
 pub(super) type Opened = Zeroizing<Vec<u8>>;
 
@@ -47,6 +50,8 @@ pub(super) fn group_of(table: Table, key: &[u8]) -> Option<GroupKey> {
         | Table::Claims
         | Table::Held
         | Table::PeerSpares => 8,
+        Table::Messages | Table::Contents => 16,
+        Table::MessageIds => 32,
         Table::Grants => 4,
         _ => return None,
     };
@@ -63,6 +68,7 @@ impl Hot {
         if self.bytes > BYTES {
             self.clear();
         }
+        self.bytes += GROUP_BYTES;
         let group = if rows.len() > GROUP_ROWS {
             Group::TooLong
         } else {
@@ -75,6 +81,13 @@ impl Hot {
     /// Notes what a batch changes.
     pub(super) fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Opened>) {
         let Some(group_key) = group_of(table, &key) else { return };
+        if let Some(value) = &value
+            && group_key.1 == key
+            && !self.groups.contains_key(&group_key)
+        {
+            // The only row of its group: no need to read it first.
+            return self.keep(group_key, vec![(key, value.clone())]);
+        }
         let Some(Group::Rows(rows)) = self.groups.get_mut(&group_key) else { return };
         let key_len = key.len();
         let len = value.as_ref().map_or(0, |value| key_len + value.len());

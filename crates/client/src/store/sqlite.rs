@@ -12,6 +12,12 @@ use super::{Batch, MAX_KEY, Order, Read, Row, Store, StoreError, Table};
 /// The file's format, in `PRAGMA user_version`.
 const FORMAT: i64 = 1;
 
+/// Bytes of a page. In one of 4 KiB, SQLite has 1,002 bytes of a row at most: each message would take an overflow page of its own.
+const PAGE: i64 = 8 << 10;
+
+/// Pages in the WAL at which they are moved into the file: 32 MiB, in which a page that is written again and again is moved once.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
 /// Pages kept in memory, KiB.
 const CACHE_KIB: i64 = 64 << 10;
 
@@ -48,11 +54,14 @@ impl SqliteStore {
         let path = folder.join("store.sqlite");
         let fail = |e: rusqlite::Error| backend(&path, &e);
         let connection = Connection::open(&path).map_err(fail)?;
+        // Of a file that is made now; an older one keeps its own.
+        connection.pragma_update(None, "page_size", PAGE).map_err(fail)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
         connection.pragma_update(None, "secure_delete", "ON").map_err(fail)?;
         connection.pragma_update(None, "trusted_schema", "OFF").map_err(fail)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(fail)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(fail)?;
         // Plans that do not depend on bound values: else SQLite's statistics make it prepare a range query again each time.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
         let format: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
