@@ -49,6 +49,7 @@ pub(super) fn group_of(table: Table, key: &[u8]) -> Option<GroupKey> {
         | Table::Receipts
         | Table::Claims
         | Table::Held
+        | Table::Awaited
         | Table::PeerSpares => 8,
         Table::Messages | Table::Contents => 16,
         Table::MessageIds => 32,
@@ -81,14 +82,12 @@ impl Hot {
     /// Notes what a batch changes.
     pub(super) fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Opened>) {
         let Some(group_key) = group_of(table, &key) else { return };
-        if let Some(value) = &value
-            && group_key.1 == key
-            && !self.groups.contains_key(&group_key)
-        {
+        let rows = match (self.groups.get_mut(&group_key), value.is_some() && group_key.1 == key) {
+            (Some(Group::Rows(rows)), _) => rows,
             // The only row of its group: no need to read it first.
-            return self.keep(group_key, vec![(key, value.clone())]);
-        }
-        let Some(Group::Rows(rows)) = self.groups.get_mut(&group_key) else { return };
+            (None, true) => return self.keep(group_key, value.map(|value| (key, value)).into_iter().collect()),
+            _ => return,
+        };
         let key_len = key.len();
         let len = value.as_ref().map_or(0, |value| key_len + value.len());
         let old = match value {
