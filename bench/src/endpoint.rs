@@ -274,7 +274,10 @@ impl Counts {
         group.add("  in commits", case, "µs each", micros(self.commit_thread));
         group.add("time in commits, waiting for the disk included", case, "µs each", micros(self.committing));
         group.add("messages per commit", case, "", messages as f64 / self.commits as f64);
-        group.add("rows written", case, "bytes each", each(self.bytes.values().sum()));
+        let written: u64 = self.bytes.values().sum();
+        group.add("rows written", case, "bytes each", each(written));
+        let said = self.bytes.get(&Table::Contents).copied().unwrap_or(0);
+        group.add("  without what the message says", case, "bytes each", each(written - said));
         // What is less than a byte per message is not worth a line.
         for (table, bytes) in self.bytes.iter().filter(|(_, bytes)| **bytes >= messages) {
             group.add(&format!("  {table:?}"), case, "bytes each", each(*bytes));
