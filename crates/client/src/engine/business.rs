@@ -8,6 +8,7 @@ use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::hello::Hello;
 use bulla_e2ee::identity::{BusinessIdentity, IdentityHash, UserId};
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::{Purpose, Tag};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
 use bulla_protocol::limits;
@@ -186,7 +187,7 @@ impl Engine {
             return Ok(());
         };
         let now = ctx.tx.now_ms();
-        if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() {
+        if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() && !broken(Rule::HelloOnce) {
             return Ok(());
         }
         let joined = Mls::join(&keys, &business, &hello, now / 1000);

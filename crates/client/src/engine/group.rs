@@ -12,6 +12,7 @@ use bulla_e2ee::continues::{self, Continues, Reason};
 use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::sabotage::{self, Rule, broken};
 use bulla_e2ee::spare::Spare;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
@@ -394,8 +395,8 @@ impl Engine {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             let waits =
                 stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
-            if is_ours(&stored) && waits && !stored.content.0.is_empty() {
-                again.push((Place { conversation: number, order }, stored.content.clone()));
+            if is_ours(&stored) && waits && !stored.content.0.is_empty() && !broken(Rule::SaidAgain) {
+                again.push((Place { conversation: number, order }, SecretVec(sabotage::other_id(stored.content.0.clone()))));
             }
         }
         for (place, content) in again.into_iter().rev() {

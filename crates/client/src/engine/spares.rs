@@ -3,6 +3,7 @@
 use bulla_e2ee::certificate::{Expect, Role};
 use bulla_e2ee::continues::Speaker;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::{Issuer, Spare, make_spare};
 use minicbor::bytes::ByteVec;
 
@@ -32,7 +33,8 @@ impl Engine {
 
     /// Erases the secrets of spares that were used.
     pub(super) fn erase_spent(&mut self, ctx: &mut Ctx<'_, '_>) {
-        while let Some((used, _)) = self.spent.first()
+        while !broken(Rule::SpareOnce)
+            && let Some((used, _)) = self.spent.first()
             && used.saturating_add(SPENT_KEPT_MS) <= ctx.tx.now_ms()
             && let Some((_, key)) = self.spent.pop_first()
         {
@@ -159,7 +161,9 @@ impl Engine {
     }
 
     pub(super) fn drop_spare(ctx: &mut Ctx<'_, '_>, number: u64, member: Number) {
-        ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+        if !broken(Rule::SpareOnce) {
+            ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+        }
     }
 
     pub(super) fn spare_of(

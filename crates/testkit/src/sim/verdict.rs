@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_client::event::{Direction, Message, Shown, Status};
+use bulla_e2ee::seals::Ledger;
 
 use super::CANARY;
 use super::relay::DAY_MS;
@@ -52,6 +53,7 @@ pub(super) fn check(world: &mut World) {
         return;
     }
     let mut breaches = retention(world);
+    breaches.extend(sealed_twice(world));
     breaches.extend(secrecy(world));
     let excused = Excused::of(world);
     for customer in 1..world.people.len() {
@@ -80,6 +82,16 @@ fn retention(world: &World) -> Vec<String> {
 fn secrecy(world: &World) -> Vec<String> {
     let scan = Scanner::new([&Canary::of(CANARY)]).bytes("the relay", &world.relay.seen);
     scan.must_be_clean("I6 plaintext at the relay").err().map(|e| e.to_string()).into_iter().collect()
+}
+
+/// I9: over all endpoints and all copies of them. The hashes of different runs differ in nothing; a run's own scene counts.
+fn sealed_twice(world: &World) -> Vec<String> {
+    let mut ledger = Ledger::default();
+    ledger.add(world.ledger.seals.iter().copied());
+    world.nodes.iter().for_each(|node| ledger.add(node.seals.iter().copied()));
+    let mut by = ledger.twice().to_vec();
+    by.dedup();
+    by.iter().map(|by| format!("I9 sealed twice under one key: {by:?}")).collect()
 }
 
 /// I7.
