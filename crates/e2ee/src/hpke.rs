@@ -106,8 +106,7 @@ impl SealKey {
     pub(crate) fn generate(rng: &mut impl CryptoRngCore) -> Result<Self, HpkeFailed> {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
-        let pair =
-            Crypto::default().derive_hpke_keypair(CIPHERSUITE.hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
+        let pair = Crypto::default().derive_hpke_keypair(CIPHERSUITE.hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
         Ok(Self {
             private: Zeroizing::new(pair.private.to_vec()),
             public: SealPublicKey::from_slice(&pair.public).ok_or(HpkeFailed)?,

@@ -20,12 +20,12 @@ use crate::state::State;
 /// The one suite of this version, 0x004F. Hybrid confidentiality, classical signatures; no suite with ECDSA (MLS-05).
 pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
 
-/// OpenMLS's cryptography.
-#[cfg(not(feature = "under-test"))]
-pub(crate) use openmls_rust_crypto::RustCrypto as Crypto;
 /// OpenMLS's cryptography, as tests watch it.
 #[cfg(feature = "under-test")]
 pub(crate) use crate::seals::Crypto;
+/// OpenMLS's cryptography.
+#[cfg(not(feature = "under-test"))]
+pub(crate) use openmls_rust_crypto::RustCrypto as Crypto;
 
 /// OpenMLS's cryptography over our state.
 #[derive(Default)]

@@ -396,7 +396,10 @@ impl Engine {
             let waits =
                 stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
             if is_ours(&stored) && waits && !stored.content.0.is_empty() && !broken(Rule::SaidAgain) {
-                again.push((Place { conversation: number, order }, SecretVec(sabotage::other_id(stored.content.0.clone()))));
+                again.push((
+                    Place { conversation: number, order },
+                    SecretVec(sabotage::other_id(stored.content.0.clone())),
+                ));
             }
         }
         for (place, content) in again.into_iter().rev() {

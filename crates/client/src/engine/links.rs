@@ -478,7 +478,7 @@ impl Engine {
         let handled = self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope);
         if matches!(handled, Err(StoreError::Format { .. })) {
             // Something that is stored for it does not decode. The step fails and the relay delivers again; but not for ever.
-            self.poison.insert(digest, tries + 1);
+            self.poison.insert(digest, tries.saturating_add(1));
         }
         handled
     }

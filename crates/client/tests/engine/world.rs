@@ -14,6 +14,7 @@ use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
+use bulla_e2ee::seals;
 use bulla_protocol::permit::RelayName;
 use rand_core::OsRng;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -47,6 +48,8 @@ impl World {
 
     /// A world that can be moved on by so many days without leaving the machine's time behind.
     pub(crate) async fn some_days_ago(days: u64) -> Self {
+        // Endpoints that this thread starts note what they seal.
+        seals::watch(true);
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(bulla_client::clock::SystemClock.now_ms() - days * 86_400_000);
         let bundle: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
@@ -145,6 +148,17 @@ impl World {
         let begin = Begin { name: Some(name.into()), pseudonym: None };
         let conversation = actor.endpoint.begin(link, begin).await.unwrap();
         (actor, conversation)
+    }
+}
+
+/// Every story ends so: whatever was copied, killed or begun again in it, nothing was sealed twice under one key.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let left = seals::left();
+            assert!(left.places() > 0, "nobody has watched");
+            assert_eq!(left.twice(), [], "sealed twice under one key");
+        }
     }
 }
 

@@ -16,7 +16,9 @@
 //! - **I5** the model relay keeps an envelope for 30 days and at most one more, **I6** and has seen no word of any message;
 //! - **I7** both sides of a conversation are in the same epoch of the same group;
 //! - **I8** within five round trips of the quiet every conversation speaks again;
-//! - **I9** nothing was sealed twice under one key, over all endpoints and their copies ([`bulla_e2ee::seals`]).
+//! - **I9** nothing was sealed twice under one key, over all endpoints and their copies ([`bulla_e2ee::seals`]);
+//! - **I10** where nobody forked a group, none began again for a fork;
+//! - **I11** the secrets of a spare are gone an hour after its use.
 //!
 //! What may be lost is said in one place, [`verdict`].
 //!
@@ -29,6 +31,7 @@ mod hostile;
 mod node;
 mod plan;
 mod relay;
+mod stories;
 mod verdict;
 mod world;
 
@@ -42,6 +45,7 @@ use crate::chance::Chance;
 
 pub use hostile::Powers;
 pub use relay::RelaySabotage;
+pub use stories::{Story, tell};
 pub use world::Faults;
 
 /// In every text: what the relay must never see.

@@ -263,6 +263,13 @@ impl Node {
         result.ok().map(|(result, ..)| result)
     }
 
+    /// Changes its store beside the engine, as a program that went wrong might have: in a batch of its own.
+    pub(super) fn rewrite(&mut self, now_ms: u64, f: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError>) {
+        if let Ok(((), _, batch)) = self.transact(now_ms, |ctx| f(ctx.tx)) {
+            self.make_durable(batch);
+        }
+    }
+
     /// What the envelope under this send id carries.
     pub(super) fn load(&self, send_id: &[u8], now_ms: u64) -> Option<Load> {
         let tx = Tx::new(&self.folder.disk, &self.vault, &self.rng, now_ms);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bulla_client::engine::{BusinessOptions, Effects, Engine, Input, LinkKey, RoleOptions, WorkFor};
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::seals::Seal;
 use bulla_protocol::frame::{ServerHello, server_frame::Body as Answer};
@@ -105,6 +106,8 @@ pub(super) struct Ledger {
     pub(super) thrown: BTreeSet<Vec<u8>>,
     /// Whose state went back: which messages that state had, and when.
     pub(super) went_back: Vec<(usize, BTreeSet<[u8; 32]>, u64)>,
+    /// Why conversations began again, each time.
+    pub(super) began: Vec<Reason>,
     /// What had been sealed before the run began.
     pub(super) seals: Vec<Seal>,
     /// Good permits were refused, or the relay forgot mailboxes: messages may fail for it.
