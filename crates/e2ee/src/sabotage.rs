@@ -24,6 +24,8 @@ pub enum Rule {
     SupersededStops,
     /// The incarnation is raised at each start and while it seals.
     IncarnationRaised,
+    /// A copy that is put back joins nothing with the KeyPackages that it had given out.
+    PackagesForgotten,
     /// Where both begin again, the customer's group stands.
     CustomerStands,
     /// What is not delivered is said again in a new group.
@@ -39,7 +41,7 @@ pub enum Rule {
 }
 
 /// Every rule.
-pub const RULES: [Rule; 16] = [
+pub const RULES: [Rule; 17] = [
     Rule::OneWinner,
     Rule::AllHeard,
     Rule::CommitSent,
@@ -50,6 +52,7 @@ pub const RULES: [Rule; 16] = [
     Rule::LeaseHeld,
     Rule::SupersededStops,
     Rule::IncarnationRaised,
+    Rule::PackagesForgotten,
     Rule::CustomerStands,
     Rule::SaidAgain,
     Rule::SameIds,

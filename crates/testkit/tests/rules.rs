@@ -32,6 +32,7 @@ fn who_sees(rule: Rule) -> Seen {
         Rule::SupersededStops => Seen::Story(Story::RunsTwice, "I9 sealed twice"),
         Rule::IncarnationRaised => Seen::Story(Story::OldCopy, "I9 sealed twice"),
         Rule::PoisonSetAside => Seen::Story(Story::Damaged, "shop: a step failed"),
+        Rule::PackagesForgotten => Seen::Story(Story::JoinedBefore, "I9 sealed twice"),
         Rule::LeaseHeld => Seen::Story(Story::OldCopy, "I9 sealed twice"),
         Rule::HelloOnce => Seen::History("I9 sealed twice"),
         Rule::AllHeard | Rule::FutureHeld => Seen::History("I1 lost"),
@@ -112,7 +113,9 @@ fn every_broken_rule_is_seen() {
 /// What the stories are compared with.
 #[test]
 fn every_story_ends_well_where_no_rule_is_broken() {
-    for story in [Story::BothCommit, Story::SlotsHidden, Story::RunsTwice, Story::OldCopy, Story::Damaged] {
+    for story in
+        [Story::BothCommit, Story::SlotsHidden, Story::RunsTwice, Story::OldCopy, Story::JoinedBefore, Story::Damaged]
+    {
         for seed in 0..RUNS {
             if let Err(breaches) = sim::tell(story, seed, None) {
                 panic!("{story:?}, run {seed}: {breaches:#?}");

@@ -138,6 +138,11 @@ impl Engine {
             self.to_reform.insert(number);
         }
         self.timers.insert((ctx.tx.now_ms(), Timer::Reform));
+        // With the KeyPackages that are out a group may have been joined since, and sealed in: here they join none.
+        if !broken(Rule::PackagesForgotten) {
+            self.forget_spares(ctx)?;
+            self.forget_packages(ctx)?;
+        }
         Ok(())
     }
 

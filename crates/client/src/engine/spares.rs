@@ -42,6 +42,15 @@ impl Engine {
         }
     }
 
+    /// Erases the secrets of all spares of ours: others cannot begin with them any more, and ask us to.
+    pub(super) fn forget_spares(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, _) in ctx.tx.scan_bytes(Table::Spares, b"", None, Order::Ascending, usize::MAX / 2)? {
+            ctx.tx.delete(Table::Spares, &key);
+        }
+        self.spent.clear();
+        Ok(())
+    }
+
     /// The newest spares, as far as they still verify, of all who belong into a new group.
     pub(super) fn spares(
         &self,

@@ -85,9 +85,18 @@ impl World {
     }
 
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
+        self.start_as(name, role, false)
+    }
+
+    /// Starts a folder that its owner says is a copy.
+    pub(crate) fn start_restored(&self, name: &str, role: RoleOptions) -> Actor {
+        self.start_as(name, role, true)
+    }
+
+    fn start_as(&self, name: &str, role: RoleOptions, restored: bool) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()), restored: false };
+        let options = Options { role, clock: Arc::new(self.clock.clone()), restored };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }
@@ -171,6 +180,10 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
+    pub(crate) fn into_parts(self) -> (Endpoint, UnboundedReceiver<Event>) {
+        (self.endpoint, self.events)
+    }
+
     /// The next event that fits; those before it are kept in `seen`.
     pub(crate) async fn wait<T>(&mut self, what: &str, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
         let waiting = async {

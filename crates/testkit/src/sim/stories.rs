@@ -24,6 +24,8 @@ pub enum Story {
     RunsTwice,
     /// A gateway's folder is copied while it runs; hours later the copy is started in its place, and has something to say.
     OldCopy,
+    /// A customer begins again, and the gateway follows; then a copy of the gateway from before that is put back, and the relay tells it the same.
+    JoinedBefore,
     /// What a gateway stored of one conversation does not decode any more.
     Damaged,
 }
@@ -55,6 +57,7 @@ pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Ve
         Story::SlotsHidden => slots_hidden(&mut world),
         Story::RunsTwice => runs_twice(&mut world),
         Story::OldCopy => old_copy(&mut world),
+        Story::JoinedBefore => joined_before(&mut world),
         Story::Damaged => damaged(&mut world),
     }
     Plan::rest_at_last(&mut world, options);
@@ -118,6 +121,29 @@ fn old_copy(world: &mut World) {
     let copy = world.add_node("shop/copy".to_owned(), BUSINESS, folder);
     world.start(copy, false);
     // At once: it has not been told yet.
+    world.talk(BUSINESS, ANNA);
+    world.run_for(3_000);
+}
+
+fn joined_before(world: &mut World) {
+    let (shop, anna) = (world.people[BUSINESS].active, world.people[ANNA].active);
+    let folder = world.nodes[shop].folder.clone();
+    world.kill(shop);
+    world.kill(anna);
+    world.ledger.went_back.push((ANNA, world.nodes[anna].folder.shown.clone(), world.now_ms));
+    world.start(anna, true);
+    world.run_for(3_000);
+    let told = world.relay.snapshot();
+    world.start(shop, false);
+    world.run_for(3_000);
+    world.kill(shop);
+    world.ledger.denied = true;
+    world.relay.go_back(told, &mut world.chance, false);
+    world.cut_all();
+    world.figures.copies += 1;
+    world.ledger.went_back.push((BUSINESS, folder.shown.clone(), world.now_ms));
+    let copy = world.add_node("shop/copy".to_owned(), BUSINESS, folder);
+    world.start(copy, true);
     world.talk(BUSINESS, ANNA);
     world.run_for(3_000);
 }

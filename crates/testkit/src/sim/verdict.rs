@@ -103,9 +103,10 @@ fn sealed_twice(world: &World) -> Vec<String> {
     by.iter().map(|by| format!("I9 sealed twice under one key: {by:?}")).collect()
 }
 
-/// I10: with a relay that tells the truth and without copies of folders nobody ever stands on two branches.
+/// I10: with a relay that tells the truth, without copies of folders and where nobody was away for a month, nobody ever stands on two branches.
 fn forks(world: &World) -> Vec<String> {
-    let nobody_forked = world.malice.is_honest() && world.figures.copies == 0 && !world.ledger.denied;
+    let nobody_forked =
+        world.malice.is_honest() && world.figures.copies == 0 && !world.ledger.denied && world.relay.expired.is_empty();
     let forks = world.ledger.began.iter().filter(|reason| **reason == Reason::Fork).count();
     if forks == 0 || !nobody_forked {
         return Vec::new();
