@@ -127,7 +127,14 @@ impl Endpoint {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let links = transport.clone();
+        #[cfg(feature = "under-test")]
+        let (watches, broken) = (bulla_e2ee::seals::watches(), bulla_e2ee::sabotage::broken_rule());
         std::thread::Builder::new().name("bulla-endpoint".into()).spawn(move || {
+            #[cfg(feature = "under-test")]
+            {
+                bulla_e2ee::seals::watch(watches);
+                bulla_e2ee::sabotage::break_rule(broken);
+            }
             let vault = Vault::new(root);
             let rng = RefCell::new(Box::new(OsRng) as Rng);
             let world = World { store, vault, rng, options, projector, transport: links, events };
@@ -441,6 +448,9 @@ impl<S: Store> World<S> {
         &mut self,
         f: impl FnOnce(&mut Ctx<'_, '_>) -> Result<R, StoreError>,
     ) -> Result<(R, Effects), StoreError> {
+        // What a step sealed that failed has gone nowhere.
+        #[cfg(feature = "under-test")]
+        drop(bulla_e2ee::seals::take());
         let mut out = Effects::default();
         let (result, batch) = {
             let mut tx = Tx::new(&self.store, &self.vault, &self.rng, self.options.clock.now_ms());
@@ -452,6 +462,8 @@ impl<S: Store> World<S> {
         #[cfg(feature = "sabotage-ack-before-commit")]
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.store.commit(batch).await?;
+        #[cfg(feature = "under-test")]
+        bulla_e2ee::seals::left().add(bulla_e2ee::seals::take());
         Ok((result, out))
     }
 

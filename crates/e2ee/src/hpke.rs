@@ -5,13 +5,12 @@
 
 use core::fmt;
 
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::types::HpkeCiphertext;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
-use crate::mls::CIPHERSUITE;
+use crate::mls::{CIPHERSUITE, Crypto};
 
 /// Bytes of an X-Wing public key: ML-KEM-768's and X25519's.
 pub(crate) const PUBLIC: usize = 1184 + 32;
@@ -82,7 +81,7 @@ impl SealPublicKey {
     }
 
     pub(crate) fn seal(&self, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, HpkeFailed> {
-        let sealed = RustCrypto::default()
+        let sealed = Crypto::default()
             .hpke_seal(CIPHERSUITE.hpke_config(), &self.0, info, aad, plaintext)
             .map_err(|_| HpkeFailed)?;
         Ok([sealed.kem_output.as_slice(), sealed.ciphertext.as_slice()].concat())
@@ -107,8 +106,7 @@ impl SealKey {
     pub(crate) fn generate(rng: &mut impl CryptoRngCore) -> Result<Self, HpkeFailed> {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
-        let pair =
-            RustCrypto::default().derive_hpke_keypair(CIPHERSUITE.hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
+        let pair = Crypto::default().derive_hpke_keypair(CIPHERSUITE.hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
         Ok(Self {
             private: Zeroizing::new(pair.private.to_vec()),
             public: SealPublicKey::from_slice(&pair.public).ok_or(HpkeFailed)?,
@@ -135,7 +133,7 @@ impl SealKey {
             return Err(HpkeFailed);
         }
         let input = HpkeCiphertext { kem_output: enc.into(), ciphertext: ciphertext.into() };
-        RustCrypto::default()
+        Crypto::default()
             .hpke_open(CIPHERSUITE.hpke_config(), &input, &self.private, info, aad)
             .map(Zeroizing::new)
             .map_err(|_| HpkeFailed)

@@ -11,6 +11,7 @@
 //! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
 //! - [`spare`], [`continues`]: how a conversation goes on in a new group; [`device`]: how a customer's further devices come in
 //! - [`content`]: what is said, after MIMI content draft-08
+//! - [`sabotage`]: rules that tests break on purpose
 //! - [`limits`]: every limit of this crate, each with its reason
 //!
 //! Time and randomness are parameters, with two exceptions inside OpenMLS: it takes randomness for its own keys from the
@@ -36,6 +37,9 @@ pub mod limits;
 pub mod link;
 mod mls;
 pub mod permits;
+pub mod sabotage;
+#[cfg(feature = "under-test")]
+pub mod seals;
 mod signed;
 pub mod slot;
 pub mod spare;

@@ -8,7 +8,6 @@ use openmls::prelude::{
     MlsGroupCreateConfig, MlsGroupJoinConfig, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProtocolVersion,
     SenderRatchetConfiguration,
 };
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
@@ -21,33 +20,40 @@ use crate::state::State;
 /// The one suite of this version, 0x004F. Hybrid confidentiality, classical signatures; no suite with ECDSA (MLS-05).
 pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
 
+/// OpenMLS's cryptography, as tests watch it.
+#[cfg(feature = "under-test")]
+pub(crate) use crate::seals::Crypto;
+/// OpenMLS's cryptography.
+#[cfg(not(feature = "under-test"))]
+pub(crate) use openmls_rust_crypto::RustCrypto as Crypto;
+
 /// OpenMLS's cryptography over our state.
 #[derive(Default)]
 pub(crate) struct Provider {
-    crypto: RustCrypto,
+    crypto: Crypto,
     pub(crate) state: State,
 }
 
 impl Provider {
     pub(crate) fn new(state: State) -> Self {
-        Self { crypto: RustCrypto::default(), state }
+        Self { crypto: Crypto::default(), state }
     }
 }
 
 impl OpenMlsProvider for Provider {
-    type CryptoProvider = RustCrypto;
-    type RandProvider = RustCrypto;
+    type CryptoProvider = Crypto;
+    type RandProvider = Crypto;
     type StorageProvider = State;
 
     fn storage(&self) -> &State {
         &self.state
     }
 
-    fn crypto(&self) -> &RustCrypto {
+    fn crypto(&self) -> &Crypto {
         &self.crypto
     }
 
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         &self.crypto
     }
 }

@@ -61,6 +61,8 @@ impl Slot {
         padded.extend_from_slice(&length.to_be_bytes());
         padded.extend_from_slice(commit);
         padded.resize(whole - 1 - NONCE - AEAD_TAG, 0);
+        #[cfg(feature = "under-test")]
+        crate::seals::note(crate::seals::By::Slot, &[&*self.key, &nonce], &[&padded, &self.id]);
         XChaCha20Poly1305::new((&*self.key).into())
             .encrypt_in_place(&nonce, &self.aad(), &mut padded)
             .map_err(|_| SlotError)?;

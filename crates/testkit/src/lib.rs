@@ -37,6 +37,7 @@ pub mod memory_store;
 pub mod process;
 pub mod proxy;
 pub mod relay;
+#[cfg(feature = "under-test")]
 pub mod sim;
 pub mod terminal;
 pub mod town;

@@ -103,7 +103,7 @@ fn every_conversation_keeps_its_place_in_random_histories() {
 fn a_seed_repeats_its_history() {
     let shown = |seed| {
         // Every history has a trace; one that ends well does not show it. This relay breaks the contract for certain.
-        let options = Options { trace: true, sabotage: Some(Sabotage::LeaksText), everything: false };
+        let options = Options { trace: true, sabotage: Some(Sabotage::LeaksText), ..Options::default() };
         run(seed, options).expect_err("a leak is always seen").trace
     };
     for seed in 0..3 {

@@ -36,6 +36,12 @@ const ENDPOINT: &[&str] = &["bulla-client", "bulla-e2ee", "openmls"];
 /// Features of OpenMLS that print secrets or skip checks.
 const MLS_FEATURES: &[&str] = &["test-utils", "content-debug", "crypto-debug"];
 
+/// The programs that are shipped.
+const SHIPPED: &[&str] = &["bulla", "bulla-relay"];
+
+/// Features that tests alone have.
+const TEST_FEATURES: &[&str] = &["under-test", "sabotage-ack-before-commit"];
+
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -183,7 +189,7 @@ pub(super) fn gateway_is_an_endpoint() -> Result<Verdict> {
 pub(super) fn mls_features() -> Result<Verdict> {
     let mut tree = shell::cargo(["tree", "--workspace", "--edges", "normal,build,dev", "--target", "all", "--locked"]);
     let lines = shell::stdout_of(tree.args(["--prefix", "none", "--format", "{p} | {f}"]))?;
-    let (seen, wrong) = mls_findings(&String::from_utf8(lines)?);
+    let (seen, wrong) = findings(&String::from_utf8(lines)?, "openmls", MLS_FEATURES);
     if let Some(wrong) = wrong {
         bail!("{wrong}: it prints secrets or is for OpenMLS's own tests");
     }
@@ -193,15 +199,38 @@ pub(super) fn mls_features() -> Result<Verdict> {
     Ok(Verdict::Holds(format!("{seen} openmls crates without {}", MLS_FEATURES.join(", "))))
 }
 
-/// From lines `openmls v0.9.2 | feature,feature`: how many crates of OpenMLS there are, and the first that must not be so.
-fn mls_findings(tree: &str) -> (usize, Option<String>) {
+/// What is there for tests is in no program that anybody ships: no witness of keys, no rule that can be broken.
+pub(super) fn shipped_features() -> Result<Verdict> {
+    let mut tree = shell::cargo(["tree", "--edges", "normal,build", "--target", "all", "--locked", "--prefix", "none"]);
+    for program in SHIPPED {
+        tree.args(["--package", program]);
+    }
+    let lines = shell::stdout_of(tree.args(["--format", "{p} | {f}"]))?;
+    let (seen, wrong) = findings(&String::from_utf8(lines)?, "bulla", TEST_FEATURES);
+    if let Some(wrong) = wrong {
+        bail!("{wrong}: that is for tests alone");
+    }
+    if seen < SHIPPED.len() {
+        bail!("{} are not in the graph: have they been renamed? mend this check", SHIPPED.join(", "));
+    }
+    Ok(Verdict::Holds(format!(
+        "{} and {} crates of ours without {}",
+        SHIPPED.join(", "),
+        seen,
+        TEST_FEATURES.join(", ")
+    )))
+}
+
+/// From lines `openmls v0.9.2 | feature,feature`: how many crates begin with a name, and the first that has a feature which it must not have.
+fn findings(tree: &str, name: &str, features: &[&str]) -> (usize, Option<String>) {
+    let unwanted = features;
     let mut seen = BTreeSet::new();
     let mut wrong = None;
-    for line in tree.lines().filter(|line| line.starts_with("openmls")) {
+    for line in tree.lines().filter(|line| line.starts_with(name)) {
         let (package, features) = line.split_once(" | ").unwrap_or((line, ""));
         seen.insert(package);
         let features = features.trim_end_matches(" (*)").split(',');
-        if let Some(feature) = features.into_iter().find(|f| MLS_FEATURES.contains(f)) {
+        if let Some(feature) = features.into_iter().find(|f| unwanted.contains(f)) {
             wrong.get_or_insert(format!("{package} is built with {feature}"));
         }
     }
@@ -269,9 +298,12 @@ mod tests {
     #[test]
     fn a_feature_for_mls_own_tests_is_found() {
         let good = "openmls v0.9.2 | default,draft\nopenmls_traits v0.6.0 | \nopenmls v0.9.2 | default (*)\n";
-        assert_eq!(mls_findings(good), (2, None));
-        let (_, wrong) = mls_findings("openmls v0.9.2 | default,test-utils (*)");
+        let mls = |tree| findings(tree, "openmls", MLS_FEATURES);
+        assert_eq!(mls(good), (2, None));
+        let (_, wrong) = mls("openmls v0.9.2 | default,test-utils (*)");
         assert_eq!(wrong.as_deref(), Some("openmls v0.9.2 is built with test-utils"));
-        assert_eq!(mls_findings("serde v1.0.0 | test-utils"), (0, None));
+        assert_eq!(mls("serde v1.0.0 | test-utils"), (0, None));
+        let (_, wrong) = findings("bulla-e2ee v0.1.0 (/x) | under-test", "bulla", TEST_FEATURES);
+        assert!(wrong.is_some_and(|wrong| wrong.ends_with("is built with under-test")));
     }
 }

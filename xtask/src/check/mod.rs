@@ -38,6 +38,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("relay-cannot-read", arrows::relay_cannot_read),
     ("gateway-is-an-endpoint", arrows::gateway_is_an_endpoint),
     ("mls-features", arrows::mls_features),
+    ("shipped-features", arrows::shipped_features),
     ("lints", lints),
     ("documentation", documentation),
     ("licences-bans-sources", deny::licences_bans_sources),

@@ -8,6 +8,7 @@ use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::hello::Hello;
 use bulla_e2ee::identity::{BusinessIdentity, IdentityHash, UserId};
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::{Purpose, Tag};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
 use bulla_protocol::limits;
@@ -79,7 +80,10 @@ impl Engine {
         }
         let now = ctx.tx.now_ms();
         let current = self.current_bundle(ctx)?;
-        let fresh = current.as_ref().is_some_and(|b| now < b.made_ms.saturating_add(BUNDLE_RENEWED_MS));
+        let fresh = current.as_ref().is_some_and(|b| {
+            let joins = BusinessKeys::from_bytes(&b.keys.0).is_ok_and(|keys| keys.has_key_package());
+            joins && now < b.made_ms.saturating_add(BUNDLE_RENEWED_MS)
+        });
         if !fresh {
             self.endpoint.bundle += 1;
             self.save_endpoint(ctx)?;
@@ -132,18 +136,31 @@ impl Engine {
         Ok(GivenPermit { purpose: Purpose::Contact, permit, mac, envelope_key: None })
     }
 
+    /// Erases the KeyPackages of all bundles: Hellos to them are answered with the next bundle.
+    pub(super) fn forget_packages(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, bundle) in ctx.tx.scan_prefix::<BundleRecord>(Table::BundleKeys, b"")? {
+            Self::forget_package(ctx, &key, bundle)?;
+        }
+        Ok(())
+    }
+
+    fn forget_package(ctx: &mut Ctx<'_, '_>, key: &[u8], mut bundle: BundleRecord) -> Result<(), StoreError> {
+        let mut keys = BusinessKeys::from_bytes(&bundle.keys.0).map_err(|_| damaged(Table::BundleKeys))?;
+        if keys.has_key_package() {
+            keys.erase_key_package();
+            bundle.keys = SecretVec(keys.to_bytes().to_vec());
+            ctx.tx.put(Table::BundleKeys, key, Scope::Endpoint, &bundle)?;
+        }
+        Ok(())
+    }
+
     fn erase_old_keys(&self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
-        for (key, mut old) in ctx.tx.scan_prefix::<BundleRecord>(Table::BundleKeys, b"")? {
+        for (key, old) in ctx.tx.scan_prefix::<BundleRecord>(Table::BundleKeys, b"")? {
             if now >= old.made_ms.saturating_add(SEAL_KEY_KEPT_MS) {
                 ctx.tx.delete(Table::BundleKeys, &key);
             } else if now >= old.made_ms.saturating_add(KEY_PACKAGE_KEPT_MS) {
-                let mut keys = BusinessKeys::from_bytes(&old.keys.0).map_err(|_| damaged(Table::BundleKeys))?;
-                if keys.has_key_package() {
-                    keys.erase_key_package();
-                    old.keys = SecretVec(keys.to_bytes().to_vec());
-                    ctx.tx.put(Table::BundleKeys, &key, Scope::Endpoint, &old)?;
-                }
+                Self::forget_package(ctx, &key, old)?;
             }
         }
         Ok(())
@@ -186,7 +203,7 @@ impl Engine {
             return Ok(());
         };
         let now = ctx.tx.now_ms();
-        if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() {
+        if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() && !broken(Rule::HelloOnce) {
             return Ok(());
         }
         let joined = Mls::join(&keys, &business, &hello, now / 1000);

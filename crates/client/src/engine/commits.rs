@@ -7,6 +7,7 @@
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::conversation::{CommitError, Conversation as Mls, OpenError, Sender};
 use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{ClaimSlot, Code, ReadSlot, SlotClaimed, SlotRead};
 use bulla_protocol::id::{MailboxId, SlotId};
@@ -206,7 +207,7 @@ impl Engine {
         }
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         self.wanted.commits.remove(&number);
-        if answer.won {
+        if answer.won || broken(Rule::OneWinner) {
             return self.won(ctx, number, &record, &claim);
         }
         let mls = self.mls(ctx, number)?;
@@ -241,7 +242,9 @@ impl Engine {
         self.save_group(ctx, number, record.peer, &group)?;
         self.reseal_unsent(ctx, number, record.peer)?;
         let commit = OutboxRecord::body(Kind::Commit as u8, claim.commit.to_vec(), Purpose::Control.to_wire());
-        self.enqueue_first(ctx, number, record.peer, &commit)?;
+        if !broken(Rule::CommitSent) {
+            self.enqueue_first(ctx, number, record.peer, &commit)?;
+        }
         let added: Vec<Sender> = after.iter().filter(|s| !before.contains(s)).cloned().collect();
         let removed: Vec<Sender> = before.into_iter().filter(|s| !after.contains(s)).collect();
         self.membership_changed(ctx, number, &added, &removed)?;

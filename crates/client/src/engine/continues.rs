@@ -5,6 +5,7 @@ use bulla_e2ee::content::MessageId;
 use bulla_e2ee::continues::{Continues, Reason, Turn};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
 use bulla_e2ee::identity::IdentityHash;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::SpareKeys;
 
 use super::group::{continues_intent, user_of};
@@ -76,7 +77,7 @@ impl Engine {
             // Nobody of ours: there is one pseudonym in a conversation.
             return Ok(());
         }
-        if !of_own_side && says.identity != *record.peer_key {
+        if !of_own_side && says.identity != *record.peer_key && !broken(Rule::SameIdentity) {
             // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
             if group.key_change.is_some_and(|known| *known == says.identity) {
                 return Ok(());
@@ -88,7 +89,7 @@ impl Engine {
         // Where it has been heard in the group that our side began, and says something older, it went back.
         let unheard = says.turn.seen < group.said || record.state == ConversationState::Greeting;
         let crossed = !of_own_side && group.unanswered && unheard && group.broken.is_none();
-        if crossed && self.own_role() == Role::Customer {
+        if crossed && self.own_role() == Role::Customer && !broken(Rule::CustomerStands) {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard = says.turn.at;
             self.save_group(ctx, number, record.peer, &group)?;

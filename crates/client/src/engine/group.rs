@@ -12,6 +12,7 @@ use bulla_e2ee::continues::{self, Continues, Reason};
 use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::Spare;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
@@ -137,6 +138,11 @@ impl Engine {
             self.to_reform.insert(number);
         }
         self.timers.insert((ctx.tx.now_ms(), Timer::Reform));
+        // With the KeyPackages that are out a group may have been joined since, and sealed in: here they join none.
+        if !broken(Rule::PackagesForgotten) {
+            self.forget_spares(ctx)?;
+            self.forget_packages(ctx)?;
+        }
         Ok(())
     }
 
@@ -394,7 +400,7 @@ impl Engine {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             let waits =
                 stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
-            if is_ours(&stored) && waits && !stored.deleted {
+            if is_ours(&stored) && waits && !stored.deleted && !broken(Rule::SaidAgain) {
                 again.push(Place { conversation: number, order });
             }
         }

@@ -7,6 +7,7 @@ use bulla_e2ee::content::{Body, Content};
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::conversation::OpenError;
 use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, Kind};
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::{MailboxId, TagBlock};
 use minicbor::bytes::ByteVec;
@@ -111,6 +112,7 @@ impl Engine {
             // Delivered again after a lost acknowledgement: its first time was durable. And since nobody is ever more than one epoch behind,
             // what is older than that has been here too.
             OpenError::Replayed | OpenError::TooLate | OpenError::PastEpoch | OpenError::OwnEcho => Ok(()),
+            OpenError::FutureEpoch if broken(Rule::FutureHeld) => Ok(()),
             OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),
             OpenError::WrongGroup => {
                 let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();

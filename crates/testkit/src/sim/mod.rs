@@ -15,29 +15,37 @@
 //! - **I1** what was accepted is shown, **I2** once, **I3** in its sender's order, **I4** and nothing else is;
 //! - **I5** the model relay keeps an envelope for 30 days and at most one more, **I6** and has seen no word of any message;
 //! - **I7** both sides of a conversation are in the same epoch of the same group;
-//! - **I8** within five round trips of the quiet every conversation speaks again.
+//! - **I8** within five round trips of the quiet every conversation speaks again;
+//! - **I9** nothing was sealed twice under one key, over all endpoints and their copies ([`bulla_e2ee::seals`]);
+//! - **I10** where nobody forked a group, none began again for a fork;
+//! - **I11** the secrets of a spare are gone an hour after its use.
 //!
 //! What may be lost is said in one place, [`verdict`].
 //!
 //! Everything that is drawn at random comes from the seed, except the keys that OpenMLS makes for itself: a seed repeats what happens and
 //! when, with other keys. OpenMLS compares a received KeyPackage with the machine's clock, so runs begin 40 days before this morning.
 //!
-//! With [`Options::sabotage`] a double is broken on purpose, and the verdict must say so.
+//! With [`Options::sabotage`] a double is broken on purpose, with [`Options::breaks`] a rule of the engine, and the verdict must say so.
 
 mod hostile;
 mod node;
 mod plan;
 mod relay;
+mod stories;
 mod verdict;
 mod world;
 
 use std::fmt;
 use std::sync::LazyLock;
 
+use bulla_e2ee::sabotage::{self, Rule};
+use bulla_e2ee::seals;
+
 use crate::chance::Chance;
 
 pub use hostile::Powers;
 pub use relay::RelaySabotage;
+pub use stories::{Story, tell};
 pub use world::Faults;
 
 /// In every text: what the relay must never see.
@@ -50,6 +58,8 @@ pub struct Options {
     pub trace: bool,
     /// Break a double.
     pub sabotage: Option<Sabotage>,
+    /// Break a rule of the engine.
+    pub breaks: Option<Rule>,
     /// Also what is known not to hold yet: several copies of folders in one run, a copy in a conversation that has just begun or behind a relay
     /// that lies about who is the older one, and permits that are good and refused.
     pub everything: bool,
@@ -155,7 +165,11 @@ impl fmt::Display for Broken {
 ///
 /// If it broke the contract.
 pub fn run(seed: u64, options: Options) -> Result<Figures, Box<Broken>> {
+    scene();
+    seals::watch(true);
+    sabotage::break_rule(options.breaks);
     let mut world = plan::history(seed, options);
+    sabotage::break_rule(None);
     verdict::check(&mut world);
     if world.breaches.is_empty() {
         return Ok(world.figures);
@@ -174,6 +188,9 @@ fn begins_ms() -> u64 {
 
 /// The scene with which most runs begin: a business, and customers who have talked to it.
 fn scene() -> &'static world::Scene {
-    static SCENE: LazyLock<world::Scene> = LazyLock::new(|| plan::rehearse(Chance::new(0)));
+    static SCENE: LazyLock<world::Scene> = LazyLock::new(|| {
+        seals::watch(true);
+        plan::rehearse(Chance::new(0))
+    });
     &SCENE
 }

@@ -11,6 +11,7 @@ use bulla_client::event::{Direction, Event};
 use bulla_client::store::tx::{Rng, Tx};
 use bulla_client::store::vault::{RootKey, Vault};
 use bulla_client::store::{StoreError, Table};
+use bulla_e2ee::seals::{self, Seal};
 use bulla_protocol::frame::ServerHello;
 
 use super::relay::ConnId;
@@ -98,6 +99,8 @@ pub(super) struct Node {
     pub(super) inbox: VecDeque<Waits>,
     /// Whether it has a network.
     pub(super) reachable: bool,
+    /// What it has sealed, as far as that is durable: what may have left.
+    pub(super) seals: Vec<Seal>,
     /// A step failed on a store that did not: never right.
     pub(super) failed: Option<String>,
 }
@@ -121,6 +124,7 @@ impl Node {
             links: BTreeMap::new(),
             inbox: VecDeque::new(),
             reachable: true,
+            seals: Vec::new(),
             failed: None,
         }
     }
@@ -134,7 +138,7 @@ impl Node {
         let role = self.role.clone();
         match self.transact(now_ms, |ctx| Engine::start(role, restored, ctx)) {
             Ok((engine, effects, batch)) => {
-                self.folder.disk.apply(batch);
+                self.make_durable(batch);
                 self.engine = Some(engine);
                 effects
             }
@@ -195,15 +199,18 @@ impl Node {
         let (effects, batch) = match (stepped, fate) {
             (_, Fate::DiesBefore) => return Passed::Died,
             (Ok(((), effects, batch)), Fate::Done) => {
-                self.folder.disk.apply(batch);
+                self.make_durable(batch);
                 self.engine = Some(engine);
                 return Passed::Released(effects);
             }
             (Ok(((), _, batch)), Fate::DiesAfter) => {
-                self.folder.disk.apply(batch);
+                self.make_durable(batch);
                 return Passed::Died;
             }
-            (Ok(((), effects, _)), Fate::FailsUnnoticed) => (Some(effects), Ok(())),
+            (Ok(((), effects, _)), Fate::FailsUnnoticed) => {
+                self.seals.extend(seals::take());
+                (Some(effects), Ok(()))
+            }
             (Ok(_), _) => (None, Ok(())),
             (Err(e), _) => (None, Err(e)),
         };
@@ -214,7 +221,7 @@ impl Node {
         let reloaded = self.transact(now_ms, |ctx| engine.reload(ctx));
         match reloaded {
             Ok(((), again, batch)) => {
-                self.folder.disk.apply(batch);
+                self.make_durable(batch);
                 self.engine = Some(engine);
                 match effects {
                     Some(early) => Passed::ReloadedTooLate(early, again),
@@ -228,11 +235,17 @@ impl Node {
         }
     }
 
+    fn make_durable(&mut self, batch: bulla_client::store::Batch) {
+        self.folder.disk.apply(batch);
+        self.seals.extend(seals::take());
+    }
+
     fn transact<R>(
         &self,
         now_ms: u64,
         f: impl FnOnce(&mut Ctx<'_, '_>) -> Result<R, StoreError>,
     ) -> Result<(R, Effects, bulla_client::store::Batch), StoreError> {
+        drop(seals::take());
         let mut out = Effects::default();
         let mut tx = Tx::new(&self.folder.disk, &self.vault, &self.rng, now_ms);
         let mut projector = NoProjector;
@@ -248,6 +261,13 @@ impl Node {
         let result = self.transact(now_ms, |ctx| Ok(f(&mut engine, ctx)));
         self.engine = Some(engine);
         result.ok().map(|(result, ..)| result)
+    }
+
+    /// Changes its store beside the engine, as a program that went wrong might have: in a batch of its own.
+    pub(super) fn rewrite(&mut self, now_ms: u64, f: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError>) {
+        if let Ok(((), _, batch)) = self.transact(now_ms, |ctx| f(ctx.tx)) {
+            self.make_durable(batch);
+        }
     }
 
     /// What the envelope under this send id carries.

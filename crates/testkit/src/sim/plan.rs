@@ -54,7 +54,7 @@ struct Backup {
 }
 
 /// What a run has to do with.
-struct Plan {
+pub(super) struct Plan {
     options: Options,
     budget_ms: u64,
     backups: Vec<Backup>,
@@ -359,6 +359,12 @@ impl Plan {
         world.ledger.denied = true;
         world.relay.go_back(to, &mut world.chance, says_so);
         world.cut_all();
+    }
+
+    /// The end of a story.
+    pub(super) fn rest_at_last(world: &mut World, options: Options) {
+        let (backups, relays) = (Vec::new(), Vec::new());
+        Self { options, budget_ms: 0, backups, relays, relay_goes_back: false, one_copy: false }.quiet(world);
     }
 
     /// The faults are over: the relay is honest, everybody's endpoint runs and has a network.

@@ -131,6 +131,8 @@ pub(super) struct Relay {
     /// Everything that was ever said to it: what a search for plaintext looks through.
     pub(super) seen: Vec<u8>,
     pub(super) sabotage: Option<RelaySabotage>,
+    /// Says of every slot that is read that it is empty.
+    pub(super) hides_slots: bool,
     stored: u64,
 }
 
@@ -166,6 +168,7 @@ impl Relay {
             lost: Vec::new(),
             seen: Vec::new(),
             sabotage: None,
+            hides_slots: false,
             stored: 0,
         }
     }
@@ -312,7 +315,7 @@ impl Relay {
             Ask::Send(send) => self.send(conn, request, &challenge, &send, now_ms, hands_over),
             Ask::ClaimSlot(claim) => one(self.claim(&challenge, claim, now_ms)),
             Ask::ReadSlot(read) => {
-                let slot = SlotId::from_slice(&read.slot).ok();
+                let slot = SlotId::from_slice(&read.slot).ok().filter(|_| !self.hides_slots);
                 let commit = slot.and_then(|slot| self.durable.slots.get(&slot)).map(|(commit, _)| commit.clone());
                 one(Answer::SlotRead(SlotRead { commit: commit.unwrap_or_default() }))
             }

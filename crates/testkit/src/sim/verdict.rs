@@ -18,13 +18,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bulla_client::engine::Ctx;
+use bulla_client::engine::record::SpareRecord;
 use bulla_client::event::{Direction, Message, Shown, Status};
+use bulla_client::store::Table;
+use bulla_e2ee::continues::Reason;
+use bulla_e2ee::seals::Ledger;
 
 use super::CANARY;
 use super::relay::DAY_MS;
 use super::world::{BUSINESS, Line, World};
 use crate::canary::{Canary, Scanner};
 use crate::history::{History, Lane};
+
+/// A spare's secrets are erased an hour after its first use, and its endpoint looks every ten minutes.
+const SPENT_MS: u64 = 4_300_000;
 
 /// Messages that need not be shown, and messages that need not keep their place.
 struct Excused {
@@ -52,6 +60,9 @@ pub(super) fn check(world: &mut World) {
         return;
     }
     let mut breaches = retention(world);
+    breaches.extend(sealed_twice(world));
+    breaches.extend(forks(world));
+    breaches.extend(spent_spares(world));
     breaches.extend(secrecy(world));
     let excused = Excused::of(world);
     for customer in 1..world.people.len() {
@@ -80,6 +91,43 @@ fn retention(world: &World) -> Vec<String> {
 fn secrecy(world: &World) -> Vec<String> {
     let scan = Scanner::new([&Canary::of(CANARY)]).bytes("the relay", &world.relay.seen);
     scan.must_be_clean("I6 plaintext at the relay").err().map(|e| e.to_string()).into_iter().collect()
+}
+
+/// I9: over all endpoints and all copies of them. The hashes of different runs differ in nothing; a run's own scene counts.
+fn sealed_twice(world: &World) -> Vec<String> {
+    let mut ledger = Ledger::default();
+    ledger.add(world.ledger.seals.iter().copied());
+    world.nodes.iter().for_each(|node| ledger.add(node.seals.iter().copied()));
+    let mut by = ledger.twice().to_vec();
+    by.dedup();
+    by.iter().map(|by| format!("I9 sealed twice under one key: {by:?}")).collect()
+}
+
+/// I10: with a relay that tells the truth, without copies of folders and where nobody was away for a month, nobody ever stands on two branches.
+fn forks(world: &World) -> Vec<String> {
+    let nobody_forked =
+        world.malice.is_honest() && world.figures.copies == 0 && !world.ledger.denied && world.relay.expired.is_empty();
+    let forks = world.ledger.began.iter().filter(|reason| **reason == Reason::Fork).count();
+    if forks == 0 || !nobody_forked {
+        return Vec::new();
+    }
+    vec![format!("I10 fork: {forks} groups began again for one that nobody made")]
+}
+
+/// I11.
+fn spent_spares(world: &mut World) -> Vec<String> {
+    let latest = world.now_ms.saturating_sub(SPENT_MS);
+    let mut breaches = Vec::new();
+    for person in 0..world.people.len() {
+        let node = world.people[person].active;
+        let spares = |ctx: &mut Ctx<'_, '_>| ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, b"").unwrap_or_default();
+        let spares = world.nodes[node].look(world.now_ms, |_, ctx| spares(ctx)).unwrap_or_default();
+        let spent = spares.iter().filter(|(_, spare)| spare.used_ms.is_some_and(|used| used < latest)).count();
+        if spent > 0 {
+            breaches.push(format!("I11 kept: {} has the secrets of {spent} spent spares", world.nodes[node].name));
+        }
+    }
+    breaches
 }
 
 /// I7.

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bulla_client::engine::{BusinessOptions, Effects, Engine, Input, LinkKey, RoleOptions, WorkFor};
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::seals::Seal;
 use bulla_protocol::frame::{ServerHello, server_frame::Body as Answer};
 use bytes::Bytes;
 
@@ -104,6 +106,10 @@ pub(super) struct Ledger {
     pub(super) thrown: BTreeSet<Vec<u8>>,
     /// Whose state went back: which messages that state had, and when.
     pub(super) went_back: Vec<(usize, BTreeSet<[u8; 32]>, u64)>,
+    /// Why conversations began again, each time.
+    pub(super) began: Vec<Reason>,
+    /// What had been sealed before the run began.
+    pub(super) seals: Vec<Seal>,
     /// Good permits were refused, or the relay forgot mailboxes: messages may fail for it.
     pub(super) denied: bool,
     texts: u64,
@@ -120,6 +126,7 @@ pub(super) struct Scene {
     texts: u64,
     bundles: Vec<Vec<u8>>,
     key: IdentityHash,
+    seals: Vec<Seal>,
 }
 
 /// The world of one run.
@@ -208,6 +215,7 @@ impl World {
         let among = |(a, b): &(usize, usize)| *a < people && *b < people;
         world.ledger.said = scene.said.iter().filter(|(lane, _)| among(lane)).map(|(l, s)| (*l, s.clone())).collect();
         world.ledger.texts = scene.texts;
+        world.ledger.seals.clone_from(&scene.seals);
         world.bundles.clone_from(&scene.bundles);
         world.key = Some(scene.key);
         world
@@ -224,6 +232,7 @@ impl World {
             texts: self.ledger.texts,
             bundles: self.bundles.clone(),
             key: self.key.expect("a scene has a business"),
+            seals: self.nodes.iter().flat_map(|node| node.seals.iter().copied()).collect(),
         }
     }
 

@@ -42,6 +42,7 @@ impl World {
             }
             Event::Continued { by, reason, .. } => {
                 self.figures.continued += 1;
+                self.ledger.began.push(*reason);
                 self.tell_of(node, || format!("  a new group, by {by:?}: {reason:?}"));
             }
             Event::KeyChange { .. } => {

@@ -1,0 +1,144 @@
+//! A customer's device in an open conversation whose other side says what no honest one would: a receipt of another branch, and that the
+//! conversation goes on under another identity (KEY-02). Each is told what follows, for a test to judge.
+
+use bulla_client::event::ConversationState;
+use bulla_e2ee::certificate::Expect;
+use bulla_e2ee::content::{Body, Content, Receipt};
+use bulla_e2ee::continues::{Continues, Reason, Speaker, Turn};
+use bulla_e2ee::conversation::Conversation;
+use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::identity::BusinessIdentity;
+use bulla_e2ee::sabotage::{self, Rule};
+use bulla_e2ee::spare::{Issuer, Spare};
+use bulla_e2ee::state::State;
+use bulla_e2ee::tag::Purpose;
+use bulla_protocol::permit::Permit;
+
+use bulla_client::engine::Input;
+use bulla_client::event::Event;
+
+use super::super::world;
+use super::{CONVERSATION, Scene, Stage};
+use crate::chance::Chance;
+
+/// The customer's device, and the business that talks to it.
+fn customer() -> (Stage, Conversation, &'static Scene) {
+    let [scene, _] = Scene::of_customers();
+    let mut stage = Stage::start(scene.role.clone(), scene.rows.clone(), scene.now_ms, 12);
+    stage.now_ms = stage.now_ms.max(world::system_now() * 1_000);
+    (stage, Conversation::load(State::load(scene.peer.clone()).unwrap()).unwrap(), scene)
+}
+
+/// Whether the customer gives the group up after a receipt of the current epoch that shows another authenticator than its own.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn notices_a_fork(breaks: Option<Rule>) -> bool {
+    let (mut stage, mut peer, scene) = customer();
+    sabotage::break_rule(breaks);
+    let receipt = Receipt { epoch: peer.epoch(), authenticator: [0xee; 8], ..Receipt::default() };
+    let content = Content::new([6; 16], Body::Receipt(receipt)).encode().unwrap();
+    stage.hear(&scene.given, Purpose::Control, Kind::Mls, &peer.seal(&content).unwrap());
+    sabotage::break_rule(None);
+    let state = stage.ask(|engine, ctx| engine.conversation(ctx, CONVERSATION).unwrap().unwrap().state);
+    // Without a spare of the other side it says Hello anew.
+    state == ConversationState::New
+}
+
+/// What came of it when another identity said that it goes on with the conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The keys that the person was told of.
+    pub told: Vec<[u8; 32]>,
+    /// The key of the other identity.
+    pub key: [u8; 32],
+    /// Messages that only the other identity could open, of all that the customer sealed afterwards.
+    pub opened_by_it: usize,
+    /// Messages that the business could open.
+    pub opened_by_business: usize,
+}
+
+/// Another business's identity says, for each reason, that it continues the conversation, with a Welcome that could be joined and under the
+/// business's permits; the customer has messages under way, and says more.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn another_identity(breaks: Option<Rule>) -> KeyChange {
+    let (mut stage, mut peer, scene) = customer();
+    let (business, pseudonym) = (world::identity().hash(), world::pseudonym());
+    let (user, customer) = (pseudonym.user_id(&business), pseudonym.public());
+    // The receipt for what the business has said brings the customer's spare.
+    stage.now_ms += 2_000;
+    stage.step(Input::Tick);
+    let spare = stage.sealed(&mut peer).iter().find_map(|content| content.extensions.spare.clone());
+    let expect = Expect::customer(business, customer);
+    let spare = Spare::verify(&spare.expect("a receipt brings a spare"), &expect, stage.now_ms / 1_000).unwrap();
+    stage.accept();
+    stage.say("undelivered");
+    stage.events.clear();
+
+    sabotage::break_rule(breaks);
+    let other = BusinessIdentity::generate(&mut Chance::new(21));
+    // Who could make a group that is good in itself: what is wrong is whose word it is.
+    let identity = world::identity();
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let mut theirs = Vec::new();
+    for (n, reason) in [Reason::Restored, Reason::Fork, Reason::Gap, Reason::Newer].into_iter().enumerate() {
+        let now = stage.now_ms / 1_000;
+        let spares = std::slice::from_ref(&spare);
+        let (group, welcome) =
+            Conversation::reform(&issuer, customer, spares, now, &mut Chance::new(22 + n as u64)).unwrap();
+        let turn = Turn { at: (stage.now_ms + n as u64) << 10, before: 0, seen: 0 };
+        let speaker = Speaker::Business(&other);
+        let says = Continues::seal(&speaker, &business, &user, &turn, reason, &[], &welcome).unwrap();
+        stage.hear(&scene.given, Purpose::Control, Kind::Continues, &says);
+        theirs.push(group);
+    }
+    // With and without being asked again, whatever is sealed from now on is sealed to whom it was before.
+    let mut bodies = stage.bodies();
+    for text in ["to whom does this go?", "and this?"] {
+        stage.accept();
+        stage.say(text);
+        stage.now_ms += 2_000;
+        stage.step(Input::Tick);
+        bodies.extend(stage.bodies());
+    }
+    sabotage::break_rule(None);
+    let opens = |group: &mut Conversation| bodies.iter().filter(|body| group.open(body).is_ok()).count();
+    KeyChange {
+        told: stage.events.iter().filter_map(key_change).collect(),
+        key: other.public(),
+        opened_by_it: theirs.iter_mut().map(opens).sum(),
+        opened_by_business: opens(&mut peer),
+    }
+}
+
+fn key_change(event: &Event) -> Option<[u8; 32]> {
+    match event {
+        Event::KeyChange { identity, .. } => Some(*identity),
+        _ => None,
+    }
+}
+
+impl Stage {
+    /// What the endpoint has sent to the business, out of its envelopes.
+    fn bodies(&self) -> Vec<Vec<u8>> {
+        let open = |send: &bulla_protocol::frame::Send| {
+            let tag = Permit::from_frame(send.permit.as_ref()?).ok()?.tag;
+            let given =
+                [Purpose::Control, Purpose::Service].map(|p| world::permit(world::BUSINESS_MAILBOX, p, 20 + p as u32));
+            given.iter().find_map(|g| Some(g.envelope_key.as_ref()?.open(&tag, &send.envelope).ok()?.1.to_vec()))
+        };
+        self.relay.sent.iter().filter_map(open).collect()
+    }
+
+    /// The same, opened in the business's group.
+    fn sealed(&self, peer: &mut Conversation) -> Vec<Content> {
+        let opened = self.bodies().into_iter().filter_map(|body| peer.open(&body).ok());
+        opened.filter_map(|opened| Content::decode(&opened.content).ok()).collect()
+    }
+}
