@@ -82,9 +82,10 @@ impl Hot {
     /// Notes what a batch changes.
     pub(super) fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Opened>) {
         let Some(group_key) = group_of(table, &key) else { return };
-        let rows = match (self.groups.get_mut(&group_key), value.is_some() && group_key.1 == key) {
+        let is_alone = matches!(table, Table::Messages | Table::Contents | Table::MessageIds);
+        let rows = match (self.groups.get_mut(&group_key), value.is_some() && is_alone) {
             (Some(Group::Rows(rows)), _) => rows,
-            // The only row of its group: no need to read it first.
+            // The only row of its group, whose keys are never longer: no need to read it first.
             (None, true) => return self.keep(group_key, value.map(|value| (key, value)).into_iter().collect()),
             _ => return,
         };
