@@ -44,6 +44,12 @@ enum Kind {
         #[arg(long)]
         everything: bool,
     },
+    /// A gateway with many live conversations, killed and put back from a copy a day old while its customers write.
+    Restore {
+        /// Conversations.
+        #[arg(long, default_value_t = 1_000)]
+        conversations: u32,
+    },
 }
 
 /// Histories after which a line is written: an interrupted run repeats less than this many.
@@ -56,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.kind {
         Kind::Crash { rounds, seed } => crash(folder, rounds, seed),
         Kind::Sim { seeds, from, everything } => sim(folder, seeds, from, everything),
+        Kind::Restore { conversations } => restore(conversations),
     }
 }
 
@@ -100,6 +107,22 @@ fn sim(folder: PathBuf, seeds: u64, from: u64, everything: bool) -> Result<ExitC
     bar.finish();
     println!("torture   sim, from seed {from}: {seeds} of {seeds} histories held");
     Ok(ExitCode::SUCCESS)
+}
+
+/// One run, whose figure is printed.
+fn restore(conversations: u32) -> Result<ExitCode> {
+    println!("torture   restore, {conversations} conversations");
+    let test = "restore::mls_13_a_gateway_goes_on_with_all_its_conversations_from_a_copy_a_day_old";
+    let mut command =
+        shell::cargo(["test", "--quiet", "-p", "bulla-client", "--test", "engine", "--", "--exact", test]);
+    command.arg("--nocapture").env("BULLA_RESTORE_CONVERSATIONS", conversations.to_string());
+    let output = shell::capture(&mut command, Show::Lines)?;
+    let ran = output.text.lines().any(|line| line.starts_with("figure: "));
+    println!(
+        "torture   restore, {conversations} conversations: {}",
+        if output.success && ran { "held" } else { "did not hold" }
+    );
+    Ok(if output.success && ran { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn crash(folder: PathBuf, rounds: u64, seed: u64) -> Result<ExitCode> {

@@ -24,7 +24,7 @@ pub enum Rule {
     SupersededStops,
     /// The incarnation is raised at each start and while it seals.
     IncarnationRaised,
-    /// A copy that is put back joins nothing with the KeyPackages that it had given out.
+    /// A copy that is put back does not join once more what it may have joined since.
     PackagesForgotten,
     /// Where both begin again, the customer's group stands.
     CustomerStands,

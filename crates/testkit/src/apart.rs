@@ -90,6 +90,8 @@ pub struct Plan {
     pub bulla: PathBuf,
     /// The log level of everything.
     pub log: &'static str,
+    /// The first line of the gateway's passphrase file.
+    pub passphrase: Option<&'static str>,
     /// Handle and name of each business.
     pub businesses: &'static [(&'static str, &'static str)],
 }
@@ -97,7 +99,12 @@ pub struct Plan {
 impl Plan {
     /// One business, everything logged at TRACE.
     pub fn new() -> Result<Self> {
-        Ok(Self { bulla: program("bulla")?, log: "trace", businesses: &[("cortado", "Cortado Coffee")] })
+        Ok(Self {
+            bulla: program("bulla")?,
+            log: "trace",
+            passphrase: None,
+            businesses: &[("cortado", "Cortado Coffee")],
+        })
     }
 }
 
@@ -157,12 +164,19 @@ impl Apart {
         };
         let url = proxy.as_ref().map_or(relay_url.as_str(), Proxy::url);
 
+        let passphrase = folder.path().join("passphrase");
+        if let Some(line) = plan.passphrase {
+            std::fs::write(&passphrase, line).context("the passphrase file")?;
+        }
         let serve_gateway = |public: &str, api: &str| {
             let mut command = Command::new(&plan.bulla);
             command.args(["gateway", "serve", "--json", "--relay", url, "--webhook", &receiver.url()]);
             command.args(["--public-listen", public, "--api-listen", api]);
             for (handle, name) in plan.businesses {
                 command.args(["--business", &format!("{handle}={name}")]);
+            }
+            if plan.passphrase.is_some() {
+                command.arg("--passphrase-file").arg(&passphrase);
             }
             command.arg("--data").arg(folder.path().join("gateway")).env("BULLA_LOG", plan.log);
             command

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bulla_e2ee::continues::Reason;
 use bulla_e2ee::sabotage::{RULES, Rule};
 use bulla_testkit::decoders::endpoint::impostor;
 use bulla_testkit::sim::{self, Options, Story};
@@ -136,4 +137,12 @@ fn key_02_another_identity_is_told_and_nothing_is_ever_sealed_to_it() {
     assert_eq!(change.told, [change.key], "told, and once however often it is said");
     assert_eq!(change.opened_by_it, 0);
     assert!(change.opened_by_business >= 2, "the conversation goes on with whom it was: {change:?}");
+}
+
+/// Who knows a newer suite or version begins again in it, and this version follows as after any other reason.
+#[test]
+fn a_statement_for_a_newer_suite_is_followed_and_nothing_is_lost() {
+    let (told, opened) = impostor::newer();
+    assert_eq!(told, [Reason::Newer]);
+    assert_eq!(opened, 1, "what was under way is said again in the new group");
 }

@@ -111,6 +111,10 @@ impl Engine {
         let prefix = number.to_be_bytes();
         let mut joined = None;
         for (key, mut spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &prefix)? {
+            let knows = if of_own_side { says.turn.before } else { says.turn.seen };
+            if spare.after.is_some_and(|after| knows < after) {
+                continue;
+            }
             let keys = SpareKeys::from_bytes(&spare.keys.0).map_err(|_| damaged(Table::Spares))?;
             match Mls::rejoin(&keys, self.own_role(), &business, &customer, &says.welcome, now / 1000) {
                 Err(JoinError::NoKeyPackage) => {}

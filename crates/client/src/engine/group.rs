@@ -128,6 +128,7 @@ impl Engine {
     pub(super) fn break_all(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         for (key, record) in ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")? {
             let Some(number) = key.first_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            Self::bound_spares(ctx, number, record.peer)?;
             if record.state == ConversationState::New {
                 continue;
             }
@@ -138,12 +139,8 @@ impl Engine {
             self.to_reform.insert(number);
         }
         self.timers.insert((ctx.tx.now_ms(), Timer::Reform));
-        // With the KeyPackages that are out a group may have been joined since, and sealed in: here they join none.
-        if !broken(Rule::PackagesForgotten) {
-            self.forget_spares(ctx)?;
-            self.forget_packages(ctx)?;
-        }
-        Ok(())
+        // A Welcome to it may have been joined since, and sealed in.
+        self.forget_packages(ctx)
     }
 
     /// Finds the conversations that wait to begin again.

@@ -599,6 +599,9 @@ pub struct SpareRecord {
     /// When it was used, Unix ms.
     #[n(2)]
     pub used_ms: Option<u64>,
+    /// It is older than our going back to an older state: it joins only a group whose maker has heard a statement of our side of this `at` or later.
+    #[n(3)]
+    pub after: Option<u64>,
 }
 
 /// `Members`, by conversation and lane: another endpoint of the conversation, as this one knows it.

@@ -42,12 +42,13 @@ impl Engine {
         }
     }
 
-    /// Erases the secrets of all spares of ours: others cannot begin with them any more, and ask us to.
-    pub(super) fn forget_spares(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        for (key, _) in ctx.tx.scan_bytes(Table::Spares, b"", None, Order::Ascending, usize::MAX / 2)? {
-            ctx.tx.delete(Table::Spares, &key);
+    /// We went back to an older state: the groups into which we were brought since are not joined once more, since we may have sealed in them. Who
+    /// makes one knowing that we went back makes a new one.
+    pub(super) fn bound_spares(ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let after = Some(ctx.tx.now_ms() * 1_024).filter(|_| !broken(Rule::PackagesForgotten));
+        for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &number.to_be_bytes())? {
+            ctx.tx.put(Table::Spares, &key, Scope::Peer(peer), &SpareRecord { after, ..spare })?;
         }
-        self.spent.clear();
         Ok(())
     }
 
@@ -133,7 +134,7 @@ impl Engine {
             ctx.tx.delete(Table::Spares, key);
         }
         let key = [prefix, serial.to_be_bytes()].concat();
-        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None };
+        let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None, after: None };
         ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
         group.spare_ms = now;
         self.save_group(ctx, number, record.peer, &group)?;

@@ -179,7 +179,7 @@ fn every_stored_record_loads() {
     };
     check("claim", &claim);
     check("held", &HeldRecord { purpose: 1, mls: vec![2; 3].into(), stored_ms: 4 });
-    check("spare", &SpareRecord { keys: SecretVec(vec![1; 2]), made_ms: 3, used_ms: Some(4) });
+    check("spare", &SpareRecord { keys: SecretVec(vec![1; 2]), made_ms: 3, used_ms: Some(4), after: None });
     check(
         "member",
         &MemberRecord { own_side: true, endpoint: "abcdefgh".into(), out: true, leaving: true, gave: true },

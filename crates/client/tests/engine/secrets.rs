@@ -1,8 +1,11 @@
 //! Nothing readable rests in an endpoint's folder.
 
-use bulla_client::event::{Draft, Status};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::world::World;
+use bulla_client::event::{Draft, Status};
+use bulla_client::store::Table;
+
+use crate::world::{Actor, World};
 
 fn find(folder: &std::path::Path, needle: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -40,5 +43,122 @@ async fn gw_01_no_words_names_or_ids_lie_readable_in_a_folder() {
         }
         alice.endpoint.shutdown().await;
         cortado.endpoint.shutdown().await;
+    }
+}
+
+const WEEK: u64 = 7 * 86_400_000;
+
+/// Byte strings of 16 bytes and more in a stored value, whatever its layout: as CBOR's own, and as arrays of numbers.
+fn strings(value: &[u8]) -> BTreeSet<Vec<u8>> {
+    fn walk(d: &mut minicbor::Decoder<'_>, found: &mut BTreeSet<Vec<u8>>) -> Result<(), minicbor::decode::Error> {
+        use minicbor::data::Type;
+        match d.datatype()? {
+            Type::Bytes => drop(found.insert(d.bytes()?.to_vec())),
+            Type::Array | Type::ArrayIndef => {
+                let mut numbers = Vec::new();
+                let mut left = d.array()?;
+                while left != Some(0) && d.datatype()? != Type::Break {
+                    match d.datatype()? {
+                        Type::U8 => numbers.push(d.u8()?),
+                        _ => walk(d, found)?,
+                    }
+                    left = left.map(|n| n - 1);
+                }
+                if left.is_none() {
+                    d.skip()?;
+                }
+                found.insert(numbers);
+            }
+            Type::Map | Type::MapIndef => {
+                let mut left = d.map()?;
+                while left != Some(0) && d.datatype()? != Type::Break {
+                    walk(d, found)?;
+                    walk(d, found)?;
+                    left = left.map(|n| n - 1);
+                }
+                if left.is_none() {
+                    d.skip()?;
+                }
+            }
+            _ => d.skip()?,
+        }
+        Ok(())
+    }
+    let mut found = BTreeSet::new();
+    // One byte of format before the CBOR. A value of another layout gives what of it could be read.
+    let _ = walk(&mut minicbor::Decoder::new(value.get(1..).unwrap_or_default()), &mut found);
+    found.retain(|string| string.len() >= 16);
+    found
+}
+
+/// The strings of an endpoint's rows of MLS state, by the first byte of their key behind the conversation's number: what they are.
+async fn mls_strings(of: &Actor) -> BTreeMap<u8, BTreeSet<Vec<u8>>> {
+    let rows = of.endpoint.with_store(|tx| tx.scan_bytes_prefix(Table::Mls, b"")).await.unwrap();
+    let mut found: BTreeMap<u8, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for (key, value) in rows {
+        found.entry(key[8]).or_default().extend(strings(&value));
+    }
+    found
+}
+
+/// KEY-11: of an epoch that is two behind, nothing is left: neither in what an endpoint has stored, opened with its own keys, nor in its files.
+#[tokio::test]
+async fn key_11_no_secret_of_an_epoch_outlives_the_next_one() {
+    /// What holds an epoch's secrets: message secrets, epoch secrets, the keys of its path (`bulla_e2ee::storage`).
+    const SECRETS: [u8; 3] = [19, 22, 25];
+    let world = World::some_days_ago(30).await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    alice.endpoint.send(conversation.id, Draft::Text { body: "hello".into(), reply_to: None }).await.unwrap();
+    let number = cortado.incoming().await.conversation;
+    let say = |body: &str| Draft::Text { body: body.into(), reply_to: None };
+    cortado.endpoint.send(number, say("yes?")).await.unwrap();
+    alice.incoming().await;
+
+    // Of both sides: the secrets of the epoch in which they are, and what of that is public or was there before.
+    let (mut secrets, mut epochs) = (Vec::new(), Vec::new());
+    for actor in [&cortado, &alice] {
+        let rows = mls_strings(actor).await;
+        let public: BTreeSet<_> =
+            rows.iter().filter(|(kind, _)| !SECRETS.contains(kind)).flat_map(|(_, s)| s).collect();
+        let all = SECRETS.iter().filter_map(|kind| rows.get(kind)).flatten();
+        secrets.push(all.filter(|s| !public.contains(s)).cloned().collect::<BTreeSet<_>>());
+    }
+    epochs.push(cortado.epoch(number.0).await.0);
+    assert!(secrets.iter().all(|s| s.len() > 10), "there are secrets to look for");
+
+    let mut left = Vec::new();
+    for week in 0..4 {
+        world.clock.advance(WEEK);
+        for n in 0..4 {
+            alice.endpoint.send(conversation.id, say(&format!("{week} {n}"))).await.unwrap();
+            cortado.incoming().await;
+            cortado.endpoint.send(number, say(&format!("yes {week} {n}"))).await.unwrap();
+            alice.incoming().await;
+        }
+        let mut found = 0;
+        for (actor, secrets) in [&cortado, &alice].into_iter().zip(&secrets) {
+            let now: BTreeSet<_> = mls_strings(actor).await.into_values().flatten().collect();
+            found += secrets.intersection(&now).count();
+        }
+        left.push(found);
+        epochs.push(cortado.epoch(number.0).await.0);
+    }
+    println!(
+        "figure: {} secrets of epoch {}; of these left in epochs {:?}: {left:?}",
+        secrets.iter().map(BTreeSet::len).sum::<usize>(),
+        epochs[0],
+        &epochs[1..]
+    );
+    assert!(epochs.last().unwrap() >= &(epochs[0] + 3), "{epochs:?}");
+    assert_eq!(left.last(), Some(&0), "epochs {epochs:?}: {left:?}");
+    for (actor, secrets) in [&mut cortado, &mut alice].into_iter().zip(&secrets) {
+        actor.endpoint.shutdown().await;
+        let begins: HashSet<&[u8]> = secrets.iter().map(|secret| &secret[..16]).collect();
+        for entry in std::fs::read_dir(&actor.folder).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(16).any(|window| begins.contains(window)), "a secret lies open in a file");
+        }
     }
 }

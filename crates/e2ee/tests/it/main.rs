@@ -5,6 +5,7 @@ mod commits;
 mod craft;
 mod first_light;
 mod hello;
+mod insider;
 mod messages;
 mod mimi;
 mod world;

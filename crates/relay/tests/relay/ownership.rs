@@ -104,6 +104,37 @@ async fn a_higher_incarnation_takes_the_mailbox_from_the_lower_one() {
     late.open(&raised).await;
 }
 
+/// As a running endpoint does every ten minutes: nothing is interrupted, and an older copy finds out.
+#[tokio::test]
+async fn a_holder_raises_its_own_incarnation_on_its_connection() {
+    let world = World::start().await;
+    let (mailbox, mut owner) = world.mailbox(1).await;
+    let subscription = owner.live(&mailbox).await;
+    let mut sender = world.anonymous().await;
+    let request = sender.begin_send(&mailbox.permit(), b"one").await;
+    assert_eq!(owner.texts(1).await, ["one"]);
+
+    let raised = mailbox.raised(2, 20);
+    owner.open(&raised).await;
+    // The subscription goes on where it was, and what was on its way is still its to confirm.
+    owner.ack(subscription, 1).await;
+    sender.accepted(request).await;
+    assert_eq!(world.stored(&mailbox).await, 0, "it was confirmed, and never stored");
+    let request = sender.begin_send(&mailbox.permit(), b"two").await;
+    assert_eq!(owner.texts(1).await, ["two"]);
+    owner.ack(subscription, 2).await;
+    sender.accepted(request).await;
+
+    let mut copy = world.owner().await;
+    assert_eq!(copy.try_open(&mailbox).await, superseded_by(2));
+    // Nor does the holder go back itself; it keeps what it has.
+    assert_eq!(owner.try_open(&mailbox).await, superseded_by(2));
+    let request = sender.begin_send(&mailbox.permit(), b"three").await;
+    assert_eq!(owner.texts(1).await, ["three"]);
+    owner.ack(subscription, 3).await;
+    sender.accepted(request).await;
+}
+
 #[tokio::test]
 async fn a_deleted_mailbox_is_gone_with_all_that_was_in_it() {
     let world = World::start().await;

@@ -1,9 +1,11 @@
 //! What is signed or sealed end to end, before and around MLS.
 
 use bulla_e2ee::bundle::{Bundle, BundleError};
-use bulla_e2ee::certificate::{Certificate, CertificateError, Expect};
+use bulla_e2ee::certificate::{Certificate, CertificateError, Expect, Role};
 use bulla_e2ee::content::{Content, ContentError, MessageId, RoomUri, SenderUri};
+use bulla_e2ee::continues::{Continues, HEARD};
 use bulla_e2ee::conversation::Conversation;
+use bulla_e2ee::device::{Invitation, Join};
 use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, bucket};
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloError};
 use bulla_e2ee::link::Link;
@@ -165,4 +167,68 @@ pub fn hello_again(bytes: &[u8]) -> Verdict {
     let Ok(answer) = HelloAgain::seal(key.public(), &DIGEST, bytes) else { return Verdict::Refused };
     assert_eq!(HelloAgain::open(key, &DIGEST, &answer).as_deref(), Ok(bytes));
     bundle(bytes)
+}
+
+/// An invitation, from whoever shows the new device a picture.
+pub fn invitation(bytes: &[u8]) -> Verdict {
+    let Ok(invitation) = Invitation::decode(bytes) else { return Verdict::Refused };
+    let again = Invitation::decode(&invitation.encode()).expect("what is accepted encodes to the same");
+    assert_eq!(again.encode(), invitation.encode());
+    assert!(!invitation.permits.is_empty() && format!("{invitation:?}").contains("redacted"));
+    Verdict::Accepted
+}
+
+/// A device's request to be let in, from a stranger; and a payload that a device of the customer's signs. In such a payload an empty KeyPackage
+/// stands for a good one of this day, because a committed one expires.
+pub fn join(bytes: &[u8]) -> Verdict {
+    let expect = Expect::customer(world::identity().hash(), world::pseudonym().public());
+    let payload = cbor::items(bytes).map(|mut items| {
+        if let Some(spare) = items.get_mut(3).filter(|item| item.as_slice() == [0x40]) {
+            *spare = cbor::bytes(world::live_spare());
+        }
+        cbor::array(&items)
+    });
+    let signed = world::sign(&world::device_leaf(), label::DEVICE_JOIN, payload.as_deref().unwrap_or(bytes));
+    let mut verdict = Verdict::Refused;
+    for request in [bytes, &signed] {
+        if let Ok(join) = Join::open(request, &expect, NOW) {
+            assert_eq!(join.spare.certificate().endpoint(), world::device().certificate().endpoint());
+            assert!(!join.permits.permits.is_empty());
+            verdict = Verdict::Accepted;
+        }
+    }
+    verdict
+}
+
+/// A statement that continues a conversation, from a stranger; and `[payload, Welcome]` that business, customer and a device of the customer's
+/// sign. In such a payload an empty digest stands for the Welcome's.
+pub fn continues(bytes: &[u8]) -> Verdict {
+    use sha2::{Digest as _, Sha256};
+    let business = world::identity().hash();
+    let user = world::pseudonym().user_id(&business);
+    let open = |body: &[u8]| Continues::open(body, &business, &user);
+    let mut bodies = vec![bytes.to_vec()];
+    let parts = cbor::items(bytes).filter(|items| items.len() == 2);
+    if let Some((payload, welcome)) = parts.and_then(|p| Some((cbor::content(&p[0])?, cbor::content(&p[1])?))) {
+        let payload = cbor::items(&payload).map_or(payload, |mut items| {
+            if let Some(digest) = items.get_mut(7).filter(|item| item.as_slice() == [0x40]) {
+                *digest = cbor::bytes(&Sha256::digest(&welcome));
+            }
+            cbor::array(&items)
+        });
+        for key in [*world::identity().to_bytes(), *world::pseudonym().to_bytes(), world::device_leaf()] {
+            let signed = world::sign(&key, label::CONTINUES, &payload);
+            bodies.push(cbor::array(&[cbor::bytes(&signed), cbor::bytes(&welcome)]));
+        }
+    }
+    let mut verdict = Verdict::Refused;
+    for says in bodies.iter().filter_map(|body| open(body).ok()) {
+        // Whoever says it, says it under a key that has signed it.
+        let identity =
+            if says.role == Role::Business { world::identity().public() } else { world::pseudonym().public() };
+        assert_eq!(says.identity, identity, "nobody else has signed anything here");
+        assert!(says.heard.len() <= HEARD);
+        verdict = Verdict::Accepted;
+    }
+    verdict
 }

@@ -10,10 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bulla_e2ee::bundle::{Bundle, BundleParams, BusinessKeys, make_bundle};
 use bulla_e2ee::content::Reader;
 use bulla_e2ee::conversation::Conversation;
+use bulla_e2ee::device::Device;
 use bulla_e2ee::envelope::{EnvelopeKey, bucket};
 use bulla_e2ee::hello::ReplyKey;
 use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::spare::{Issuer, make_spare};
 use bulla_e2ee::state::State;
 use bulla_e2ee::tag::{Purpose, Tag, TagKey};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
@@ -211,6 +213,27 @@ pub fn live_bundle() -> &'static [Vec<u8>] {
         assert!(Bundle::verify(&bundle, &identity().hash(), NOW).is_ok());
         cbor::items(&cbor::content(&cbor::items(&bundle).unwrap()[0]).unwrap()).unwrap()
     });
+    &LIVE
+}
+
+/// A linked device of the customer's.
+pub fn device() -> &'static Device {
+    static DEVICE: LazyLock<Device> =
+        LazyLock::new(|| Device::issue(&pseudonym(), &identity().hash(), NOW, &mut Chance::new(30)).unwrap());
+    &DEVICE
+}
+
+/// Its leaf key.
+#[must_use]
+pub fn device_leaf() -> [u8; 32] {
+    let stored = device().to_bytes();
+    cbor::content(&cbor::items(&stored).unwrap()[1]).unwrap().try_into().unwrap()
+}
+
+/// A KeyPackage that it made today.
+pub fn live_spare() -> &'static [u8] {
+    static LIVE: LazyLock<Vec<u8>> =
+        LazyLock::new(|| make_spare(&Issuer::Linked(device()), system_now(), &mut Chance::new(31)).unwrap().0);
     &LIVE
 }
 

@@ -1,5 +1,5 @@
-//! A customer's device in an open conversation whose other side says what no honest one would: a receipt of another branch, and that the
-//! conversation goes on under another identity (KEY-02). Each is told what follows, for a test to judge.
+//! A customer's device in an open conversation whose other side says what no honest one of this version would: a receipt of another branch, that
+//! the conversation goes on under another identity (KEY-02), or in a newer suite. Each is told what follows, for a test to judge.
 
 use bulla_client::event::ConversationState;
 use bulla_e2ee::certificate::Expect;
@@ -71,13 +71,7 @@ pub fn another_identity(breaks: Option<Rule>) -> KeyChange {
     let (mut stage, mut peer, scene) = customer();
     let (business, pseudonym) = (world::identity().hash(), world::pseudonym());
     let (user, customer) = (pseudonym.user_id(&business), pseudonym.public());
-    // The receipt for what the business has said brings the customer's spare.
-    stage.now_ms += 2_000;
-    stage.step(Input::Tick);
-    let spare = stage.sealed(&mut peer).iter().find_map(|content| content.extensions.spare.clone());
-    let expect = Expect::customer(business, customer);
-    let spare = Spare::verify(&spare.expect("a receipt brings a spare"), &expect, stage.now_ms / 1_000).unwrap();
-    stage.accept();
+    let spare = stage.spare(&mut peer);
     stage.say("undelivered");
     stage.events.clear();
 
@@ -117,6 +111,43 @@ pub fn another_identity(breaks: Option<Rule>) -> KeyChange {
     }
 }
 
+/// The business says that it continues the conversation because a newer suite, or version, is there, and everybody is in it already; the customer
+/// has a message under way. The reasons that the person was told, and how many of the customer's messages open in the new group.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn newer() -> (Vec<Reason>, usize) {
+    let (mut stage, mut peer, scene) = customer();
+    let (identity, pseudonym) = (world::identity(), world::pseudonym());
+    let (business, customer) = (identity.hash(), pseudonym.public());
+    let spare = stage.spare(&mut peer);
+    stage.say("undelivered");
+    stage.relay.sent.clear();
+    stage.events.clear();
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let (now, spares) = (stage.now_ms / 1_000, std::slice::from_ref(&spare));
+    let (mut group, welcome) = Conversation::reform(&issuer, customer, spares, now, &mut Chance::new(22)).unwrap();
+    let turn = Turn { at: stage.now_ms << 10, before: 0, seen: 0 };
+    let (speaker, user) = (Speaker::Business(&identity), pseudonym.user_id(&business));
+    let says = Continues::seal(&speaker, &business, &user, &turn, Reason::Newer, &[], &welcome).unwrap();
+    stage.hear(&scene.given, Purpose::Control, Kind::Continues, &says);
+    let mut bodies = stage.bodies();
+    for _ in 0..3 {
+        stage.accept();
+        stage.now_ms += 2_000;
+        stage.step(Input::Tick);
+        bodies.extend(stage.bodies());
+    }
+    let told = stage.events.iter().filter_map(|event| match event {
+        Event::Continued { reason, .. } => Some(*reason),
+        _ => None,
+    });
+    let opened = bodies.iter().filter_map(|body| Content::decode(&group.open(body).ok()?.content).ok());
+    (told.collect(), opened.filter(|content| matches!(content.body, Body::Text { .. })).count())
+}
+
 fn key_change(event: &Event) -> Option<[u8; 32]> {
     match event {
         Event::KeyChange { identity, .. } => Some(*identity),
@@ -125,6 +156,17 @@ fn key_change(event: &Event) -> Option<[u8; 32]> {
 }
 
 impl Stage {
+    /// The customer's spare, which the receipt for what the business has said brings.
+    fn spare(&mut self, peer: &mut Conversation) -> Spare {
+        self.now_ms += 2_000;
+        self.step(Input::Tick);
+        let spare = self.sealed(peer).iter().find_map(|content| content.extensions.spare.clone());
+        let expect = Expect::customer(world::identity().hash(), world::pseudonym().public());
+        let spare = Spare::verify(&spare.expect("a receipt brings a spare"), &expect, self.now_ms / 1_000).unwrap();
+        self.accept();
+        spare
+    }
+
     /// What the endpoint has sent to the business, out of its envelopes.
     fn bodies(&self) -> Vec<Vec<u8>> {
         let open = |send: &bulla_protocol::frame::Send| {

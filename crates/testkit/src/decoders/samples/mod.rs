@@ -94,6 +94,8 @@ pub fn all() -> Vec<Sample> {
     samples.envelopes();
     samples.signed();
     samples.hellos();
+    samples.devices();
+    samples.continues();
     samples.mls();
     samples.scripts();
     samples.gateway();

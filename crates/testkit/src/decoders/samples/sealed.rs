@@ -2,6 +2,8 @@
 
 use bulla_e2ee::certificate::{Subject, issue_business, issue_customer};
 use bulla_e2ee::content::{Body, Content, Expires, MessageId, PermitsExtension, Reader, Receipt};
+use bulla_e2ee::continues::{Continues, Reason, Speaker, Turn};
+use bulla_e2ee::device::Invitation;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::label;
@@ -227,5 +229,94 @@ impl Samples {
         self.put("hello", "no-nine-permits", wrong(3, &cbor::array(&vec![world::customer_permits()[0].encode(); 9])));
         self.put("hello", "no-reply-key-of-small-order", wrong(4, &cbor::bytes(&[0; 1216])));
         self.put("hello", "no-seven-items", cbor::array(&items[..7]));
+    }
+
+    pub(super) fn devices(&mut self) {
+        let invitation = Invitation {
+            device: world::device().clone(),
+            business_key: world::identity().public(),
+            handle: "rosi".to_owned(),
+            name: "Rosi's Flowers".to_owned(),
+            inviter: "phone".to_owned(),
+            relay: RELAY.to_owned(),
+            permits: vec![world::customer_permits().remove(0)],
+        };
+        let good = invitation.encode().to_vec();
+        let wrong = |at: usize, item: &[u8]| {
+            let mut items = cbor::items(&good).unwrap();
+            items[at] = item.to_vec();
+            cbor::array(&items)
+        };
+        let device = cbor::items(&world::device().to_bytes()).unwrap();
+        let other_leaf = cbor::array(&[device[0].clone(), cbor::bytes(&[3; 32]), device[2].clone()]);
+        let identity = world::identity();
+        let subject = Subject { handle: "rosi", endpoint: "gateway", not_after: NOW + 1 };
+        let leaf = SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
+        let business = issue_business(&identity, &leaf, &subject);
+        let business = cbor::array(&[device[0].clone(), cbor::bytes(&[8; 32]), cbor::bytes(&business)]);
+        self.put("invitation", "ok-whole", &good);
+        self.put("invitation", "ok-with-a-later-field", {
+            let mut items = cbor::items(&good).unwrap();
+            items.push(cbor::text("of a later version"));
+            cbor::array(&items)
+        });
+        self.put("invitation", "no-empty", b"");
+        self.put("invitation", "no-version-2", wrong(0, &[2]));
+        self.put("invitation", "no-other-business", wrong(2, &cbor::bytes(&world::pseudonym().public())));
+        self.put("invitation", "no-other-leaf", wrong(1, &cbor::bytes(&other_leaf)));
+        self.put("invitation", "no-device-of-a-business", wrong(1, &cbor::bytes(&business)));
+        self.put("invitation", "no-permits", wrong(7, &[0x80]));
+
+        let permits = cbor::array(&[world::customer_permits()[0].encode()]);
+        let request = [vec![1], cbor::text(RELAY), permits, vec![0x40]];
+        let wrong = |at: usize, item: &[u8]| {
+            let mut items = request.clone();
+            items[at] = item.to_vec();
+            cbor::array(&items)
+        };
+        self.put("join", "ok-payload-of-the-day", cbor::array(&request));
+        self.put("join", "no-empty", b"");
+        self.put("join", "no-version-2", wrong(0, &[2]));
+        self.put("join", "no-permits", wrong(2, &[0x80]));
+        self.put("join", "no-nine-permits", wrong(2, &cbor::array(&vec![world::customer_permits()[0].encode(); 9])));
+        self.put("join", "no-key-package-cut", wrong(3, &cbor::bytes(&[0, 1, 0, 0x4f, 0x44])));
+        self.put("join", "no-three-items", cbor::array(&request[..3]));
+    }
+
+    pub(super) fn continues(&mut self) {
+        let (identity, pseudonym) = (world::identity(), world::pseudonym());
+        let business = identity.hash();
+        let user = pseudonym.user_id(&business);
+        let turn = Turn { at: NOW << 20, before: 3, seen: 5 };
+        let heard = [MessageId::new([1; 32]), MessageId::new([2; 32])];
+        let says = |speaker: &Speaker<'_>| {
+            Continues::seal(speaker, &business, &user, &turn, Reason::Restored, &heard, b"a Welcome").unwrap()
+        };
+        let whole = says(&Speaker::Business(&identity));
+        self.put("continues", "ok-business", &whole);
+        self.put("continues", "ok-customer", says(&Speaker::Customer(&pseudonym)));
+        let linked = says(&Speaker::Linked(world::device()));
+        self.put("continues", "ok-linked-device", &linked);
+        let payload = |body: &[u8]| {
+            cbor::content(&cbor::items(&cbor::content(&cbor::items(body).unwrap()[0]).unwrap()).unwrap()[0]).unwrap()
+        };
+        let inside = |body: &[u8], at: usize, item: &[u8], welcome: &[u8]| {
+            let mut items = cbor::items(&payload(body)).unwrap();
+            items[at] = item.to_vec();
+            cbor::array(&[cbor::bytes(&cbor::array(&items)), cbor::bytes(welcome)])
+        };
+        self.put("continues", "ok-payload-without-welcome", inside(&whole, 7, &[0x40], b""));
+        self.put("continues", "ok-payload-of-a-linked-device", inside(&linked, 7, &[0x40], b"a Welcome"));
+        self.put("continues", "ok-reason-of-a-later-version", inside(&whole, 6, &[0x18, 0x63], b"a Welcome"));
+        self.put("continues", "no-empty", b"");
+        self.put("continues", "no-other-welcome", inside(&whole, 6, &[3], b"another Welcome"));
+        self.put("continues", "no-other-business", inside(&whole, 3, &cbor::bytes(&[7; 32]), b"a Welcome"));
+        self.put("continues", "no-other-user", inside(&whole, 4, &cbor::text("ZZ.nobody"), b"a Welcome"));
+        self.put("continues", "no-role-3", inside(&whole, 1, &[3], b"a Welcome"));
+        self.put("continues", "no-version-2", inside(&whole, 0, &[2], b"a Welcome"));
+        self.put("continues", "no-identity-that-did-not-sign", inside(&whole, 2, &cbor::bytes(&[7; 32]), b"a Welcome"));
+        let many = cbor::array(&vec![cbor::bytes(&[1; 32]); 17]);
+        self.put("continues", "no-17-heard", inside(&whole, 8, &many, b"a Welcome"));
+        self.put("continues", "no-certificate-that-is-none", inside(&linked, 11, &cbor::bytes(b"none"), b"a Welcome"));
     }
 }

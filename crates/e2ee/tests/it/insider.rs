@@ -1,0 +1,496 @@
+//! A member of the group that keeps no rule (MLS-10): a phone of Anna's whose program is not ours. It has everything that the phone has, and
+//! OpenMLS, which signs and seals whatever a member can. The gateway and Anna's tablet are honest.
+
+use bulla_e2ee::certificate::{Expect, Role};
+use bulla_e2ee::conversation::{Change, Conversation};
+use bulla_e2ee::identity::Pseudonym;
+use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
+use bulla_e2ee::state::State;
+use ed25519_dalek::SigningKey;
+use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
+use openmls::prelude::*;
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::OpenMlsProvider;
+use openmls_traits::signatures::{Signer, SignerError};
+use openmls_traits::types::SignatureScheme;
+use rand_core::OsRng;
+
+use crate::craft::{CIPHERSUITE, content_of, items};
+use crate::world::{Business, now, says_hello};
+
+struct Own {
+    crypto: RustCrypto,
+    state: State,
+}
+
+impl OpenMlsProvider for Own {
+    type CryptoProvider = RustCrypto;
+    type RandProvider = RustCrypto;
+    type StorageProvider = State;
+
+    fn storage(&self) -> &State {
+        &self.state
+    }
+    fn crypto(&self) -> &RustCrypto {
+        &self.crypto
+    }
+    fn rand(&self) -> &RustCrypto {
+        &self.crypto
+    }
+}
+
+struct Leaf(SigningKey);
+
+impl Signer for Leaf {
+    fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
+        Ok(ed25519_dalek::Signer::sign(&self.0, payload).to_bytes().to_vec())
+    }
+    fn signature_scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
+}
+
+/// The phone.
+struct Insider {
+    provider: Own,
+    group: MlsGroup,
+    leaf: Leaf,
+}
+
+/// Stages a commit with whatever is asked for; what OpenMLS does not make is `None`. Commit and Welcome.
+macro_rules! commit {
+    ($insider:expr $(, $call:ident($($argument:expr),*))*) => {{
+        let insider: &mut Insider = $insider;
+        let Insider { provider, group, leaf } = insider;
+        let staged = (|| {
+            let builder = group.commit_builder()$(.$call($($argument),*))*;
+            let builder = builder.load_psks(&provider.state).ok()?;
+            let built = builder.build(&provider.crypto, &provider.crypto, &*leaf, |_| true).ok()?;
+            built.stage_commit(&*provider).ok()
+        })();
+        staged.map(|bundle| {
+            let (commit, welcome, _) = bundle.into_messages();
+            (bytes(&commit), welcome.map(|welcome| bytes(&welcome)))
+        })
+    }};
+}
+
+fn bytes(message: &MlsMessageOut) -> Vec<u8> {
+    message.tls_serialize_detached().unwrap()
+}
+
+impl Insider {
+    /// Takes over from an honest program.
+    fn of(phone: &Conversation) -> Self {
+        let entries: Vec<_> = phone.state().entries().into_iter().map(|(k, v)| (k, v.to_vec())).collect();
+        // Our own record of a conversation has the key 0; its last item is the leaf's secret key.
+        let own = entries.iter().find(|(key, _)| key.as_slice() == [0]).unwrap();
+        let leaf: [u8; 32] = content_of(&items(&own.1[1..])[5]).try_into().unwrap();
+        let provider = Own { crypto: RustCrypto::default(), state: State::load(entries).unwrap() };
+        let id = GroupId::from_slice(phone.group_id());
+        let group = MlsGroup::load(&provider.state, &id).unwrap().unwrap();
+        Self { provider, group, leaf: Leaf(SigningKey::from_bytes(&leaf)) }
+    }
+
+    fn says(&mut self, words: &[u8]) -> Vec<u8> {
+        bytes(&self.group.create_message(&self.provider, &self.leaf, words).unwrap())
+    }
+
+    fn merges(&mut self) {
+        self.group.merge_pending_commit(&self.provider).unwrap();
+    }
+}
+
+/// The gateway, Anna's phone and her tablet, who have all heard each other.
+struct Three {
+    business: Business,
+    anna: Pseudonym,
+    shop: Conversation,
+    phone: Conversation,
+    tablet: Conversation,
+}
+
+impl Three {
+    fn talking() -> Self {
+        let business = Business::new();
+        let anna = Pseudonym::generate(&mut OsRng);
+        let said = says_hello(&anna, &business.verified(), b"first");
+        let hello = business.opens(&said.hello);
+        let (mut shop, mut phone) = (business.joins(&hello), said.conversation);
+        shop.open(hello.message()).unwrap();
+        let answer = shop.seal(b"answer").unwrap();
+        phone.open(&answer).unwrap();
+        let (spare, keys) = spare_of(&anna, shop.business(), "tablet");
+        let staged = phone.stage(&Change::Add(&[spare]), now()).unwrap();
+        phone.merge().unwrap();
+        shop.follow(&staged.commit, now()).unwrap();
+        let tablet = join(&keys, &shop, &anna, &staged.welcome.unwrap());
+        let mut three = Self { business, anna, shop, phone, tablet };
+        three.talk();
+        three
+    }
+
+    /// Everybody speaks and is heard.
+    fn talk(&mut self) {
+        let Self { shop, phone, tablet, .. } = self;
+        says(shop, &mut [phone, tablet]);
+        says(phone, &mut [shop, tablet]);
+        says(tablet, &mut [shop, phone]);
+    }
+
+    fn package(&self, endpoint: &str) -> KeyPackage {
+        package_of(&self.anna, self.shop.business(), endpoint)
+    }
+}
+
+fn says(from: &mut Conversation, to: &mut [&mut Conversation]) {
+    let message = from.seal(b"words").unwrap();
+    for other in to {
+        assert_eq!(other.open(&message).unwrap().content.as_slice(), b"words");
+    }
+}
+
+fn spare_bytes(
+    anna: &Pseudonym,
+    business: &bulla_e2ee::identity::IdentityHash,
+    endpoint: &str,
+) -> (Vec<u8>, SpareKeys) {
+    let issuer = Issuer::Customer { pseudonym: anna, business, endpoint };
+    make_spare(&issuer, now(), &mut OsRng).unwrap()
+}
+
+fn spare_of(anna: &Pseudonym, business: &bulla_e2ee::identity::IdentityHash, endpoint: &str) -> (Spare, SpareKeys) {
+    let (bytes, keys) = spare_bytes(anna, business, endpoint);
+    (Spare::verify(&bytes, &Expect::customer(*business, anna.public()), now()).unwrap(), keys)
+}
+
+fn package(bytes: &[u8]) -> KeyPackage {
+    let package = KeyPackageIn::tls_deserialize_exact_bytes(bytes).unwrap();
+    package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).unwrap()
+}
+
+fn package_of(anna: &Pseudonym, business: &bulla_e2ee::identity::IdentityHash, endpoint: &str) -> KeyPackage {
+    package(&spare_bytes(anna, business, endpoint).0)
+}
+
+fn join(keys: &SpareKeys, shop: &Conversation, anna: &Pseudonym, welcome: &[u8]) -> Conversation {
+    Conversation::rejoin(keys, Role::Customer, shop.business(), &anna.public(), welcome, now()).unwrap()
+}
+
+/// A KeyPackage that nobody has certified, or not as a last resort.
+fn raw_package(credential: &[u8], signer: &Leaf, last_resort: bool) -> KeyPackage {
+    let provider = Own { crypto: RustCrypto::default(), state: State::default() };
+    let credential = CredentialWithKey {
+        credential: BasicCredential::new(credential.to_vec()).into(),
+        signature_key: signer.0.verifying_key().to_bytes().to_vec().into(),
+    };
+    let builder = KeyPackage::builder();
+    let builder = if last_resort { builder.mark_as_last_resort() } else { builder };
+    builder.build(CIPHERSUITE, &provider, signer, credential).unwrap().key_package().clone()
+}
+
+fn stranger() -> Leaf {
+    Leaf(SigningKey::generate(&mut OsRng))
+}
+
+fn leaf_with(credential: &[u8], signer: &Leaf) -> LeafNodeParameters {
+    let credential = CredentialWithKey {
+        credential: BasicCredential::new(credential.to_vec()).into(),
+        signature_key: signer.0.verifying_key().to_bytes().to_vec().into(),
+    };
+    LeafNodeParameters::builder().with_credential_with_key(credential).build()
+}
+
+type Made = Option<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Commits that a member can make and may not. Each is told to both honest members.
+const FORBIDDEN: &[(&str, fn(&mut Insider, &Three) -> Made)] = &[
+    ("another pseudonym's device comes in", |phone, three| {
+        let other = package_of(&Pseudonym::generate(&mut OsRng), three.shop.business(), "laptop");
+        commit!(phone, force_self_update(true), propose_adds([other]))
+    }),
+    ("a device for another business comes in", |phone, three| {
+        let other = package_of(&three.anna, &Business::new().identity.hash(), "laptop");
+        commit!(phone, force_self_update(true), propose_adds([other]))
+    }),
+    ("an endpoint of the business comes in", |phone, three| {
+        let issuer = Issuer::Business { identity: &three.business.identity, handle: "rosi", endpoint: "second" };
+        let other = package(&make_spare(&issuer, now(), &mut OsRng).unwrap().0);
+        commit!(phone, force_self_update(true), propose_adds([other]))
+    }),
+    ("a device comes in whose name is taken", |phone, three| {
+        commit!(phone, force_self_update(true), propose_adds([three.package("tablet")]))
+    }),
+    ("two devices of one name come in", |phone, three| {
+        commit!(phone, force_self_update(true), propose_adds([three.package("laptop"), three.package("laptop")]))
+    }),
+    ("somebody comes in whom nobody has certified", |phone, _| {
+        commit!(phone, force_self_update(true), propose_adds([raw_package(b"nobody", &stranger(), true)]))
+    }),
+    ("somebody comes in with another's certificate", |phone, three| {
+        let certificate = three.shop.peer().unwrap().as_bytes().to_vec();
+        commit!(phone, force_self_update(true), propose_adds([raw_package(&certificate, &stranger(), true)]))
+    }),
+    ("a good device comes in with one that is not", |phone, three| {
+        let bad = raw_package(b"nobody", &stranger(), true);
+        commit!(phone, force_self_update(true), propose_adds([three.package("laptop"), bad]))
+    }),
+    ("a KeyPackage that is not of last resort", |phone, _| {
+        commit!(phone, force_self_update(true), propose_adds([raw_package(b"nobody", &stranger(), false)]))
+    }),
+    ("more members than may be", |phone, three| {
+        let many: Vec<_> = (0..bulla_e2ee::limits::MEMBERS).map(|n| three.package(&format!("device {n}"))).collect();
+        commit!(phone, force_self_update(true), propose_adds(many))
+    }),
+    ("the business goes", |phone, three| {
+        let shop = three.phone.members().iter().find(|m| m.who.role == Role::Business).unwrap().leaf;
+        commit!(phone, force_self_update(true), propose_removals([LeafNodeIndex::new(shop)]))
+    }),
+    ("everybody else goes", |phone, three| {
+        let others: Vec<_> =
+            three.phone.members().iter().filter(|m| !m.own).map(|m| LeafNodeIndex::new(m.leaf)).collect();
+        commit!(phone, force_self_update(true), propose_removals(others))
+    }),
+    ("the business goes and another comes in", |phone, three| {
+        let shop = three.phone.members().iter().find(|m| m.who.role == Role::Business).unwrap().leaf;
+        let removals = [LeafNodeIndex::new(shop)];
+        commit!(phone, force_self_update(true), propose_removals(removals), propose_adds([three.package("laptop")]))
+    }),
+    ("a device comes in without fresh keys of who lets it in", |phone, three| {
+        commit!(phone, force_self_update(false), propose_adds([three.package("laptop")]))
+    }),
+    ("its own leaf gets a credential of its own making", |phone, _| {
+        let leaf = leaf_with(b"somebody", &Leaf(phone.leaf.0.clone()));
+        commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
+    }),
+    ("its own leaf gets the business's certificate", |phone, three| {
+        let leaf = leaf_with(three.phone.peer().unwrap().as_bytes(), &Leaf(phone.leaf.0.clone()));
+        commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
+    }),
+    ("its own leaf gets the tablet's certificate", |phone, three| {
+        let certificate = bulla_e2ee::certificate::issue_customer(
+            &three.anna,
+            &phone.leaf.0.verifying_key().to_bytes(),
+            three.shop.business(),
+            &bulla_e2ee::certificate::Subject { handle: "", endpoint: "tablet", not_after: now() + 3_600 },
+        );
+        let leaf = leaf_with(&certificate, &Leaf(phone.leaf.0.clone()));
+        commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
+    }),
+    ("the group requires what it has", |phone, _| {
+        let required = RequiredCapabilitiesExtension::new(&[], &[], &[CredentialType::Basic]);
+        let extensions = Extensions::single(Extension::RequiredCapabilities(required)).ok()?;
+        let made = phone.group.commit_builder().propose_group_context_extensions(extensions).ok()?;
+        let made = made.force_self_update(true).load_psks(&phone.provider.state).ok()?;
+        let made = made.build(&phone.provider.crypto, &phone.provider.crypto, &phone.leaf, |_| true).ok()?;
+        let (commit, welcome, _) = made.stage_commit(&phone.provider).ok()?.into_messages();
+        Some((bytes(&commit), welcome.map(|w| bytes(&w))))
+    }),
+    ("a removal that was proposed before", |phone, three| {
+        let tablet = three.phone.members().iter().find(|m| m.who.endpoint == "tablet").unwrap().leaf;
+        phone.group.propose_remove_member(&phone.provider, &phone.leaf, LeafNodeIndex::new(tablet)).ok()?;
+        commit!(phone, force_self_update(true))
+    }),
+    ("an addition that was proposed before", |phone, three| {
+        phone.group.propose_add_member(&phone.provider, &phone.leaf, &three.package("laptop")).ok()?;
+        commit!(phone, force_self_update(true))
+    }),
+];
+
+/// Commits that a member may make, whatever its program is.
+const ALLOWED: &[(&str, fn(&mut Insider, &Three) -> Made)] = &[
+    ("fresh keys", |phone, _| commit!(phone, force_self_update(true))),
+    ("a device of its own side comes in", |phone, three| {
+        commit!(phone, force_self_update(true), propose_adds([three.package("laptop")]))
+    }),
+    ("the tablet goes and another takes its place in the tree", |phone, three| {
+        let tablet = three.phone.members().iter().find(|m| m.who.endpoint == "tablet").unwrap().leaf;
+        let removals = [LeafNodeIndex::new(tablet)];
+        commit!(phone, force_self_update(true), propose_removals(removals), propose_adds([three.package("laptop")]))
+    }),
+    ("its leaf says that it can do more", |phone, _| {
+        let more = Capabilities::new(
+            Some(&[ProtocolVersion::Mls10]),
+            Some(&[CIPHERSUITE, Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519]),
+            Some(&[ExtensionType::LastResort]),
+            None,
+            Some(&[CredentialType::Basic]),
+        );
+        let leaf = LeafNodeParameters::builder().with_capabilities(more).build();
+        commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
+    }),
+];
+
+/// Every honest member refuses, stays where it was, and goes on with the other; nobody follows alone.
+#[test]
+fn mls_10_key_03_what_a_member_may_not_commit_nobody_follows() {
+    let mut made = 0;
+    for (what, make) in FORBIDDEN {
+        let mut three = Three::talking();
+        let Some((commit, _)) = make(&mut Insider::of(&three.phone), &three) else {
+            println!("not even OpenMLS makes it: {what}");
+            continue;
+        };
+        made += 1;
+        let before = (three.shop.epoch(), three.shop.authenticator(three.shop.epoch()));
+        for honest in [&mut three.shop, &mut three.tablet] {
+            let followed = honest.follow(&commit, now());
+            assert!(followed.is_err(), "{what}: {followed:?}");
+            assert!(honest.open(&commit).is_err(), "{what}");
+            assert_eq!((honest.epoch(), honest.authenticator(honest.epoch())), before, "{what}");
+            let again: Vec<_> = honest.state().entries().into_iter().map(|(k, v)| (k, v.to_vec())).collect();
+            *honest = Conversation::load(State::load(again).unwrap()).unwrap();
+        }
+        let Three { shop, tablet, .. } = &mut three;
+        let staged = shop.stage(&Change::Keys, now()).unwrap();
+        shop.merge().unwrap();
+        tablet.follow(&staged.commit, now()).unwrap();
+        says(shop, &mut [tablet]);
+        says(tablet, &mut [shop]);
+    }
+    println!(
+        "figure: {made} kinds of forbidden commits by a member, of {} tried: all refused by both others",
+        FORBIDDEN.len()
+    );
+    assert!(made >= 15, "{made}");
+}
+
+#[test]
+fn mls_10_what_a_member_may_commit_all_follow_to_the_same_place() {
+    for (what, make) in ALLOWED {
+        let mut three = Three::talking();
+        let (commit, _) = make(&mut Insider::of(&three.phone), &three).unwrap_or_else(|| panic!("{what}"));
+        let Three { shop, tablet, .. } = &mut three;
+        let removed = [shop.follow(&commit, now()), tablet.follow(&commit, now())].map(|f| f.unwrap().out);
+        assert!(!removed[0], "{what}");
+        if !removed[1] {
+            assert_eq!(shop.authenticator(shop.epoch()), tablet.authenticator(tablet.epoch()), "{what}");
+            says(shop, &mut [tablet]);
+        }
+    }
+}
+
+/// Two commits for one epoch, a different one to each: each is good by itself. They end in different places, and whoever hears the other sees it.
+#[test]
+fn mls_10_mls_07_two_commits_to_two_members_never_pass_unseen() {
+    let mut three = Three::talking();
+    let laptop = spare_of(&three.anna, three.shop.business(), "laptop");
+    let to_shop = commit!(&mut Insider::of(&three.phone), force_self_update(true)).unwrap();
+    let adds = [three.package("camera")];
+    let to_tablet = commit!(&mut Insider::of(&three.phone), force_self_update(true), propose_adds(adds)).unwrap();
+    drop(laptop);
+    let Three { shop, tablet, .. } = &mut three;
+    shop.follow(&to_shop.0, now()).unwrap();
+    tablet.follow(&to_tablet.0, now()).unwrap();
+    assert_eq!(shop.epoch(), tablet.epoch());
+    assert_ne!(shop.authenticator(shop.epoch()), tablet.authenticator(tablet.epoch()));
+    let message = shop.seal(b"into the void").unwrap();
+    assert_eq!(
+        tablet.open(&message),
+        Err(bulla_e2ee::conversation::OpenError::Undecryptable),
+        "the engine begins again"
+    );
+    let message = tablet.seal(b"into the void").unwrap();
+    assert_eq!(shop.open(&message), Err(bulla_e2ee::conversation::OpenError::Undecryptable), "the engine begins again");
+    // The second commit comes too: it is of an epoch that is over.
+    assert!(shop.follow(&to_tablet.0, now()).is_err());
+}
+
+/// A Welcome into a group in which the others are not: who joins hears nobody and is heard by nobody.
+#[test]
+fn mls_10_a_welcome_to_another_branch_joins_nobody() {
+    let mut three = Three::talking();
+    let (bytes, keys) = spare_bytes(&three.anna, three.shop.business(), "laptop");
+    let adds = [package(&bytes)];
+    let lured = commit!(&mut Insider::of(&three.phone), force_self_update(true), propose_adds(adds)).unwrap();
+    let told = commit!(&mut Insider::of(&three.phone), force_self_update(true)).unwrap();
+    three.shop.follow(&told.0, now()).unwrap();
+    let mut laptop = join(&keys, &three.shop, &three.anna, &lured.1.unwrap());
+    assert_eq!(laptop.epoch(), three.shop.epoch());
+    assert_ne!(laptop.authenticator(laptop.epoch()), three.shop.authenticator(three.shop.epoch()));
+    let message = three.shop.seal(b"words").unwrap();
+    assert!(laptop.open(&message).is_err());
+    let message = laptop.seal(b"words").unwrap();
+    assert!(three.shop.open(&message).is_err());
+}
+
+/// MLS-08: a member gives the GroupInfo away, and somebody outside joins by it.
+#[test]
+fn mls_08_nobody_comes_in_from_outside_though_a_member_gives_the_group_away() {
+    let mut three = Three::talking();
+    let insider = Insider::of(&three.phone);
+    let info = insider.group.export_group_info(&insider.provider.crypto, &insider.leaf, true).unwrap();
+    let info = MlsMessageIn::tls_deserialize_exact_bytes(&bytes(&info)).unwrap();
+    let MlsMessageBodyIn::GroupInfo(info) = info.extract() else { panic!("a GroupInfo") };
+    let outside = Own { crypto: RustCrypto::default(), state: State::default() };
+    let (signer, certified) = (stranger(), three.phone.members().len());
+    let certificate = bulla_e2ee::certificate::issue_customer(
+        &three.anna,
+        &signer.0.verifying_key().to_bytes(),
+        three.shop.business(),
+        &bulla_e2ee::certificate::Subject { handle: "", endpoint: "ghost", not_after: now() + 3_600 },
+    );
+    let credential = CredentialWithKey {
+        credential: BasicCredential::new(certificate).into(),
+        signature_key: signer.0.verifying_key().to_bytes().to_vec().into(),
+    };
+    let joined = MlsGroup::external_commit_builder()
+        .build_group(&outside, info, credential)
+        .unwrap()
+        .load_psks(outside.storage())
+        .unwrap()
+        .build(outside.rand(), outside.crypto(), &signer, |_| true)
+        .unwrap()
+        .finalize(&outside)
+        .unwrap();
+    let commit = bytes(joined.1.commit());
+    for honest in [&mut three.shop, &mut three.tablet] {
+        let epoch = honest.epoch();
+        assert!(honest.follow(&commit, now()).is_err() && honest.open(&commit).is_err());
+        assert_eq!((honest.epoch(), honest.members().len()), (epoch, certified));
+    }
+    three.talk();
+}
+
+/// MLS-03: in the place of a leaf stands somebody else since; what the one before had said is still its own.
+#[test]
+fn mls_03_a_late_message_is_of_whom_its_leaf_was_when_it_was_sealed() {
+    const DEVICES: usize = 24;
+    let three = Three::talking();
+    let Three { anna, mut shop, phone, mut tablet, .. } = three;
+    let (mut insider, mut name) = (Insider::of(&phone), "tablet".to_owned());
+    for n in 0..DEVICES {
+        let leaf = shop.members().iter().find(|m| m.who.endpoint == name).unwrap().leaf;
+        let late: Vec<_> = (0..3).map(|_| tablet.seal(b"late").unwrap()).collect();
+        let of_shop = shop.seal(b"late too").unwrap();
+        let early = insider.says(b"early");
+        assert_eq!(shop.open(&early).unwrap().sender.endpoint, "phone");
+        let next = format!("device {n}");
+        let (bytes, keys) = spare_bytes(&anna, shop.business(), &next);
+        let removals = [LeafNodeIndex::new(leaf)];
+        let made =
+            commit!(&mut insider, force_self_update(true), propose_removals(removals), propose_adds([package(&bytes)]));
+        let (commit, welcome) = made.unwrap();
+        insider.merges();
+        let followed = shop.follow(&commit, now()).unwrap();
+        assert_eq!((followed.added.len(), followed.removed.len()), (1, 1));
+        assert!(tablet.follow(&commit, now()).unwrap().out);
+        let mut newcomer = join(&keys, &shop, &anna, &welcome.unwrap());
+        let member = shop.members().into_iter().find(|m| m.leaf == leaf).unwrap();
+        assert_eq!(member.who.endpoint, next, "the leaf has changed hands");
+        // In any order with what the newcomer says.
+        let new = newcomer.seal(b"new").unwrap();
+        if n % 2 == 0 {
+            assert_eq!(shop.open(&new).unwrap().sender.endpoint, next);
+        }
+        for message in late.iter().rev() {
+            let opened = shop.open(message).unwrap();
+            assert_eq!((opened.sender.endpoint.as_str(), opened.epoch), (name.as_str(), shop.epoch() - 1));
+        }
+        if n % 2 == 1 {
+            assert_eq!(shop.open(&new).unwrap().sender.endpoint, next);
+        }
+        assert!(newcomer.open(&of_shop).is_err(), "who has come in hears nothing from before");
+        (tablet, name) = (newcomer, next);
+    }
+}
