@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bulla_client::event::{Draft, Status};
 use bulla_client::store::Table;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::world::{Actor, World};
 
@@ -48,54 +50,76 @@ async fn gw_01_no_words_names_or_ids_lie_readable_in_a_folder() {
 
 const WEEK: u64 = 7 * 86_400_000;
 
-/// Byte strings of 16 bytes and more in a stored value, whatever its layout: as CBOR's own, and as arrays of numbers.
-fn strings(value: &[u8]) -> BTreeSet<Vec<u8>> {
-    fn walk(d: &mut minicbor::Decoder<'_>, found: &mut BTreeSet<Vec<u8>>) -> Result<(), minicbor::decode::Error> {
-        use minicbor::data::Type;
-        match d.datatype()? {
-            Type::Bytes => drop(found.insert(d.bytes()?.to_vec())),
-            Type::Array | Type::ArrayIndef => {
-                let mut numbers = Vec::new();
-                let mut left = d.array()?;
-                while left != Some(0) && d.datatype()? != Type::Break {
-                    match d.datatype()? {
-                        Type::U8 => numbers.push(d.u8()?),
-                        _ => walk(d, found)?,
-                    }
-                    left = left.map(|n| n - 1);
-                }
-                if left.is_none() {
-                    d.skip()?;
-                }
-                found.insert(numbers);
-            }
-            Type::Map | Type::MapIndef => {
-                let mut left = d.map()?;
-                while left != Some(0) && d.datatype()? != Type::Break {
-                    walk(d, found)?;
-                    walk(d, found)?;
-                    left = left.map(|n| n - 1);
-                }
-                if left.is_none() {
-                    d.skip()?;
-                }
-            }
-            _ => d.skip()?,
-        }
-        Ok(())
-    }
-    let mut found = BTreeSet::new();
-    // One byte of format before the CBOR. A value of another layout gives what of it could be read.
-    let _ = walk(&mut minicbor::Decoder::new(value.get(1..).unwrap_or_default()), &mut found);
-    found.retain(|string| string.len() >= 16);
-    found
+/// Every byte string in a value of which nothing is known, arrays of numbers among them.
+#[derive(Default)]
+struct Found {
+    strings: Vec<Vec<u8>>,
+    number: Option<u8>,
 }
 
-/// The strings of an endpoint's rows of MLS state, by the first byte of their key behind the conversation's number: what they are.
+impl<'de> Deserialize<'de> for Found {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Anything;
+
+        impl<'de> Visitor<'de> for Anything {
+            type Value = Found;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Found, E> {
+                Ok(Found { strings: vec![bytes.to_vec()], number: None })
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Found, E> {
+                Ok(Found { number: u8::try_from(number).ok(), ..Found::default() })
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
+                Ok(Found::default())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Found, E> {
+                Ok(Found::default())
+            }
+            fn visit_unit<E>(self) -> Result<Found, E> {
+                Ok(Found::default())
+            }
+            fn visit_none<E>(self) -> Result<Found, E> {
+                Ok(Found::default())
+            }
+            fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Found, D::Error> {
+                Found::deserialize(inner)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Found, A::Error> {
+                let (mut strings, mut numbers) = (Vec::new(), Vec::new());
+                while let Some(item) = items.next_element::<Found>()? {
+                    strings.extend(item.strings);
+                    numbers.extend(item.number);
+                }
+                strings.push(numbers);
+                Ok(Found { strings, number: None })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Found, A::Error> {
+                let mut strings = Vec::new();
+                while let Some((key, value)) = entries.next_entry::<Found, Found>()? {
+                    strings.extend(key.strings.into_iter().chain(value.strings));
+                }
+                Ok(Found { strings, number: None })
+            }
+        }
+        from.deserialize_any(Anything)
+    }
+}
+
+/// Byte strings of 16 bytes and more in what OpenMLS has stored; behind one byte of format it is MessagePack.
+fn strings(value: &[u8]) -> BTreeSet<Vec<u8>> {
+    let found: Found = rmp_serde::from_slice(&value[1..]).unwrap();
+    found.strings.into_iter().filter(|string| string.len() >= 16).collect()
+}
+
+/// The strings of an endpoint's rows of OpenMLS's state, by the first byte of their key behind the conversation's number: what they are.
 async fn mls_strings(of: &Actor) -> BTreeMap<u8, BTreeSet<Vec<u8>>> {
     let rows = of.endpoint.with_store(|tx| tx.scan_bytes_prefix(Table::Mls, b"")).await.unwrap();
     let mut found: BTreeMap<u8, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    for (key, value) in rows {
+    for (key, value) in rows.into_iter().filter(|(key, _)| key[8] >= 10) {
         found.entry(key[8]).or_default().extend(strings(&value));
     }
     found
