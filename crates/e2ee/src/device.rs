@@ -205,6 +205,10 @@ impl Join {
         let permits = PermitsExtension { relay, permits: GivenPermit::read_list(&mut r)? };
         let spare_bytes = r.bytes(limits::KEY_PACKAGE)?.to_vec();
         r.skip_rest(more)?;
+        if permits.permits.is_empty() {
+            // Nobody could ever answer it.
+            return Err(DeviceError::Malformed);
+        }
         let spare = Spare::verify(&spare_bytes, expect, now)?;
         if !unverified.is_signed_by(spare.certificate().leaf(), label::DEVICE_JOIN) {
             return Err(DeviceError::Signature);

@@ -61,6 +61,18 @@ pub(super) const PROMISES: &[Promise] = &[
                     name: "key_02_another_bundle_seal_key_or_key_package_is_refused_and_nothing_is_sent",
                 },
             },
+            Evidence {
+                shows: "another identity that goes on with an open conversation is shown as such, and nothing is ever sealed to it",
+                runs: Runs::Test {
+                    package: "bulla-testkit",
+                    target: &["--test", "rules"],
+                    name: "key_02_another_identity_is_told_and_nothing_is_ever_sealed_to_it",
+                },
+            },
+            Evidence {
+                shows: "the programs that are shipped have nothing of what tests watch and break endpoints with",
+                runs: Runs::Check("shipped-features"),
+            },
         ],
     },
     Promise {

@@ -203,8 +203,11 @@ fn leaf_with(credential: &[u8], signer: &Leaf) -> LeafNodeParameters {
 
 type Made = Option<(Vec<u8>, Option<Vec<u8>>)>;
 
+/// What it is, and how it is made.
+type Kind = (&'static str, fn(&mut Insider, &Three) -> Made);
+
 /// Commits that a member can make and may not. Each is told to both honest members.
-const FORBIDDEN: &[(&str, fn(&mut Insider, &Three) -> Made)] = &[
+const FORBIDDEN: &[Kind] = &[
     ("another pseudonym's device comes in", |phone, three| {
         let other = package_of(&Pseudonym::generate(&mut OsRng), three.shop.business(), "laptop");
         commit!(phone, force_self_update(true), propose_adds([other]))
@@ -298,7 +301,7 @@ const FORBIDDEN: &[(&str, fn(&mut Insider, &Three) -> Made)] = &[
 ];
 
 /// Commits that a member may make, whatever its program is.
-const ALLOWED: &[(&str, fn(&mut Insider, &Three) -> Made)] = &[
+const ALLOWED: &[Kind] = &[
     ("fresh keys", |phone, _| commit!(phone, force_self_update(true))),
     ("a device of its own side comes in", |phone, three| {
         commit!(phone, force_self_update(true), propose_adds([three.package("laptop")]))
@@ -374,11 +377,9 @@ fn mls_10_what_a_member_may_commit_all_follow_to_the_same_place() {
 #[test]
 fn mls_10_mls_07_two_commits_to_two_members_never_pass_unseen() {
     let mut three = Three::talking();
-    let laptop = spare_of(&three.anna, three.shop.business(), "laptop");
     let to_shop = commit!(&mut Insider::of(&three.phone), force_self_update(true)).unwrap();
     let adds = [three.package("camera")];
     let to_tablet = commit!(&mut Insider::of(&three.phone), force_self_update(true), propose_adds(adds)).unwrap();
-    drop(laptop);
     let Three { shop, tablet, .. } = &mut three;
     shop.follow(&to_shop.0, now()).unwrap();
     tablet.follow(&to_tablet.0, now()).unwrap();

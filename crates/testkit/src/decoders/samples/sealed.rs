@@ -265,7 +265,7 @@ impl Samples {
         self.put("invitation", "no-other-business", wrong(2, &cbor::bytes(&world::pseudonym().public())));
         self.put("invitation", "no-other-leaf", wrong(1, &cbor::bytes(&other_leaf)));
         self.put("invitation", "no-device-of-a-business", wrong(1, &cbor::bytes(&business)));
-        self.put("invitation", "no-permits", wrong(7, &[0x80]));
+        self.put("invitation", "ok-without-permits", wrong(7, &[0x80]));
 
         let permits = cbor::array(&[world::customer_permits()[0].encode()]);
         let request = [vec![1], cbor::text(RELAY), permits, vec![0x40]];
