@@ -19,7 +19,7 @@ use minicbor::bytes::ByteVec;
 
 use super::continues::is_ours;
 use super::lanes::{Lane, LaneId};
-use super::messages::Wait;
+use super::messages::{Wait, message_key};
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place, SecretVec};
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
@@ -132,6 +132,7 @@ impl Engine {
             }
             let mut group = self.group(ctx, number)?;
             group.broken = Some(reason_to_stored(Reason::Restored));
+            group.lost_from.get_or_insert(record.next_order);
             (group.retry_ms, group.tries) = (0, 0);
             self.save_group(ctx, number, record.peer, &group)?;
             self.to_reform.insert(number);
@@ -227,7 +228,7 @@ impl Engine {
             let turn = self.next_turn(ctx, record, &group);
             group.said = turn.at;
             let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
-            let heard = self.newest_heard(ctx, number)?;
+            let heard = self.newest_heard(ctx, number, group.lost_from)?;
             let body = self.with_issuer(ctx, record, |_, speaker| {
                 Continues::seal(speaker, &business, &user, &turn, reason, &heard, &[])
             })?;
@@ -255,7 +256,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
-        let heard = self.newest_heard(ctx, number)?;
+        let heard = self.newest_heard(ctx, number, group.lost_from)?;
         let turn = self.next_turn(ctx, record, &group);
         let customer = Self::customer_key(record)?;
         let made = self.with_issuer(ctx, record, |issuer, speaker| {
@@ -346,10 +347,14 @@ impl Engine {
         self.wanted.foreign.remove(&number);
     }
 
-    /// The newest messages of others that are here.
-    fn newest_heard(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<MessageId>, StoreError> {
+    /// The newest messages of others that are here; of an endpoint that went back, those that it had then. What it was told since, in a
+    /// group that began in another way, may be newer than what it has lost.
+    fn newest_heard(&self, ctx: &Ctx<'_, '_>, number: u64, before: Option<u64>) -> Result<Vec<MessageId>, StoreError> {
         let prefix = number.to_be_bytes();
-        let until = after_prefix(&prefix);
+        let until = match before {
+            Some(order) => Some(message_key(Place { conversation: number, order })),
+            None => after_prefix(&prefix),
+        };
         let newest: Vec<(Vec<u8>, MessageRecord)> =
             ctx.tx.scan(Table::Messages, &prefix, until.as_deref(), Order::Descending, 200)?;
         let of_others = newest.into_iter().filter(|(_, m)| m.direction == Direction::Incoming || m.by.is_some());
@@ -454,6 +459,8 @@ impl Engine {
         }
         let mut group = self.group(ctx, number)?;
         if group.unanswered || group.tries > 0 {
+            let told = group.untold != Some(true) && group.began == Some(reason_to_stored(Reason::Restored));
+            group.lost_from = group.lost_from.filter(|_| !(told && group.unanswered));
             group.unanswered = false;
             (group.tries, group.retry_ms) = (0, 0);
             self.save_group(ctx, number, peer, &group)?;

@@ -529,6 +529,10 @@ pub struct GroupRecord {
     /// We went back to an older state, and this group began in a way that did not tell what was lost: a statement will.
     #[n(12)]
     pub untold: Option<bool>,
+    /// We went back to an older state, and nobody has answered a statement of that: what stands here from this order on came since. It is
+    /// not what we had.
+    #[n(13)]
+    pub lost_from: Option<u64>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.
