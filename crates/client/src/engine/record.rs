@@ -560,7 +560,7 @@ pub struct ClaimRecord {
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct HeldRecord {
-    /// Purpose of the permit under which it came.
+    /// Purpose of the permit under which it came; 0: it is a commit.
     #[n(0)]
     pub purpose: u8,
     /// The message.
