@@ -281,7 +281,7 @@ impl Engine {
             return Err(damaged(Table::Members));
         };
         self.take(ctx, number, peer.scope, member.number, hello.relay(), hello.permits())?;
-        self.say_undelivered_again(ctx, number, &mut record, None)?;
+        self.say_undelivered_again(ctx, number, &mut record, &[])?;
         self.save_conversation(ctx, number, &record)?;
         // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.
         self.wanted.commits.insert(number);

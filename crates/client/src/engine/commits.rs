@@ -33,6 +33,11 @@ const AGAIN_MS: [u64; 3] = [1_000, 4_000, 15_000];
 
 /// How long messages of an unknown group are held where a third may bring us into it.
 const FOREIGN_MS: u64 = 20_000;
+
+/// In place of a purpose: what is held is a commit that begins a later epoch than the next. Nothing else may come of that epoch, to one whom
+/// it removes.
+const HELD_COMMIT: u8 = 0;
+
 /// Where a commit came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
@@ -292,11 +297,14 @@ impl Engine {
         number: u64,
         commit: &[u8],
     ) -> Result<(), StoreError> {
-        // Whose commit stands is for the slot to say: with a claim of ours under way its answer brings the winner.
-        if ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?.is_some() {
+        if !self.has_group(ctx, number)? || self.is_broken(ctx, number)? {
             return Ok(());
         }
-        if !self.has_group(ctx, number)? || self.is_broken(ctx, number)? {
+        if self.mls(ctx, number)?.is_ahead(commit) && !self.put_held(ctx, number, HELD_COMMIT, commit)? {
+            return Ok(());
+        }
+        // Whose commit stands is for the slot to say: with a claim of ours under way its answer brings the winner.
+        if ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?.is_some() {
             return Ok(());
         }
         self.follow(ctx, number, commit, From::Author)
@@ -345,17 +353,32 @@ impl Engine {
         purpose: Purpose,
         mls: &[u8],
     ) -> Result<(), StoreError> {
-        if self.put_held(ctx, number, purpose, mls)? && !self.wanted.foreign.contains(&number) {
+        if self.put_held(ctx, number, purpose.to_wire(), mls)? && !self.wanted.foreign.contains(&number) {
             self.wanted.foreign.insert(number);
             self.timers.insert((ctx.tx.now_ms() + FOREIGN_MS, Timer::Foreign(number)));
         }
         Ok(())
     }
 
-    /// Nobody has brought us into the group whose messages are held: we are in another one than the others.
+    /// Nobody has brought us into a group that others speak in: we are in another one than they.
     pub(super) fn foreign_stays(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        if self.wanted.foreign.remove(&number) {
-            return self.break_group(ctx, number, Reason::Fork);
+        if self.group(ctx, number)?.unanswered {
+            // They may not have heard yet of the one that we began.
+            return self.not_followed(ctx, number);
+        }
+        self.break_group(ctx, number, Reason::Fork)
+    }
+
+    /// Our group stands: what is held of others is of those that it has taken the place of.
+    pub(super) fn drop_foreign(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if !self.wanted.foreign.remove(&number) {
+            return Ok(());
+        }
+        let current = self.group_id(ctx, number)?;
+        for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
+            if bulla_e2ee::conversation::group_of(&held.mls).is_none_or(|id| id != current) {
+                ctx.tx.delete(Table::Held, &key);
+            }
         }
         Ok(())
     }
@@ -367,6 +390,10 @@ impl Engine {
             ctx.tx.delete(Table::Held, key);
         }
         for (_, message) in held {
+            if message.purpose == HELD_COMMIT {
+                self.commit_received(ctx, number, &message.mls)?;
+                continue;
+            }
             let Some(purpose) = Purpose::from_wire(u64::from(message.purpose)) else { continue };
             self.mls_message(ctx, number, purpose, &message.mls, &message.mls)?;
         }
@@ -392,13 +419,13 @@ impl Engine {
         purpose: Purpose,
         mls: &[u8],
     ) -> Result<(), StoreError> {
-        if self.put_held(ctx, number, purpose, mls)? {
+        if self.put_held(ctx, number, purpose.to_wire(), mls)? {
             return self.want_read(ctx, number);
         }
         Ok(())
     }
 
-    fn put_held(&self, ctx: &mut Ctx<'_, '_>, number: u64, purpose: Purpose, mls: &[u8]) -> Result<bool, StoreError> {
+    fn put_held(&self, ctx: &mut Ctx<'_, '_>, number: u64, purpose: u8, mls: &[u8]) -> Result<bool, StoreError> {
         let prefix = number.to_be_bytes();
         let until = after_prefix(&prefix);
         let newest = ctx.tx.scan_bytes(Table::Held, &prefix, until.as_deref(), Order::Descending, 1)?;
@@ -409,8 +436,7 @@ impl Engine {
             return Ok(false);
         }
         let key = [prefix, serial.to_be_bytes()].concat();
-        let held =
-            HeldRecord { purpose: purpose.to_wire(), mls: ByteVec::from(mls.to_vec()), stored_ms: ctx.tx.now_ms() };
+        let held = HeldRecord { purpose, mls: ByteVec::from(mls.to_vec()), stored_ms: ctx.tx.now_ms() };
         ctx.tx.put(Table::Held, &key, Scope::Peer(peer), &held)?;
         Ok(true)
     }

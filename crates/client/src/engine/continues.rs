@@ -147,7 +147,7 @@ impl Engine {
             record.state = ConversationState::Open;
         }
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
-        self.say_undelivered_again(ctx, number, &mut record, None)?;
+        self.say_undelivered_again(ctx, number, &mut record, &[])?;
         self.save_conversation(ctx, number, &record)?;
         ctx.emit(Event::Continued {
             conversation: ConversationId(number),
@@ -157,6 +157,7 @@ impl Engine {
         ctx.emit(Event::Conversation(conversation_view(number, &record)?))?;
         // Said at once, so that the other side hears that we followed; it carries permits and a fresh spare.
         self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
+        self.introduce_all(ctx, number, &record)?;
         self.open_held(ctx, number)?;
         self.pump(ctx, number)
     }
@@ -198,13 +199,13 @@ impl Engine {
         Ok(newest)
     }
 
-    /// Whether whoever says that the conversation continues may: an identity always, a linked device while it is in the group. Whom the
-    /// others have removed, or never let in, begins nothing.
+    /// Whether whoever says that the conversation continues may: an identity always, a linked device that was let in. Whom the others have
+    /// removed, or never let in, begins nothing; one that a new group was begun without may have begun another at the same time.
     fn may_continue(&self, ctx: &Ctx<'_, '_>, number: u64, says: &Continues) -> Result<bool, StoreError> {
         let Some(endpoint) = says.device.clone() else { return Ok(true) };
         let who = Sender { role: says.role, identity: says.identity, endpoint };
         let member = self.member_of(ctx, number, &who)?;
-        let may = member.is_some_and(|m| m.is_in() && !m.record.leaving);
+        let may = member.is_some_and(|m| !m.record.leaving);
         if !may {
             tracing::warn!("a device that is not in the conversation says that it continues: refused");
         }

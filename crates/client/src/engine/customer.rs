@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::commands::{CommandError, clean_name};
 use super::lanes::LaneId;
+use super::members::Member;
 use super::messages::conversation_view;
 use super::outbox::Head;
 use super::permits::Carrier;
@@ -136,6 +137,10 @@ impl Engine {
         group.tries = group.tries.max(1);
         group.retry_ms = group.retry_ms.max(now + HELLO_AGAIN_MS);
         self.replace_group(ctx, number, record, &mut group, mls)?;
+        if let Some(place) = entry.message {
+            let out: Vec<Member> = self.members(ctx, number)?.into_iter().filter(|m| !m.is_in()).collect();
+            Self::await_out(ctx, place, record.peer, &out)?;
+        }
         self.save_conversation(ctx, number, record)?;
         let contact = bundle.contact();
         let sealed = SealedRecord {
@@ -189,7 +194,7 @@ impl Engine {
         record.hello = None;
         record.bundle = Some(ByteVec::from(bundle));
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, &mut record, None)?;
+        self.say_undelivered_again(ctx, number, &mut record, &[])?;
         self.save_conversation(ctx, number, &record)?;
         self.pump(ctx, number)
     }

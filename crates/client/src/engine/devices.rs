@@ -1,7 +1,7 @@
 //! A customer's further devices: inviting one, coming in on an invitation, removing one.
 
-use bulla_e2ee::certificate::{Expect, endpoint_name};
-use bulla_e2ee::conversation::Change;
+use bulla_e2ee::certificate::{Expect, Role, endpoint_name};
+use bulla_e2ee::conversation::{Change, Sender};
 use bulla_e2ee::device::{Device, Invitation, Join};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
@@ -72,7 +72,7 @@ impl Engine {
             ctx.tx.delete(Table::Invitations, key);
             standing -= 1;
         }
-        let members = self.members(ctx, to.0)?.len();
+        let members = self.members(ctx, to.0)?.into_iter().filter(|m| !m.is_gone()).count();
         if standing >= INVITATIONS || members + standing + 1 >= bulla_e2ee::limits::MEMBERS {
             return Err(CommandError::TooManyDevices);
         }
@@ -146,12 +146,9 @@ impl Engine {
         Ok(view)
     }
 
-    /// An invited device asks to be let in.
+    /// An invited device asks to be let in, or one that is known here asks to be taken along again.
     pub(super) fn join_received(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
         let record = self.conversation_record(ctx, number)?;
-        if record.pseudonym.is_none() {
-            return Ok(());
-        }
         let expect = Expect::customer(IdentityHash::new(*record.business), Self::customer_key(&record)?);
         let now = ctx.tx.now_ms();
         let join = match Join::open(body, &expect, now / 1000) {
@@ -162,6 +159,20 @@ impl Engine {
             }
         };
         let endpoint = join.spare.certificate().endpoint().to_owned();
+        let who = Sender { role: Role::Customer, identity: Self::customer_key(&record)?, endpoint: endpoint.clone() };
+        if let Some(known) = self.member_of(ctx, number, &who)? {
+            let is_it = Self::is_its_grant(ctx, number, known.number, &join.permits.permits)?;
+            if known.record.leaving || !is_it {
+                tracing::warn!(
+                    "somebody comes on an invitation that was used, or as a device that was removed: refused"
+                );
+                return Ok(());
+            }
+            return self.take_along(ctx, number, &record, &known, &join);
+        }
+        if record.pseudonym.is_none() {
+            return Ok(());
+        }
         let key = invitation_key(number, &endpoint);
         let Some(invited) = ctx.tx.get::<InvitationRecord>(Table::Invitations, &key)? else { return Ok(()) };
         ctx.tx.delete(Table::Invitations, &key);
@@ -171,9 +182,26 @@ impl Engine {
         }
         let member = MemberRecord { out: true, ..MemberRecord::new(true, endpoint) };
         let member = self.new_member(ctx, number, record.peer, member)?;
+        self.take_along(ctx, number, &record, &member, &join)
+    }
+
+    /// Keeps what a device gave to be let in: with the next commit it comes in, or with the next group.
+    fn take_along(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        member: &Member,
+        join: &Join,
+    ) -> Result<(), StoreError> {
         self.take(ctx, number, record.peer, member.number, &join.permits.relay, &join.permits.permits)?;
         Self::put_spare(ctx, number, record.peer, member.number, &join.spare_bytes)?;
-        self.wanted.commits.insert(number);
+        if member.is_in() {
+            self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
+        }
+        if !self.changes(ctx, number)?.is_nothing() {
+            self.wanted.commits.insert(number);
+        }
         self.commit(ctx, number)
     }
 
@@ -242,7 +270,7 @@ impl Engine {
             .find(|m| m.record.own_side && m.record.endpoint == name)
             .ok_or(CommandError::UnknownDevice)?;
         if member.record.out {
-            return Ok(Self::forget_member(ctx, of.0, &member)?);
+            return Ok(Self::bury_member(ctx, of.0, record.peer, &member)?);
         }
         member.record.leaving = true;
         Self::save_member(ctx, of.0, record.peer, &member)?;

@@ -10,6 +10,7 @@ use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Body, Content, MessageId, Receipt};
 use bulla_e2ee::continues::{self, Continues, Reason};
 use bulla_e2ee::conversation::Conversation as Mls;
+use bulla_e2ee::device::Join;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::sabotage::{Rule, broken};
@@ -20,7 +21,8 @@ use minicbor::bytes::ByteVec;
 
 use super::continues::is_ours;
 use super::lanes::{Lane, LaneId};
-use super::messages::Wait;
+use super::messages::{Wait, message_key};
+use super::permits::Carrier;
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place};
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
@@ -33,6 +35,9 @@ const RETRY_MS: u64 = 30_000;
 
 /// Longest such pause.
 const LONGEST_RETRY_MS: u64 = 3_600_000;
+
+/// How long somebody may go on speaking in a group that was left behind, while others are heard in the one that stands.
+const LEFT_MS: u64 = 120_000;
 
 /// Ids of groups left behind that are remembered.
 const LEFT_KEPT: usize = 8;
@@ -100,12 +105,20 @@ impl Engine {
             return Ok(false);
         }
         let record = self.conversation_record(ctx, number)?;
-        let can_begin = self.has_other_side(&self.spares(ctx, number, &record)?);
+        let can_begin = self.can_begin_with(ctx, number, &self.spares(ctx, number, &record)?)?;
         Ok(can_begin && self.choose_other_side(ctx, number, Purpose::Control)?.is_some())
     }
 
-    fn has_other_side(&self, spares: &[Spare]) -> bool {
-        spares.iter().any(|s| s.certificate().role() != self.own_role())
+    /// Whether a new group can be made with these spares. A customer's device that a customer makes it without hears of that and is added
+    /// again; a business can add nobody, so that it needs them all.
+    fn can_begin_with(&self, ctx: &Ctx<'_, '_>, number: u64, spares: &[Spare]) -> Result<bool, StoreError> {
+        let missing = match self.own_role() {
+            Role::Business => {
+                self.members(ctx, number)?.iter().filter(|m| m.is_in() && !m.record.leaving).count() > spares.len()
+            }
+            Role::Customer => false,
+        };
+        Ok(!missing && spares.iter().any(|s| s.certificate().role() != self.own_role()))
     }
 
     /// The group cannot go on: it begins again as soon as it can.
@@ -134,6 +147,7 @@ impl Engine {
             }
             let mut group = self.group(ctx, number)?;
             group.broken = Some(reason_to_stored(Reason::Restored));
+            group.lost_from.get_or_insert(record.next_order);
             (group.retry_ms, group.tries) = (0, 0);
             self.save_group(ctx, number, record.peer, &group)?;
             self.to_reform.insert(number);
@@ -201,7 +215,7 @@ impl Engine {
         group.retry_ms = now + pause(group.tries);
         self.doubted.remove(&number);
         // What was tried and not followed is not tried again: the spare may be gone there.
-        let can_begin = may_say && group.tries == 1 && self.has_other_side(&spares);
+        let can_begin = may_say && group.tries == 1 && self.can_begin_with(ctx, number, &spares)?;
         match &record.pseudonym {
             _ if can_begin => self.continue_in_new_group(ctx, number, &mut record, group, reason, &spares),
             Some(_) => {
@@ -230,12 +244,14 @@ impl Engine {
             let turn = self.next_turn(ctx, record, &group);
             group.said = turn.at;
             let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
-            let heard = self.newest_heard(ctx, number)?;
+            let heard = self.newest_heard(ctx, number, group.lost_from)?;
             let body = self.with_issuer(ctx, record, |_, speaker| {
                 Continues::seal(speaker, &business, &user, &turn, reason, &heard, &[])
             })?;
             let body = body.map_err(|_| damaged(Table::Conversations))?;
-            self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
+            let fresh = self.with_fresh_spare(ctx, number, record, &mut group)?;
+            let says: Vec<OutboxRecord> = fresh.into_iter().chain([continues_intent(body)]).collect();
+            self.say_undelivered_again(ctx, number, record, &says)?;
         }
         record.state = ConversationState::Stuck;
         self.save_group(ctx, number, record.peer, &group)?;
@@ -245,6 +261,26 @@ impl Engine {
         self.to_reform.insert(number);
         self.timers.insert((group.retry_ms, Timer::Reform));
         self.pump(ctx, number)
+    }
+
+    /// A linked device is nobody but by its spare, and those that the others have of it may be spent: it leaves them a fresh one. Whoever cannot
+    /// follow it into its group then brings it into his.
+    fn with_fresh_spare(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        group: &mut GroupRecord,
+    ) -> Result<Option<OutboxRecord>, StoreError> {
+        let Some(device) = Self::device(record)? else { return Ok(None) };
+        group.spare_ms = 0;
+        self.save_group(ctx, number, record.peer, group)?;
+        let spare = self.spare_to_give(ctx, number, record)?.ok_or(damaged(Table::Spares))?;
+        group.spare_ms = ctx.tx.now_ms();
+        record.control_given = 0;
+        let permits = self.give(ctx, number, record, Carrier::Receipt)?.ok_or(damaged(Table::Grants))?;
+        let body = Join::seal(&device, &permits, &spare);
+        Ok(Some(OutboxRecord::body(Kind::Join as u8, body, Purpose::Control.to_wire())))
     }
 
     fn continue_in_new_group(
@@ -258,9 +294,10 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
-        let heard = self.newest_heard(ctx, number)?;
+        let heard = self.newest_heard(ctx, number, group.lost_from)?;
         let turn = self.next_turn(ctx, record, &group);
         let customer = Self::customer_key(record)?;
+        let fresh = self.with_fresh_spare(ctx, number, record, &mut group)?;
         let made = self.with_issuer(ctx, record, |issuer, speaker| {
             let (mls, welcome) = Mls::reform(issuer, customer, spares, now / 1000, &mut ctx.tx.rng()).ok()?;
             let body = Continues::seal(speaker, &business, &user, &turn, reason, &heard, &welcome).ok()?;
@@ -280,8 +317,10 @@ impl Engine {
         }
         self.replace_group(ctx, number, record, &mut group, mls)?;
         self.save_group(ctx, number, record.peer, &group)?;
-        self.say_undelivered_again(ctx, number, record, Some(continues_intent(body)))?;
+        let says: Vec<OutboxRecord> = fresh.into_iter().chain([continues_intent(body)]).collect();
+        self.say_undelivered_again(ctx, number, record, &says)?;
         self.save_conversation(ctx, number, record)?;
+        self.introduce_all(ctx, number, record)?;
         ctx.emit(Event::Continued { conversation: ConversationId(number), by: Direction::Outgoing, reason })?;
         self.pump(ctx, number)
     }
@@ -301,7 +340,7 @@ impl Engine {
         record.hello = None;
         record.bundle = None;
         self.forget_mls(ctx, number)?;
-        self.say_undelivered_again(ctx, number, record, None)?;
+        self.say_undelivered_again(ctx, number, record, &[])?;
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
             // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
@@ -347,12 +386,17 @@ impl Engine {
         self.wanted.commits.remove(&number);
         self.wanted.reads.remove(&number);
         self.wanted.foreign.remove(&number);
+        self.doubted.remove(&number);
     }
 
-    /// The newest messages of others that are here.
-    fn newest_heard(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<MessageId>, StoreError> {
+    /// The newest messages of others that are here; of an endpoint that went back, those that it had then. What it was told since, in a
+    /// group that began in another way, may be newer than what it has lost.
+    fn newest_heard(&self, ctx: &Ctx<'_, '_>, number: u64, before: Option<u64>) -> Result<Vec<MessageId>, StoreError> {
         let prefix = number.to_be_bytes();
-        let until = after_prefix(&prefix);
+        let until = match before {
+            Some(order) => Some(message_key(Place { conversation: number, order })),
+            None => after_prefix(&prefix),
+        };
         let newest: Vec<(Vec<u8>, MessageRecord)> =
             ctx.tx.scan(Table::Messages, &prefix, until.as_deref(), Order::Descending, 200)?;
         let of_others = newest.into_iter().filter(|(_, m)| m.direction == Direction::Incoming || m.by.is_some());
@@ -366,7 +410,7 @@ impl Engine {
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
-        first: Option<OutboxRecord>,
+        first: &[OutboxRecord],
     ) -> Result<(), StoreError> {
         let prefix = number.to_be_bytes();
         let (mut delivered, mut read) = (Vec::new(), Vec::new());
@@ -381,9 +425,9 @@ impl Engine {
         }
         self.lanes.retain(|lane, _| lane.conversation != number);
         self.lanes.insert(LaneId::intents(number), Lane::default());
-        let awaited = self.awaited(ctx, number)?;
-        if let Some(first) = first {
-            self.enqueue(ctx, number, record, &first)?;
+        let awaited = self.take_awaited(ctx, number, record.peer)?;
+        for intent in first {
+            self.enqueue(ctx, number, record, intent)?;
         }
         let mut again = Vec::new();
         let newest_first: Vec<(Vec<u8>, MessageRecord)> = ctx.tx.scan(
@@ -420,16 +464,16 @@ impl Engine {
         (group.unanswered, group.began) = (false, None);
     }
 
-    /// The other side speaks, and not in the group that we began: it has not heard of it yet, or it could not follow. If it still does so
+    /// Somebody speaks, and not in the group that we began or followed: he has not heard of it yet, or he could not follow. If he still does so
     /// after a while, the conversation begins again, in another way.
     pub(super) fn not_followed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         let (group, now) = (self.group(ctx, number)?, ctx.tx.now_ms());
-        if !group.unanswered || group.broken.is_some() {
+        if group.broken.is_some() {
             return Ok(());
         }
         // What was on its way when it came back says nothing yet.
         let since = *self.doubted.entry(number).or_insert(now);
-        if now < since + pause(group.tries) {
+        if now < since + if group.unanswered { pause(group.tries) } else { LEFT_MS } {
             return Ok(());
         }
         self.break_group(ctx, number, Reason::Gap)
@@ -457,7 +501,11 @@ impl Engine {
         }
         let mut group = self.group(ctx, number)?;
         if group.unanswered || group.tries > 0 {
-            group.unanswered = false;
+            let told = group.untold != Some(true) && group.began == Some(reason_to_stored(Reason::Restored));
+            group.lost_from = group.lost_from.filter(|_| !(told && group.unanswered));
+            if std::mem::take(&mut group.unanswered) {
+                self.drop_foreign(ctx, number)?;
+            }
             (group.tries, group.retry_ms) = (0, 0);
             self.save_group(ctx, number, peer, &group)?;
         }

@@ -117,7 +117,7 @@ impl Engine {
             OpenError::WrongGroup => {
                 let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
                 let group = self.group(ctx, number)?;
-                if group.unanswered || group.left.iter().any(|left| ***left == *id) {
+                if group.left.iter().any(|left| ***left == *id) {
                     // Sealed before its sender heard that the conversation began again: it will be said again.
                     return self.not_followed(ctx, number);
                 }
@@ -125,7 +125,7 @@ impl Engine {
                     // A third may have begun again, and its statement is on its way.
                     return self.hold_foreign(ctx, number, purpose, mls);
                 }
-                self.break_group(ctx, number, Reason::Fork)
+                self.foreign_stays(ctx, number)
             }
             OpenError::Undecryptable => self.break_group(ctx, number, Reason::Fork),
             OpenError::TooEarly => self.break_group(ctx, number, Reason::Gap),

@@ -15,14 +15,18 @@ use super::lanes::LaneId;
 use super::record::{Awaited, ConversationRecord, MemberRecord, OutboxRecord, Place};
 use super::{Ctx, Engine};
 use crate::event::{ConversationId, ConversationState, Event, Status};
+use crate::store::tx::after_prefix;
 use crate::store::vault::Scope;
-use crate::store::{StoreError, Table};
+use crate::store::{Order, StoreError, Table};
 
 /// A member's number in its conversation; 0 is nobody's.
 pub(super) type Number = u8;
 
 /// Members that are kept: those of the largest group, and as many that are out.
 const KEPT: usize = 2 * bulla_e2ee::limits::MEMBERS;
+
+/// Messages that are kept for a member that is out of the group, in case it comes back.
+const KEPT_FOR_OUT: usize = 1_000;
 
 /// Another endpoint of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +41,7 @@ impl Member {
         !self.record.out
     }
 
-    /// A device of ours that we have removed: it is told, and then forgotten.
+    /// A device that was removed: it is told, and then nothing of it is kept but its name.
     pub(super) fn is_gone(&self) -> bool {
         self.record.out && self.record.leaving
     }
@@ -171,6 +175,24 @@ impl Engine {
         members.iter().try_for_each(|member| Self::note_awaited(ctx, member.number, place, peer, Awaited::Pending))
     }
 
+    /// Notes that a message waits for members that are out of the group: they get it when they come back.
+    pub(super) fn await_out(
+        ctx: &mut Ctx<'_, '_>,
+        place: Place,
+        peer: u64,
+        members: &[Member],
+    ) -> Result<(), StoreError> {
+        for member in members.iter().filter(|m| !m.record.leaving) {
+            let prefix = member_key(place.conversation, member.number);
+            let until = after_prefix(&prefix);
+            let kept = ctx.tx.scan_bytes(Table::Awaited, &prefix, until.as_deref(), Order::Ascending, KEPT_FOR_OUT)?;
+            if kept.len() < KEPT_FOR_OUT {
+                Self::note_awaited(ctx, member.number, place, peer, Awaited::Pending)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn note_awaited(
         ctx: &mut Ctx<'_, '_>,
         member: Number,
@@ -201,10 +223,24 @@ impl Engine {
         ctx.tx.delete(Table::Awaited, &awaited_key(member, place));
     }
 
-    /// Orders of the messages that some member has not confirmed.
-    pub(super) fn awaited(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<BTreeSet<u64>, StoreError> {
-        let rows = ctx.tx.scan_bytes_prefix(Table::Awaited, &number.to_be_bytes())?;
-        Ok(rows.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(*key.last_chunk::<8>()?))).collect())
+    /// Orders of the messages that some member of the group has not confirmed. They are about to be said again to all, and to nobody alone
+    /// before that.
+    pub(super) fn take_awaited(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+    ) -> Result<BTreeSet<u64>, StoreError> {
+        let mut orders = BTreeSet::new();
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in()) {
+            for (key, how) in ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))? {
+                orders.extend(key.last_chunk::<8>().map(|order| u64::from_be_bytes(*order)));
+                if how == Awaited::Pending {
+                    ctx.tx.put(Table::Awaited, &key, Scope::Peer(peer), &Awaited::Queued)?;
+                }
+            }
+        }
+        Ok(orders)
     }
 
     /// What a member could not be sent, or, if it came `back`, whatever it has not confirmed, is said to it alone, before anything newer.
@@ -299,9 +335,23 @@ impl Engine {
         self.save_conversation(ctx, number, &record)
     }
 
-    /// Permits of a third member: they count where we have none of its own.
+    /// A new group has begun: what was said of each other in the one before may have been lost with it. The first device says it again; it
+    /// has let in all others.
+    pub(super) fn introduce_all(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+    ) -> Result<(), StoreError> {
+        if record.pseudonym.is_none() || self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() < 2 {
+            return Ok(());
+        }
+        self.introduce(ctx, number)
+    }
+
+    /// Permits of a third member: they count where we have none of its own. What waited for them goes before anything newer.
     pub(super) fn introduced(
-        &self,
+        &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         peer: u64,
@@ -317,10 +367,23 @@ impl Engine {
                 self.take(ctx, number, peer, member.number, &introduced.permits.relay, one)?;
             }
         }
-        Ok(())
+        self.say_awaited_to(ctx, number, peer, member.number, false)
     }
 
-    /// Forgets an endpoint that a commit has removed.
+    /// Removes everything that is kept for a device that was removed, but its name: whoever has not heard of it yet may begin a new group with
+    /// it, and then it is removed again.
+    pub(super) fn bury_member(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: &Member,
+    ) -> Result<(), StoreError> {
+        Self::forget_member(ctx, number, member)?;
+        let gone = MemberRecord { out: true, leaving: true, ..member.record.clone() };
+        Self::save_member(ctx, number, peer, &Member { number: member.number, record: gone })
+    }
+
+    /// An endpoint that a commit has removed.
     pub(super) fn forget_removed(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
@@ -329,7 +392,8 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Some(member) = self.member_of(ctx, number, gone)? else { return Ok(()) };
         self.lanes.remove(&LaneId { conversation: number, member: member.number });
-        Self::forget_member(ctx, number, &member)
+        let peer = self.conversation_record(ctx, number)?.peer;
+        Self::bury_member(ctx, number, peer, &member)
     }
 
     /// This device was removed: nothing is said any more, by it or to it.

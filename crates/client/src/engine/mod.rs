@@ -393,7 +393,10 @@ impl Engine {
                 Timer::Ping => self.ping(ctx),
                 Timer::Commits => self.pump_commits(ctx)?,
                 Timer::Reform => self.reform_some(ctx)?,
-                Timer::Foreign(conversation) => self.foreign_stays(ctx, conversation)?,
+                Timer::Foreign(conversation) if self.wanted.foreign.remove(&conversation) => {
+                    self.foreign_stays(ctx, conversation)?;
+                }
+                Timer::Foreign(_) => {}
             }
         }
         Ok(())

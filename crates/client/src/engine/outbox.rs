@@ -114,8 +114,13 @@ impl Engine {
         if let Some(body) = &entry.body {
             // To our own devices also where a group was begun without them: they are to hear of it; those that were removed, only that.
             let is_commit = body.kind == Kind::Commit as u8;
-            let hears = |m: &Member| m.is_in() || (m.record.own_side && (is_commit || !m.record.leaving));
-            let all = self.members(ctx, number)?.into_iter().filter(hears).collect();
+            let mut all = Vec::new();
+            for m in self.members(ctx, number)? {
+                let is_told = is_commit && m.is_gone() && self.has_permit(ctx, number, m.number, Purpose::Control)?;
+                if m.is_in() || (m.record.own_side && (is_told || !m.record.leaving)) {
+                    all.push(m);
+                }
+            }
             return self.hand_out(ctx, record.peer, key, &entry, body.clone(), all);
         }
         if record.state == ConversationState::Greeting {
@@ -129,7 +134,9 @@ impl Engine {
         if let Some(failure) = self.window_failure(ctx, &record, purpose, is_new) {
             return self.give_up(ctx, key, &entry, failure);
         }
-        let to: Vec<Member> = self.members(ctx, number)?.into_iter().filter(Member::is_in).collect();
+        let (to, out): (Vec<Member>, Vec<Member>) = self.members(ctx, number)?.into_iter().partition(Member::is_in);
+        // Who is to be removed gets nothing more, though the commit that removes him may have to wait.
+        let to: Vec<Member> = to.into_iter().filter(|m| !m.record.leaving).collect();
         let to = match entry.only {
             Some(only) => to.into_iter().filter(|m| m.number == only).collect(),
             None => to,
@@ -152,6 +159,9 @@ impl Engine {
         };
         if let Some(place) = entry.message.filter(|_| to.len() > 1 || entry.only.is_some()) {
             Self::await_members(ctx, place, record.peer, &to)?;
+        }
+        if let Some(place) = entry.message.filter(|_| entry.only.is_none()) {
+            Self::await_out(ctx, place, record.peer, &out)?;
         }
         let body = BodyRecord { kind: Kind::Mls as u8, bytes: SecretVec(mls) };
         self.hand_out(ctx, record.peer, key, &entry, body, to)?;
@@ -191,10 +201,10 @@ impl Engine {
         }
         // Who has just come in has nobody's permits yet: they are about to come.
         let none_yet = to.iter().filter(|m| m.is_other_side()).all(|m| !m.record.gave);
-        if none_yet && record.pseudonym.is_none() {
+        if none_yet && !record.is_customer() {
             return Ok(Head::Wait);
         }
-        if record.pseudonym.is_some() && (none_yet || entry.message.is_some()) {
+        if record.is_customer() && (none_yet || entry.message.is_some()) {
             // A customer whose right to write is gone or over asks for another: with a new group come fresh permits, if they are not on
             // their way in this one.
             let at = self.group(ctx, number)?.renewed_ms.saturating_add(PERMITS_MS);
@@ -365,7 +375,7 @@ impl Engine {
     }
 
     /// An epoch has ended: what is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that
-    /// nobody gets a message of an epoch that it has left.
+    /// nobody gets a message of an epoch that it has left. What is on its way, and may come too late by that, is sealed once more.
     pub(super) fn reseal_unsent(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
         let members = self.members(ctx, number)?;
         if members.iter().filter(|m| m.is_in()).count() < 2 {
@@ -374,9 +384,15 @@ impl Engine {
         for member in members {
             let lane = LaneId { conversation: number, member: member.number };
             let rows = ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &lane.prefix())?;
-            let is_unsent = |entry: &OutboxRecord| entry.body.as_ref().is_some_and(|b| b.kind == Kind::Mls as u8);
-            for (key, entry) in rows.into_iter().rev().filter(|(_, entry)| entry.sealed.is_none() && is_unsent(entry)) {
-                ctx.tx.delete(Table::Outbox, &key);
+            let kind_of = |entry: &OutboxRecord| match &entry.sealed {
+                Some(sealed) => sealed.kind,
+                None => entry.body.as_ref().map(|b| b.kind),
+            };
+            let is_message = |entry: &OutboxRecord| kind_of(entry) == Some(Kind::Mls as u8);
+            for (key, entry) in rows.into_iter().rev().filter(|(_, entry)| is_message(entry)) {
+                if entry.sealed.is_none() {
+                    ctx.tx.delete(Table::Outbox, &key);
+                }
                 let content = match entry.message {
                     Some(place) => {
                         Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
@@ -384,7 +400,7 @@ impl Engine {
                     }
                     None => entry.content.clone(),
                 };
-                let again = OutboxRecord { body: None, content, only: Some(member.number), ..entry };
+                let again = OutboxRecord { body: None, sealed: None, content, only: Some(member.number), ..entry };
                 self.enqueue_first(ctx, number, peer, &again)?;
             }
         }

@@ -217,6 +217,24 @@ impl Engine {
         Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?.is_some())
     }
 
+    /// Whether somebody gives a permit of the same grant as a member's that is held. Only the endpoint that came in knows it: whoever else has
+    /// its invitation has its key too.
+    pub(super) fn is_its_grant(
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        member: Number,
+        given: &[GivenPermit],
+    ) -> Result<bool, StoreError> {
+        let key = permit_key(number, member, Purpose::Control);
+        let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)? else { return Ok(false) };
+        let held = GivenPermit::decode(&record.given.0).map_err(|_| damaged(Table::Permits))?;
+        let same = |one: &GivenPermit| {
+            let (one, held) = (&one.permit, &held.permit);
+            one.grant == held.grant && one.mailbox == held.mailbox
+        };
+        Ok(given.iter().any(|one| one.purpose == Purpose::Control && same(one)))
+    }
+
     /// Forgets a permit that the relay refused, unless a newer one has taken its place.
     pub(super) fn drop_permit(
         ctx: &mut Ctx<'_, '_>,

@@ -548,6 +548,10 @@ pub struct GroupRecord {
     /// We went back to an older state, and this group began in a way that did not tell what was lost: a statement will.
     #[n(12)]
     pub untold: Option<bool>,
+    /// We went back to an older state, and nobody has answered a statement of that: what stands here from this order on came since. It is
+    /// not what we had.
+    #[n(13)]
+    pub lost_from: Option<u64>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.
@@ -575,7 +579,7 @@ pub struct ClaimRecord {
 #[derive(Debug, Clone, Encode, Decode)]
 #[cbor(array)]
 pub struct HeldRecord {
-    /// Purpose of the permit under which it came.
+    /// Purpose of the permit under which it came; 0: it is a commit.
     #[n(0)]
     pub purpose: u8,
     /// The message.

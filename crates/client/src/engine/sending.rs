@@ -99,7 +99,8 @@ impl Engine {
         if let Some(gone) = member.filter(|m| m.is_gone())
             && self.head(ctx, lane)?.is_none()
         {
-            Self::forget_member(ctx, lane.conversation, gone)?;
+            let peer = self.conversation_record(ctx, lane.conversation)?.peer;
+            Self::bury_member(ctx, lane.conversation, peer, gone)?;
         }
         self.pump(ctx, lane.conversation)
     }

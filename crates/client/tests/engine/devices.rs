@@ -83,19 +83,23 @@ impl Three {
         self.cortado.status(m.id, Status::Delivered).await;
     }
 
-    async fn epochs(&self) -> Vec<(u64, [u8; 8])> {
-        let [at_phone, at_tablet, at_shop] = &self.at;
-        vec![
-            self.phone.epoch(at_phone.id.0).await,
-            self.tablet.epoch(at_tablet.id.0).await,
-            self.cortado.epoch(at_shop.id.0).await,
-        ]
+    async fn epochs_of(&self, who: &[usize]) -> Vec<(u64, [u8; 8])> {
+        let mut epochs = Vec::new();
+        for index in who {
+            let actor = [&self.phone, &self.tablet, &self.cortado][*index];
+            epochs.push(actor.epoch(self.at[*index].id.0).await);
+        }
+        epochs
     }
 
     async fn agree(&self) {
+        self.agree_of(&[0, 1, 2]).await;
+    }
+
+    async fn agree_of(&self, who: &[usize]) {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {
-            let all = self.epochs().await;
+            let all: Vec<_> = self.epochs_of(who).await;
             if all.iter().all(|e| *e == all[0]) {
                 return;
             }
@@ -195,6 +199,61 @@ async fn a_device_that_is_removed_hears_that_and_nothing_more() {
     // Of the two that have spoken, the tablet has none: it was told of its removal before, in the order of its mailbox.
     let messages = three.tablet.endpoint.messages(three.at[1].id, None, 100).await.unwrap();
     assert!(messages.iter().all(|m| m.shown != Shown::Text("among us".into())));
+}
+
+/// Two commits wait for a device that was away, the second removes it, and it makes one of its own before it has read them: nothing else
+/// comes of the epoch from which on it is nobody.
+#[tokio::test]
+async fn a_device_that_was_away_hears_that_it_was_removed() {
+    let mut three = Three::some_days_ago(20).await;
+    three.speaks("one").await;
+    three.tablet.endpoint.shutdown().await;
+    three.world.clock.advance(8 * 86_400_000);
+    let before = three.phone.epoch(three.at[0].id.0).await.0;
+    while three.phone.epoch(three.at[0].id.0).await.0 == before {
+        let m = three.phone.endpoint.send(three.at[0].id, text("old keys")).await.unwrap();
+        assert_eq!(three.cortado.incoming().await.id, m.id);
+        three.world.clock.advance(1_000);
+    }
+    let devices = three.phone.endpoint.devices(three.at[0].id).await.unwrap();
+    let name = devices.iter().find(|d| !d.this).unwrap().name.clone();
+    three.phone.endpoint.remove_device(three.at[0].id, name).await.unwrap();
+    let gone = |e: &Event| matches!(e, Event::Devices { removed, .. } if removed.len() == 1).then_some(());
+    three.phone.wait("the removal", gone).await;
+    three.tablet = three.world.start("tablet", RoleOptions::Customer);
+    three.tablet.endpoint.send(three.at[1].id, text("am I still here?")).await.unwrap();
+    three.tablet.state(ConversationState::Removed).await;
+}
+
+/// The phone goes back to a folder from before it removed the tablet, and takes it along. The shop, which knows better, tells it nothing.
+#[tokio::test]
+async fn a_device_that_was_removed_is_remembered_by_the_others() {
+    let mut three = Three::new().await;
+    three.speaks("one").await;
+    let old = three.world.copy_of(&mut three.phone, "old").await;
+    three.phone = three.world.start("Alice", RoleOptions::Customer);
+    three.phone.connection(Connection::Online).await;
+    let devices = three.phone.endpoint.devices(three.at[0].id).await.unwrap();
+    let name = devices.iter().find(|d| !d.this).unwrap().name.clone();
+    three.phone.endpoint.remove_device(three.at[0].id, name).await.unwrap();
+    three.tablet.state(ConversationState::Removed).await;
+    // The shop has followed: what it says now is of the epoch that the removal began.
+    let m = three.cortado.endpoint.send(three.at[2].id, text("the two of us")).await.unwrap();
+    assert_eq!(three.phone.incoming().await.id, m.id);
+    three.agree_of(&[0, 2]).await;
+    three.phone.endpoint.shutdown().await;
+
+    three.phone = three.world.start(&old, RoleOptions::Customer);
+    three.tablet.state(ConversationState::Open).await;
+    let m = three.phone.endpoint.send(three.at[0].id, text("back again")).await.unwrap();
+    assert_eq!(three.cortado.incoming().await.id, m.id);
+    let m = three.cortado.endpoint.send(three.at[2].id, text("for the phone alone")).await.unwrap();
+    // After what it has lost.
+    while three.phone.incoming().await.id != m.id {}
+    let m = three.phone.endpoint.send(three.at[0].id, text("later")).await.unwrap();
+    while three.tablet.said_elsewhere().await.id != m.id {}
+    let messages = three.tablet.endpoint.messages(three.at[1].id, None, 100).await.unwrap();
+    assert!(messages.iter().all(|m| m.shown != Shown::Text("for the phone alone".into())));
 }
 
 /// Whoever begins again brings all devices along: the shop restored from a backup, the phone rolled back, the tablet rolled back.

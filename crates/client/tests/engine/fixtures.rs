@@ -168,8 +168,10 @@ fn every_stored_record_loads() {
         joined: 9,
         began: Some(1),
         untold: Some(true),
+        lost_from: None,
     };
     check("group", &group);
+    check("group-lost", &GroupRecord { lost_from: Some(10), ..group });
     let claim = ClaimRecord {
         slot: hash,
         sealed: vec![1; 2].into(),

@@ -148,6 +148,41 @@ async fn a_customer_who_went_back_or_lost_everything_goes_on() {
     assert_eq!(came.id, undelivered.id, "what was on its way to the old phone comes to the new one");
 }
 
+/// A customer's folder from before the business first answered has no spare of it: it says Hello again, and can tell what it has lost only
+/// in the group that this begins. By then it has been told something newer; what it lost before that comes all the same.
+#[tokio::test]
+async fn what_came_since_hides_nothing_of_what_was_lost() {
+    let world = World::new().await;
+    let cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    cortado.endpoint.shutdown().await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let hello = alice.endpoint.send(conversation.id, text("hello")).await.unwrap();
+    alice.status(hello.id, Status::Sent).await;
+    let old = world.copy_of(&mut alice, "old").await;
+
+    let mut alice = world.start("Alice", RoleOptions::Customer);
+    let mut cortado = world.start("cortado", world.business_role());
+    let first = cortado.incoming().await;
+    let mut lost = Vec::new();
+    for word in ["one", "two"] {
+        let m = cortado.endpoint.send(first.conversation, text(word)).await.unwrap();
+        alice.incoming().await;
+        world.clock.advance(1_000);
+        cortado.status(m.id, Status::Delivered).await;
+        lost.push(m.id);
+    }
+    alice.endpoint.shutdown().await;
+    let three = cortado.endpoint.send(first.conversation, text("three")).await.unwrap();
+    cortado.status(three.id, Status::Sent).await;
+
+    let mut restored = world.start(&old, RoleOptions::Customer);
+    assert_eq!(restored.incoming().await.id, three.id);
+    let (by, reason) = restored.wait("a new group", continued).await;
+    assert_eq!((by, reason), (Direction::Outgoing, Reason::Restored));
+    assert_eq!([restored.incoming().await.id, restored.incoming().await.id], lost[..]);
+}
+
 /// Something that is stored for a conversation does not decode any more: its messages are kept as they came after three tries, the others go on,
 /// and the conversation begins again.
 #[tokio::test]

@@ -195,6 +195,14 @@ impl Conversation {
         self.group.clear_pending_commit(&self.provider.state).map_err(|_| StateError::Damaged)
     }
 
+    /// Whether a commit ends an epoch of this group that is not reached here.
+    #[must_use]
+    pub fn is_ahead(&self, commit: &[u8]) -> bool {
+        let Some(MlsMessageBodyIn::PrivateMessage(message)) = parse(commit) else { return false };
+        let message = ProtocolMessage::from(message);
+        message.group_id() == self.group.group_id() && message.epoch() > self.group.epoch()
+    }
+
     /// Follows a commit that its author sent, and so has merged, into the next epoch. A staged commit of ours is given up by that.
     pub fn follow(&mut self, commit: &[u8], now: u64) -> Result<Followed, OpenError> {
         self.follow_of(commit, now, true)

@@ -8,19 +8,24 @@
 //!                            Relay (a model) ◀── Malice (drops, repeats, replays, lies about slots and leases, forgets)
 //! ```
 //!
-//! Endpoints are `bulla-client`'s engine, driven as its own driver drives it: inputs, one batch, commit, effects. The relay is a model of
+//! Endpoints are `bulla-client`'s engine, driven as its own driver drives it: inputs, one batch, commit, effects: the business's, and one to
+//! three devices of each of one to three customers, which are invited and removed while they talk. The relay is a model of
 //! `proto/relay.proto` ([`relay`]), so that hours of it cost nothing and its disk can be put back. A run has two parts: faults, up to 40 days of
 //! them, and then quiet, in which the relay is honest and everything runs. Then [`verdict`] looks at what endpoints have and show:
 //!
 //! - **I1** what was accepted is shown, **I2** once, **I3** in its sender's order, **I4** and nothing else is;
 //! - **I5** the model relay keeps an envelope for 30 days and at most one more, **I6** and has seen no word of any message;
-//! - **I7** both sides of a conversation are in the same epoch of the same group;
-//! - **I8** within five round trips of the quiet every conversation speaks again;
+//! - **I7** all members of a conversation are in the same epoch of the same group;
+//! - **I8** within five round trips of the quiet every device speaks again, and one that is invited then comes in;
 //! - **I9** nothing was sealed twice under one key, over all endpoints and their copies ([`bulla_e2ee::seals`]);
-//! - **I10** where nobody forked a group, none began again for a fork;
+//! - **I10** where nobody forked a group of two, it did not begin again for a fork;
 //! - **I11** the secrets of a spare are gone an hour after its use.
 //!
-//! What may be lost is said in one place, [`verdict`].
+//! What may be lost, and which device has to have what, is said in one place, [`verdict`].
+//!
+//! Not in any run: a customer's first device is never removed, since it alone has the pseudonym's key and can begin anew when nobody else can;
+//! and no folder of it is put back that is older than one of its devices: it would not know whom it let in, and they would have to be
+//! invited again. Only with [`Options::everything`]: what is said there.
 //!
 //! Everything that is drawn at random comes from the seed, except the keys that OpenMLS makes for itself: a seed repeats what happens and
 //! when, with other keys. OpenMLS compares a received KeyPackage with the machine's clock, so runs begin 40 days before this morning.
@@ -60,8 +65,9 @@ pub struct Options {
     pub sabotage: Option<Sabotage>,
     /// Break a rule of the engine.
     pub breaks: Option<Rule>,
-    /// Also what is known not to hold yet: several copies of folders in one run, a copy in a conversation that has just begun or behind a relay
-    /// that lies about who is the older one, and permits that are good and refused.
+    /// Also what is known not to hold yet: several copies of folders in one run; a copy in a conversation that has just begun, or behind a relay
+    /// that goes back itself, lies about the order or about who is the older one, or throws away what it accepted; and permits that are good
+    /// and refused.
     pub everything: bool,
 }
 

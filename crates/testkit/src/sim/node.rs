@@ -5,14 +5,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use bulla_client::engine::record::{MessageRecord, OutboxRecord};
+use bulla_client::engine::record::{ConversationRecord, EndpointRecord, MemberRecord, MessageRecord, OutboxRecord};
 use bulla_client::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, NoProjector, RoleOptions};
-use bulla_client::event::{Direction, Event};
+use bulla_client::event::{ConversationId, ConversationState, Direction, Event, Status};
 use bulla_client::store::tx::{Rng, Tx};
 use bulla_client::store::vault::{RootKey, Vault};
 use bulla_client::store::{StoreError, Table};
+use bulla_e2ee::content::{Body, Content};
 use bulla_e2ee::seals::{self, Seal};
 use bulla_protocol::frame::ServerHello;
+use bulla_protocol::id::MailboxId;
 
 use super::relay::ConnId;
 use crate::chance::Chance;
@@ -22,7 +24,7 @@ use crate::memory_store::Disk;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Folder {
     pub(super) disk: Disk,
-    /// What a person was shown out of it: ids of incoming messages.
+    /// What a person was shown out of it: ids of others' messages.
     pub(super) shown: BTreeSet<[u8; 32]>,
     /// When the other side of each conversation was last shown here, and when it had said that, Unix ms.
     pub(super) heard_ms: BTreeMap<u64, (u64, u64)>,
@@ -75,19 +77,30 @@ pub(super) enum Passed {
 }
 
 /// What an envelope on its way carries, by what its sender stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
     /// The message in it, if it is one.
     pub(super) message: Option<[u8; 32]>,
     /// Envelope kind; none for a Hello.
     pub(super) kind: Option<u8>,
+    /// The mailbox it goes to.
+    pub(super) to: Option<MailboxId>,
+}
+
+/// A message in a folder.
+pub(super) struct Kept {
+    pub(super) text: String,
+    pub(super) id: [u8; 32],
+    /// It was said out of this folder, or one that this is a copy of.
+    pub(super) is_own: bool,
+    pub(super) status: Status,
 }
 
 /// An endpoint.
 pub(super) struct Node {
     pub(super) name: String,
-    /// Whose it is.
-    pub(super) person: usize,
+    /// Which device it is.
+    pub(super) device: usize,
     role: RoleOptions,
     pub(super) folder: Folder,
     vault: Vault,
@@ -110,11 +123,11 @@ pub(super) fn link_of(key: &LinkKey) -> (String, bool) {
 }
 
 impl Node {
-    pub(super) fn new(name: String, person: usize, role: RoleOptions, folder: Folder, seed: u64) -> Self {
-        let root = RootKey::new([u8::try_from(person % 250).unwrap_or(0) + 1; 32]);
+    pub(super) fn new(name: String, device: usize, role: RoleOptions, folder: Folder, seed: u64) -> Self {
+        let root = RootKey::new([u8::try_from(device % 250).unwrap_or(0) + 1; 32]);
         Self {
             name,
-            person,
+            device,
             role,
             folder,
             vault: Vault::new(root),
@@ -270,9 +283,13 @@ impl Node {
         }
     }
 
+    fn tx(&self) -> Tx<'_> {
+        Tx::new(&self.folder.disk, &self.vault, &self.rng, 0)
+    }
+
     /// What the envelope under this send id carries.
-    pub(super) fn load(&self, send_id: &[u8], now_ms: u64) -> Option<Load> {
-        let tx = Tx::new(&self.folder.disk, &self.vault, &self.rng, now_ms);
+    pub(super) fn load(&self, send_id: &[u8]) -> Option<Load> {
+        let tx = self.tx();
         let rows = tx.scan_prefix::<OutboxRecord>(Table::Outbox, b"").ok()?;
         let found = rows.into_iter().find_map(|(_, entry)| {
             let sealed = entry.sealed.filter(|s| s.send_id.as_slice() == send_id)?;
@@ -283,33 +300,74 @@ impl Node {
             let key = [place.conversation.to_be_bytes(), place.order.to_be_bytes()].concat();
             Some(*tx.get::<MessageRecord>(Table::Messages, &key).ok()??.id)
         });
-        Some(Load { message, kind })
+        Some(Load { message, kind, to: None })
     }
 
     /// The mailbox's incarnation as this folder has it.
-    pub(super) fn incarnation(folder: &Folder, person: usize) -> u64 {
-        use bulla_client::engine::record::EndpointRecord;
-        let node = Self::new(String::new(), person, RoleOptions::Customer, folder.clone(), 0);
-        let tx = Tx::new(&node.folder.disk, &node.vault, &node.rng, 0);
-        tx.get::<EndpointRecord>(Table::Meta, b"endpoint").ok().flatten().map_or(0, |e| e.incarnation)
+    pub(super) fn incarnation(folder: &Folder, device: usize) -> u64 {
+        let node = Self::new(String::new(), device, RoleOptions::Customer, folder.clone(), 0);
+        node.tx().get::<EndpointRecord>(Table::Meta, b"endpoint").ok().flatten().map_or(0, |e| e.incarnation)
+    }
+
+    /// What a conversation is, as the folder has it.
+    pub(super) fn record(&self, conversation: ConversationId) -> Option<ConversationRecord> {
+        self.tx().get(Table::Conversations, &conversation.0.to_be_bytes()).ok()?
+    }
+
+    /// The folder's only conversation, and how far it is: a customer's.
+    pub(super) fn only_conversation(&self) -> Option<(ConversationId, ConversationState)> {
+        let rows = self.tx().scan_prefix::<ConversationRecord>(Table::Conversations, b"").ok()?;
+        let (key, record) = rows.into_iter().last()?;
+        Some((ConversationId(u64::from_be_bytes(*key.first_chunk()?)), record.state))
+    }
+
+    /// The customer's devices that this endpoint has in a conversation's group (`true`), and those of which it knows that they were removed.
+    pub(super) fn knows(&self, conversation: ConversationId) -> Vec<(String, bool)> {
+        let rows = self.tx().scan_prefix::<MemberRecord>(Table::Members, &conversation.0.to_be_bytes());
+        let own_side = matches!(self.role, RoleOptions::Customer);
+        let counts = |m: &MemberRecord| m.own_side == own_side && (!m.out || m.leaving);
+        let all = rows.unwrap_or_default().into_iter().map(|(_, m)| m).filter(counts);
+        all.map(|m| (m.endpoint, !m.leaving)).collect()
+    }
+
+    /// A conversation's messages as the folder has them, in its order.
+    pub(super) fn messages(&self, conversation: ConversationId) -> Vec<Kept> {
+        let tx = self.tx();
+        let rows = tx.scan_prefix::<MessageRecord>(Table::Messages, &conversation.0.to_be_bytes());
+        let content = |key: &[u8]| tx.get_bytes(Table::Contents, key).ok().flatten().unwrap_or_default();
+        let kept = |(key, m): (Vec<u8>, MessageRecord)| Kept {
+            text: match Content::decode(&content(&key)).map(|content| content.body) {
+                Ok(Body::Text { body, .. }) => body,
+                other => format!("{other:?}"),
+            },
+            id: *m.id,
+            is_own: m.direction == Direction::Outgoing && m.by.is_none(),
+            status: m.status,
+        };
+        rows.unwrap_or_default().into_iter().map(kept).collect()
     }
 
     /// The endpoint's mailboxes.
-    pub(super) fn mailboxes(&self) -> Vec<bulla_protocol::id::MailboxId> {
+    pub(super) fn mailboxes(&self) -> Vec<MailboxId> {
         use bulla_client::store::{Order, Read as _};
         let rows = self.folder.disk.scan(Table::Mailboxes, &[], None, Order::Ascending, 64).unwrap_or_default();
-        rows.iter().filter_map(|(key, _)| bulla_protocol::id::MailboxId::from_slice(key).ok()).collect()
+        rows.iter().filter_map(|(key, _)| MailboxId::from_slice(key).ok()).collect()
     }
 
-    /// Notes what a person sees of an event. An incoming message that was seen before is a breach.
+    /// Notes what a person sees of an event. Somebody else's message that was seen before is a breach.
     pub(super) fn notes(&mut self, event: &Event) -> Option<String> {
         let Event::Message(message) = event else { return None };
-        if message.direction != Direction::Incoming {
+        if message.direction == Direction::Incoming {
+            self.heard(message);
+        } else if message.by.is_none() {
             return None;
         }
-        self.folder.heard_ms.insert(message.conversation.0, (message.stored_ms, message.sent_ms));
         let again = !self.folder.shown.insert(*message.id.as_bytes());
         again.then(|| format!("I2 twice: {} told of {:?} again", self.name, message.shown))
+    }
+
+    fn heard(&mut self, message: &bulla_client::event::Message) {
+        self.folder.heard_ms.insert(message.conversation.0, (message.stored_ms, message.sent_ms));
     }
 }
 

@@ -1,16 +1,17 @@
 //! What happens in a run, drawn from its seed.
 
+use bulla_client::event::ConversationState;
 use bulla_protocol::frame::{ClientFrame, PublishBundle, client_frame};
 
 use super::hostile::{Malice, Powers};
 use super::node::{Folder, Node};
 use super::relay::{DAY_MS, Durable};
-use super::world::{BUSINESS, Faults, Scene, World};
+use super::world::{BUSINESS, Faults, Scene, Standing, World};
 use super::{CANARY, Options, Sabotage};
 use crate::chance::Chance;
 
-/// Customers of the scene.
-const CUSTOMERS: usize = 4;
+/// Customers of the scene: the first has one device, the second two, the third three.
+const CUSTOMERS: usize = 3;
 
 /// Days that may pass in the faults of one run. With the quiet it ends before a KeyPackage of its first day is over.
 const DAYS: u64 = 40;
@@ -26,17 +27,27 @@ const REST_MS: [u64; ROUNDS] = [20_000, 40_000, 120_000, 600_000, 3_700_000];
 pub(super) fn rehearse(chance: Chance) -> Scene {
     let malice = Malice::new(0, Powers::default());
     let mut world = World::new(super::begins_ms(), chance, malice, &Options::default());
-    world.join("shop", Folder::default());
+    world.join("shop");
     world.open_shop();
     for n in 1..=CUSTOMERS {
-        let person = world.join(&format!("anna{n}"), Folder::default());
-        world.start(world.people[person].active, false);
-        world.begin(person);
-        for _ in 0..3 {
-            world.talk(person, BUSINESS);
+        let customer = world.join(&format!("anna{n}"));
+        world.start(world.devices[customer].active, false);
+        world.begin(customer);
+        world.talk(customer, customer);
+        world.run_for(3_000);
+        for _ in 1..n {
+            world.invite(customer);
             world.run_for(3_000);
-            world.talk(BUSINESS, person);
+        }
+        world.look_who_came_in();
+        assert_eq!(world.devices_of(customer, Standing::In).len(), n, "without faults all devices come in");
+        for _ in 0..2 {
+            world.talk(BUSINESS, customer);
             world.run_for(3_000);
+            for device in world.devices_of(customer, Standing::In) {
+                world.talk(device, customer);
+                world.run_for(3_000);
+            }
         }
     }
     world.run_for(60_000);
@@ -49,7 +60,7 @@ pub(super) fn rehearse(chance: Chance) -> Scene {
 struct Backup {
     of: usize,
     folder: Folder,
-    /// Whose conversations are in it.
+    /// Whom it knows: of the business's, whose conversations are in it; of a customer's, the business and the other devices.
     knows: Vec<usize>,
 }
 
@@ -63,6 +74,10 @@ pub(super) struct Plan {
     relay_goes_back: bool,
     /// One copy of a folder may be used: in conversations that stand, and with a relay that tells the truth about who is older.
     one_copy: bool,
+    /// Devices are invited and removed.
+    devices_change: bool,
+    /// Devices that were invited in the quiet.
+    must_come: Vec<usize>,
 }
 
 /// Runs the history of a seed up to its verdict.
@@ -77,13 +92,14 @@ pub(super) fn history(seed: u64, options: Options) -> World {
     let fresh = chance.once_in(4);
     let (faults, slowest_ms) = (faults(&mut chance), *chance.choose(&[20, 20, 1_000, 8_000]));
     let acts = 20 + chance.below(41);
+    let devices_change = chance.once_in(2);
     let relay_goes_back = chance.once_in(6);
     let mut world = if fresh {
         let mut world = World::new(super::begins_ms(), chance, malice, &options);
-        world.join("shop", Folder::default());
+        world.join("shop");
         world.open_shop();
         for n in 1..people {
-            world.join(&format!("anna{n}"), Folder::default());
+            world.join(&format!("anna{n}"));
         }
         world
     } else {
@@ -93,12 +109,20 @@ pub(super) fn history(seed: u64, options: Options) -> World {
     world.act(|| format!("seed {seed}: {people} people, {powers:?}, {faults:?}, slowest {slowest_ms} ms, relay goes back: {relay_goes_back}"));
     (world.faults, world.slowest_ms) = (faults, slowest_ms);
     world.ledger.denied = powers.denies > 0;
-    for person in 0..people {
-        world.start(world.people[person].active, false);
+    for device in 0..world.devices.len() {
+        world.start(world.devices[device].active, false);
     }
     let one_copy = !fresh && !relay_goes_back && !powers.lies && powers.supersedes == 0 && powers.throws == 0;
-    let mut plan =
-        Plan { options, budget_ms: DAYS * DAY_MS, backups: Vec::new(), relays: Vec::new(), relay_goes_back, one_copy };
+    let mut plan = Plan {
+        options,
+        budget_ms: DAYS * DAY_MS,
+        backups: Vec::new(),
+        relays: Vec::new(),
+        relay_goes_back,
+        one_copy,
+        devices_change,
+        must_come: Vec::new(),
+    };
     for _ in 0..acts {
         if !world.breaches.is_empty() {
             return world;
@@ -138,14 +162,17 @@ fn faults(chance: &mut Chance) -> Faults {
 
 impl Plan {
     fn act(&mut self, world: &mut World) {
-        let people = world.people.len();
-        let who = world.chance.below(people as u64) as usize;
+        world.look_who_came_in();
+        let who = world.chance.below(world.devices.len() as u64) as usize;
+        if self.devices_change && world.chance.once_in(12) {
+            return self.devices(world, who);
+        }
         match world.chance.below(100) {
             0..30 => self.talk(world, who),
             30..36 => self.all_at_once(world),
             36..40 => {
-                let (from, to) = self.pair(world, who);
-                world.read(from, to);
+                let customer = self.customer(world, who);
+                world.read(who, customer);
             }
             40..62 => self.time(world),
             62..68 => self.stop_or_start(world, who),
@@ -162,24 +189,48 @@ impl Plan {
         }
     }
 
-    /// Somebody and whom he talks to.
-    fn pair(&self, world: &mut World, who: usize) -> (usize, usize) {
+    /// In whose conversation somebody talks.
+    fn customer(&self, world: &mut World, who: usize) -> usize {
         if who != BUSINESS {
-            return (who, BUSINESS);
+            return world.devices[who].of;
         }
-        let others = world.people.len() as u64 - 1;
-        (BUSINESS, 1 + world.chance.below(others) as usize)
+        let customers = world.customers();
+        *world.chance.choose(&customers)
     }
 
     fn talk(&mut self, world: &mut World, who: usize) {
-        let (from, to) = self.pair(world, who);
-        if from != BUSINESS && world.people[from].user.is_none() {
-            world.begin(from);
-        }
+        let customer = self.customer(world, who);
+        Self::is_ready(world, who);
         for _ in 0..=world.chance.below(3) {
-            world.talk(from, to);
+            world.talk(who, customer);
         }
         let ms = *world.chance.choose(&[0, 10, 100, 2_000]);
+        world.run_for(ms);
+    }
+
+    /// Whoever wants to talk has begun, or has asked to be let in.
+    fn is_ready(world: &mut World, who: usize) {
+        if who != BUSINESS && world.devices[who].of == who && world.devices[who].user.is_none() {
+            world.begin(who);
+        } else if world.devices[who].standing == Standing::Invited {
+            world.come_in(who);
+        }
+    }
+
+    /// A customer gets another device, or one of its devices removes another; the first, which alone has the pseudonym's key, stays.
+    fn devices(&mut self, world: &mut World, who: usize) {
+        let customer = self.customer(world, who);
+        let devices = world.devices_of(customer, Standing::In);
+        let others: Vec<usize> = devices.iter().copied().filter(|d| *d != customer).collect();
+        if others.is_empty() || world.chance.once_in(2) {
+            world.invite(customer);
+        } else {
+            let gone = *world.chance.choose(&others);
+            let by: Vec<usize> = devices.into_iter().filter(|d| *d != gone).collect();
+            let by = *world.chance.choose(&by);
+            world.remove(by, gone);
+        }
+        let ms = *world.chance.choose(&[0, 100, 5_000]);
         world.run_for(ms);
     }
 
@@ -189,9 +240,12 @@ impl Plan {
             self.pass(world, 7 * DAY_MS);
             world.run_for(1_000);
         }
-        for person in 1..world.people.len() {
-            world.talk(person, BUSINESS);
-            world.talk(BUSINESS, person);
+        for device in 1..world.devices.len() {
+            let customer = world.devices[device].of;
+            world.talk(device, customer);
+            if customer == device {
+                world.talk(BUSINESS, customer);
+            }
         }
         let ms = *world.chance.choose(&[10, 2_000, 10_000]);
         world.run_for(ms);
@@ -232,7 +286,7 @@ impl Plan {
     }
 
     fn stop_or_start(&mut self, world: &mut World, who: usize) {
-        let node = world.people[who].active;
+        let node = world.devices[who].active;
         if world.is_running(node) {
             world.kill(node);
         } else {
@@ -242,10 +296,10 @@ impl Plan {
     }
 
     fn leave_or_return(&mut self, world: &mut World, who: usize) {
-        let node = world.people[who].active;
+        let node = world.devices[who].active;
         let reachable = !world.nodes[node].reachable;
         world.nodes[node].reachable = reachable;
-        let name = world.people[who].name.clone();
+        let name = world.devices[who].name.clone();
         world.act(|| format!("{name} {}", if reachable { "has a network again" } else { "loses the network" }));
         if !reachable {
             world.cut(node);
@@ -253,25 +307,36 @@ impl Plan {
     }
 
     fn back_up(&mut self, world: &mut World, who: usize) {
-        let folder = world.nodes[world.people[who].active].folder.clone();
+        let folder = world.nodes[world.devices[who].active].folder.clone();
         let knows = Self::known_to(world, who);
-        let name = world.people[who].name.clone();
+        let name = world.devices[who].name.clone();
         world.act(|| format!("a copy of {name}'s folder is made"));
         self.backups.push(Backup { of: who, folder, knows });
     }
 
-    /// With whom somebody has to have a conversation in a copy: one from before it began has nothing of it, not even whom to ask.
+    /// Whom somebody's copy has to know: one from before a conversation began has nothing of it, not even whom to ask, and one from before a
+    /// device was let in cannot let it in again.
     fn begun(world: &World, who: usize) -> Vec<usize> {
         match who {
-            BUSINESS => (1..world.people.len()).filter(|p| world.people[*p].user.is_some()).collect(),
+            BUSINESS => world.customers().into_iter().filter(|c| world.devices[*c].user.is_some()).collect(),
+            _ if world.devices[who].of == who => [vec![BUSINESS], Self::let_in_by(world, who)].concat(),
             _ => vec![BUSINESS],
         }
     }
 
-    /// With whom somebody has a conversation.
+    fn let_in_by(world: &World, customer: usize) -> Vec<usize> {
+        world.devices_of(customer, Standing::In).into_iter().filter(|d| *d != customer).collect()
+    }
+
+    /// Whom somebody knows.
     fn known_to(world: &mut World, who: usize) -> Vec<usize> {
-        let others = if who == BUSINESS { 1..world.people.len() } else { BUSINESS..BUSINESS + 1 };
-        others.filter(|other| world.conversation(who, *other).is_some()).collect()
+        if who == BUSINESS {
+            return world.customers().into_iter().filter(|c| world.conversation(BUSINESS, *c).is_some()).collect();
+        }
+        let is_in = world.devices[who].of == who || world.state(who) == Some(ConversationState::Open);
+        let business = (is_in && world.state(who).is_some()).then_some(BUSINESS);
+        let devices = Self::let_in_by(world, who).into_iter().filter(|d| world.knows_device(who, *d));
+        business.into_iter().chain(devices).collect()
     }
 
     /// A copy of a folder is used again. Whoever does that by hand does not tell the endpoint; then the relay must, which it can only if the
@@ -284,7 +349,7 @@ impl Plan {
             return self.back_up(world, who);
         }
         let Backup { folder, .. } = world.chance.choose(&mine).clone();
-        let old = world.people[who].active;
+        let old = world.devices[who].active;
         let is_told = !self.relay_goes_back && self.is_seen_to_be_old(world, old, &folder);
         let restored = !is_told || world.chance.once_in(2);
         // The one that is replaced may still run: then it is told that it is superseded, and stops.
@@ -300,32 +365,39 @@ impl Plan {
     }
 
     fn use_folder(world: &mut World, who: usize, folder: Folder, restored: bool) {
-        let name = format!("{}/{}", world.people[who].name, world.nodes.len());
+        let name = format!("{}/{}", world.devices[who].name, world.nodes.len());
         world.act(|| format!("{name} is a copy that is put back"));
         world.figures.copies += 1;
         world.ledger.went_back.push((who, folder.shown.clone(), world.now_ms));
+        Self::forgets_the_invited(world, who);
         let node = world.add_node(name, who, folder);
         world.start(node, restored);
         world.run_for(500);
     }
 
+    /// A first device that goes back may have let somebody in since who is not there yet: it does not know him.
+    fn forgets_the_invited(world: &mut World, who: usize) {
+        if world.devices[who].of == who {
+            world.devices_of(who, Standing::Invited).into_iter().for_each(|device| world.is_gone(device));
+        }
+    }
+
     fn is_seen_to_be_old(&self, world: &World, node: usize, folder: &Folder) -> bool {
-        let person = world.nodes[node].person;
-        let has = Node::incarnation(folder, person);
+        let has = Node::incarnation(folder, world.nodes[node].device);
         let mailboxes = world.nodes[node].mailboxes();
         !mailboxes.is_empty() && mailboxes.iter().all(|id| world.relay.durable.incarnation(id) > has)
     }
 
     /// A stopped endpoint's folder is moved to another machine and started there; later somebody starts the old one.
     fn move_folder(&mut self, world: &mut World, who: usize) {
-        let old = world.people[who].active;
-        if self.relay_goes_back || !self.may_copy(world) || (who != BUSINESS && world.people[who].user.is_none()) {
+        let old = world.devices[who].active;
+        if self.relay_goes_back || !self.may_copy(world) || world.conversation(who, 1).is_none() {
             return;
         }
         let knows = Self::known_to(world, who);
         world.kill(old);
         let folder = world.nodes[old].folder.clone();
-        let name = format!("{}/{}", world.people[who].name, world.nodes.len());
+        let name = format!("{}/{}", world.devices[who].name, world.nodes.len());
         world.act(|| format!("{name} goes on with a folder that was moved"));
         world.figures.copies += 1;
         let node = world.add_node(name, who, folder);
@@ -341,6 +413,7 @@ impl Plan {
         {
             world.act(|| "the folder it was moved from is started".into());
             world.ledger.went_back.push((who, old_folder.shown, world.now_ms));
+            Self::forgets_the_invited(world, who);
             world.start(old, false);
         }
     }
@@ -364,11 +437,21 @@ impl Plan {
     /// The end of a story.
     pub(super) fn rest_at_last(world: &mut World, options: Options) {
         let (backups, relays) = (Vec::new(), Vec::new());
-        Self { options, budget_ms: 0, backups, relays, relay_goes_back: false, one_copy: false }.quiet(world);
+        Self {
+            options,
+            budget_ms: 0,
+            backups,
+            relays,
+            relay_goes_back: false,
+            one_copy: false,
+            devices_change: false,
+            must_come: Vec::new(),
+        }
+        .quiet(world);
     }
 
     /// The faults are over: the relay is honest, everybody's endpoint runs and has a network.
-    fn quiet(&mut self, world: &mut World) {
+    fn quiet(mut self, world: &mut World) {
         world.act(|| "the faults are over".into());
         world.malice.calms_down();
         world.faults = Faults::default();
@@ -378,25 +461,25 @@ impl Plan {
         let sabotage = self.options.sabotage;
         // Of somebody's copies one goes on: the one to which the relay gave the mailbox last, which need not be the one that was started last.
         for node in 0..world.nodes.len() {
-            let (person, has) =
-                (world.nodes[node].person, Node::incarnation(&world.nodes[node].folder, world.nodes[node].person));
+            let device = world.nodes[node].device;
+            let has = Node::incarnation(&world.nodes[node].folder, device);
             let mailboxes = world.nodes[node].mailboxes();
             let holds = !mailboxes.is_empty() && mailboxes.iter().all(|id| world.relay.durable.incarnation(id) == has);
             if holds && world.is_running(node) && !world.is_superseded(node) {
-                world.people[person].active = node;
+                world.devices[device].active = node;
             }
         }
         for node in 0..world.nodes.len() {
-            if world.people[world.nodes[node].person].active != node {
+            if world.devices[world.nodes[node].device].active != node {
                 world.kill(node);
             }
         }
-        for person in 0..world.people.len() {
-            let node = world.people[person].active;
+        for device in 0..world.devices.len() {
+            let node = world.devices[device].active;
             if world.is_superseded(node) {
                 world.kill(node);
             }
-            world.nodes[node].reachable = sabotage != Some(Sabotage::StaysAway) || person == BUSINESS;
+            world.nodes[node].reachable = sabotage != Some(Sabotage::StaysAway) || device == BUSINESS;
             world.start(node, false);
         }
         // The business may have been away for longer than its bundle lives.
@@ -406,27 +489,46 @@ impl Plan {
             let body = client_frame::Body::PublishBundle(PublishBundle { mailbox: vec![0; 16], bundle });
             world.smuggle(ClientFrame::new(1, body).to_bytes());
         }
-        for rest in REST_MS {
+        for (round, rest) in REST_MS.into_iter().enumerate() {
             if !world.breaches.is_empty() {
                 return;
             }
+            if round == 1 && self.devices_change {
+                self.one_more(world);
+            }
             self.round(world, rest);
+        }
+        for device in self.must_come {
+            if world.devices[device].standing != Standing::In {
+                world.breaches.push(format!("I8 {} is never let in", world.devices[device].name));
+            }
+        }
+    }
+
+    /// Somebody gets one more device in the quiet: nothing may keep it from coming in. A device that was removed, and is in the group of one who
+    /// went back to before that, may: it says nothing there, and until it is removed again nobody is let in.
+    fn one_more(&mut self, world: &mut World) {
+        let customers = world.customers();
+        let customer = *world.chance.choose(&customers);
+        let some_gone = !world.devices_of(customer, Standing::Gone).is_empty();
+        if world.state(customer) == Some(ConversationState::Open) && !some_gone {
+            self.must_come.extend(world.invite(customer));
         }
     }
 
     /// Everybody speaks and is answered.
     fn round(&mut self, world: &mut World, rest_ms: u64) {
-        for person in 1..world.people.len() {
-            if world.people[person].user.is_none() {
-                world.begin(person);
-            }
-            world.talk(person, BUSINESS);
+        for device in 1..world.devices.len() {
+            Self::is_ready(world, device);
+            let customer = world.devices[device].of;
+            world.talk(device, customer);
         }
         Self::rest(world, rest_ms);
-        for person in 1..world.people.len() {
-            world.talk(BUSINESS, person);
+        for customer in world.customers() {
+            world.talk(BUSINESS, customer);
         }
         Self::rest(world, rest_ms);
+        world.look_who_came_in();
     }
 
     fn rest(world: &mut World, ms: u64) {

@@ -120,6 +120,8 @@ pub enum RelaySabotage {
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) durable: Durable,
+    /// How old an envelope was, at most, when its reader confirmed it.
+    pub(super) oldest_read_ms: u64,
     conns: BTreeMap<ConnId, Conn>,
     volatile: BTreeMap<MailboxId, Volatile>,
     next_conn: ConnId,
@@ -160,6 +162,7 @@ impl Relay {
     pub(super) fn new(durable: Durable) -> Self {
         Self {
             durable,
+            oldest_read_ms: 0,
             conns: BTreeMap::new(),
             volatile: BTreeMap::new(),
             next_conn: 0,
@@ -461,6 +464,7 @@ impl Relay {
                     Some((_, What::Gap(n))) => mailbox.gap = mailbox.gap.saturating_sub(n),
                     Some((_, What::Row(order))) => {
                         let Some(row) = mailbox.rows.remove(&order) else { continue };
+                        self.oldest_read_ms = self.oldest_read_ms.max(now_ms.saturating_sub(row.came_ms));
                         volatile.accepted.insert(row.key, now_ms);
                         for (to, request) in volatile.waiting.remove(&row.key).unwrap_or_default() {
                             said.push((to, request, Answer::Accepted(Accepted {})));

@@ -6,7 +6,6 @@ use bulla_e2ee::sabotage::{self, Rule};
 use bulla_e2ee::seals;
 
 use super::hostile::{Malice, Powers};
-use super::node::Folder;
 use super::plan::Plan;
 use super::relay::DAY_MS;
 use super::world::{BUSINESS, World};
@@ -28,6 +27,8 @@ pub enum Story {
     JoinedBefore,
     /// What a gateway stored of one conversation does not decode any more.
     Damaged,
+    /// Business and customer begin again at the same time.
+    BothBegin,
 }
 
 /// The first customer.
@@ -48,8 +49,8 @@ pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Ve
     let mut world = World::from(scene, 3, chance, malice, &options);
     seals::watch(true);
     sabotage::break_rule(breaks);
-    for person in 0..world.people.len() {
-        world.start(world.people[person].active, false);
+    for person in 0..world.devices.len() {
+        world.start(world.devices[person].active, false);
     }
     world.run_for(5_000);
     match story {
@@ -59,6 +60,7 @@ pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Ve
         Story::OldCopy => old_copy(&mut world),
         Story::JoinedBefore => joined_before(&mut world),
         Story::Damaged => damaged(&mut world),
+        Story::BothBegin => both_begin(&mut world),
     }
     Plan::rest_at_last(&mut world, options);
     sabotage::break_rule(None);
@@ -75,19 +77,29 @@ fn both_commit(world: &mut World) {
     world.jump(7 * DAY_MS);
     world.run_for(5_000);
     for _ in 0..3 {
-        world.talk(ANNA, BUSINESS);
+        world.talk(ANNA, ANNA);
         world.talk(BUSINESS, ANNA);
         world.run_for(10_000);
     }
 }
 
+/// Both are told at once that they went back.
+fn both_begin(world: &mut World) {
+    let nodes = [BUSINESS, ANNA].map(|device| world.devices[device].active);
+    nodes.iter().for_each(|node| world.kill(*node));
+    nodes.iter().for_each(|node| world.start(*node, true));
+    world.run_for(150_000);
+    let split = verdict::agreement(world, ANNA);
+    world.breaches.extend(split);
+}
+
 fn slots_hidden(world: &mut World) {
     world.relay.hides_slots = true;
-    let cora = world.join("cora", Folder::default());
-    world.start(world.people[cora].active, false);
+    let cora = world.join("cora");
+    world.start(world.devices[cora].active, false);
     world.begin(cora);
     for _ in 0..3 {
-        world.talk(cora, BUSINESS);
+        world.talk(cora, cora);
         world.run_for(10_000);
         world.talk(BUSINESS, cora);
         world.run_for(30_000);
@@ -96,20 +108,20 @@ fn slots_hidden(world: &mut World) {
 }
 
 fn runs_twice(world: &mut World) {
-    let first = world.people[BUSINESS].active;
+    let first = world.devices[BUSINESS].active;
     let folder = world.nodes[first].folder.clone();
     let second = world.add_node("shop/twice".to_owned(), BUSINESS, folder);
     world.start(second, false);
     world.run_for(3_000);
     for node in [first, second] {
-        world.people[BUSINESS].active = node;
+        world.devices[BUSINESS].active = node;
         world.talk(BUSINESS, ANNA);
         world.run_for(3_000);
     }
 }
 
 fn old_copy(world: &mut World) {
-    let node = world.people[BUSINESS].active;
+    let node = world.devices[BUSINESS].active;
     let folder = world.nodes[node].folder.clone();
     for _ in 0..8 {
         world.talk(BUSINESS, ANNA);
@@ -126,7 +138,7 @@ fn old_copy(world: &mut World) {
 }
 
 fn joined_before(world: &mut World) {
-    let (shop, anna) = (world.people[BUSINESS].active, world.people[ANNA].active);
+    let (shop, anna) = (world.devices[BUSINESS].active, world.devices[ANNA].active);
     let folder = world.nodes[shop].folder.clone();
     world.kill(shop);
     world.kill(anna);
@@ -149,7 +161,7 @@ fn joined_before(world: &mut World) {
 }
 
 fn damaged(world: &mut World) {
-    let node = world.people[BUSINESS].active;
+    let node = world.devices[BUSINESS].active;
     let number = world.conversation(BUSINESS, ANNA).expect("they have talked").0;
     world.kill(node);
     world.nodes[node].rewrite(world.now_ms, |tx| {
@@ -158,8 +170,8 @@ fn damaged(world: &mut World) {
         }
         Ok(())
     });
-    world.talk(ANNA, BUSINESS);
-    world.talk(BERTA, BUSINESS);
+    world.talk(ANNA, ANNA);
+    world.talk(BERTA, BERTA);
     world.run_for(2_000);
     world.start(node, false);
     // Its steps fail at first, which is never right elsewhere.

@@ -1,6 +1,7 @@
 //! Time, wires, endpoints and the relay of one run. Everything happens on one thread, in the order of a queue; all that is random comes from the
 //! run's seed.
 
+mod devices;
 mod people;
 mod trace;
 mod wires;
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 
 use bulla_client::engine::{BusinessOptions, Effects, Engine, Input, LinkKey, RoleOptions, WorkFor};
 use bulla_e2ee::continues::Reason;
-use bulla_e2ee::identity::{IdentityHash, UserId};
+use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::seals::Seal;
 use bulla_protocol::frame::{ServerHello, server_frame::Body as Answer};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use super::node::{Fate, Folder, Load, Node, Passed, Waits, link_of};
 use super::relay::{ConnId, Durable, Relay};
 use super::{Options, Sabotage};
 use crate::chance::Chance;
+
+pub(super) use devices::{BUSINESS, Device, Standing};
 
 /// The relay's address, which nobody connects to.
 const RELAY: &str = "wss://relay.test/v1/ws";
@@ -74,40 +77,38 @@ pub struct Faults {
     pub dies: u64,
 }
 
-/// Somebody in a run: the business, or a customer.
-#[derive(Debug, Clone)]
-pub(super) struct Person {
-    pub(super) name: String,
-    /// The endpoint that was started last.
-    pub(super) active: usize,
-    /// At a customer: who it is, once it has begun.
-    pub(super) user: Option<UserId>,
-}
-
 /// Something that was said.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
+    /// The device that said it.
+    pub(super) by: usize,
     pub(super) text: String,
     pub(super) at_ms: u64,
     /// Its id, if its sender was told.
     pub(super) id: Option<[u8; 32]>,
+    /// The devices that its speaker had in the group then: they have to have it.
+    pub(super) to: BTreeSet<usize>,
+    /// The devices of which its speaker knew that they were removed: they must not have it.
+    pub(super) not_to: BTreeSet<usize>,
 }
 
 /// What a run knows to be true, beside what endpoints believe.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
-    /// By speaker and listener, in the order of saying.
-    pub(super) said: BTreeMap<(usize, usize), Vec<Line>>,
+    /// By the customer in whose conversation it was said, in the order of saying.
+    pub(super) said: BTreeMap<usize, Vec<Line>>,
     /// What each envelope carries, by its send id.
     pub(super) loads: BTreeMap<Vec<u8>, Load>,
     /// The same, by the envelope's bytes.
     pub(super) envelopes: BTreeMap<Bytes, Load>,
     /// Send ids of what was thrown away after it was accepted.
     pub(super) thrown: BTreeSet<Vec<u8>>,
-    /// Whose state went back: which messages that state had, and when.
+    /// Messages whose senders were told that they failed. One that was on its way to several devices may have come to some.
+    pub(super) failed: BTreeSet<[u8; 32]>,
+    /// Which device's state went back: which messages that state had, and when.
     pub(super) went_back: Vec<(usize, BTreeSet<[u8; 32]>, u64)>,
-    /// Why conversations began again, each time.
-    pub(super) began: Vec<Reason>,
+    /// Whose conversations began again, as his devices were told, and why.
+    pub(super) began: Vec<(usize, Reason)>,
     /// What had been sealed before the run began.
     pub(super) seals: Vec<Seal>,
     /// Good permits were refused, or the relay forgot mailboxes: messages may fail for it.
@@ -121,8 +122,8 @@ pub(super) struct Scene {
     now_ms: u64,
     relay: Durable,
     folders: Vec<Folder>,
-    people: Vec<Person>,
-    said: BTreeMap<(usize, usize), Vec<Line>>,
+    devices: Vec<Device>,
+    said: BTreeMap<usize, Vec<Line>>,
     texts: u64,
     bundles: Vec<Vec<u8>>,
     key: IdentityHash,
@@ -136,7 +137,7 @@ pub(super) struct World {
     pub(super) malice: Malice,
     pub(super) relay: Relay,
     pub(super) nodes: Vec<Node>,
-    pub(super) people: Vec<Person>,
+    pub(super) devices: Vec<Device>,
     pub(super) ledger: Ledger,
     pub(super) faults: Faults,
     pub(super) breaches: Vec<String>,
@@ -156,11 +157,8 @@ pub(super) struct World {
     pub(super) figures: super::Figures,
 }
 
-/// The business is the first person.
-pub(super) const BUSINESS: usize = 0;
-
-fn role(person: usize) -> RoleOptions {
-    if person != BUSINESS {
+fn role(device: usize) -> RoleOptions {
+    if device != BUSINESS {
         return RoleOptions::Customer;
     }
     RoleOptions::Business(BusinessOptions {
@@ -183,7 +181,7 @@ impl World {
             malice,
             relay,
             nodes: Vec::new(),
-            people: Vec::new(),
+            devices: Vec::new(),
             ledger: Ledger::default(),
             faults: Faults::default(),
             breaches: Vec::new(),
@@ -202,18 +200,21 @@ impl World {
         }
     }
 
-    /// Goes on from a scene with its first `people`.
+    /// Goes on from a scene with its first so many people.
     pub(super) fn from(scene: &Scene, people: usize, chance: Chance, malice: Malice, options: &Options) -> Self {
         let mut world = Self::new(scene.now_ms, chance, malice, options);
         let sabotage = world.relay.sabotage;
         world.relay = Relay::new(scene.relay.clone());
         world.relay.sabotage = sabotage;
-        for (person, folder) in scene.people.iter().zip(&scene.folders).take(people) {
-            let index = world.join(&person.name, folder.clone());
-            world.people[index].user.clone_from(&person.user);
+        let customers: Vec<usize> = (1..scene.devices.len()).filter(|d| scene.devices[*d].of == *d).collect();
+        let devices = customers.get(people - 1).copied().unwrap_or(scene.devices.len());
+        for (device, folder) in scene.devices.iter().zip(&scene.folders).take(devices) {
+            let index = world.devices.len();
+            let active = world.add_node(device.name.clone(), index, folder.clone());
+            world.devices.push(Device { active, ..device.clone() });
         }
-        let among = |(a, b): &(usize, usize)| *a < people && *b < people;
-        world.ledger.said = scene.said.iter().filter(|(lane, _)| among(lane)).map(|(l, s)| (*l, s.clone())).collect();
+        let among = scene.said.iter().filter(|(customer, _)| **customer < devices);
+        world.ledger.said = among.map(|(customer, lines)| (*customer, lines.clone())).collect();
         world.ledger.texts = scene.texts;
         world.ledger.seals.clone_from(&scene.seals);
         world.bundles.clone_from(&scene.bundles);
@@ -226,8 +227,8 @@ impl World {
         Scene {
             now_ms: self.now_ms,
             relay: self.relay.snapshot(),
-            folders: self.people.iter().map(|p| self.nodes[p.active].folder.clone()).collect(),
-            people: self.people.clone(),
+            folders: self.devices.iter().map(|d| self.nodes[d.active].folder.clone()).collect(),
+            devices: self.devices.clone(),
             said: self.ledger.said.clone(),
             texts: self.ledger.texts,
             bundles: self.bundles.clone(),
@@ -236,18 +237,10 @@ impl World {
         }
     }
 
-    /// Somebody with a folder; its endpoint is not started.
-    pub(super) fn join(&mut self, name: &str, folder: Folder) -> usize {
-        let person = self.people.len();
-        let active = self.add_node(name.to_owned(), person, folder);
-        self.people.push(Person { name: name.to_owned(), active, user: None });
-        person
-    }
-
-    /// One more endpoint of somebody.
-    pub(super) fn add_node(&mut self, name: String, person: usize, folder: Folder) -> usize {
+    /// One more endpoint over a device's folder.
+    pub(super) fn add_node(&mut self, name: String, device: usize, folder: Folder) -> usize {
         let seed = rand_core::RngCore::next_u64(&mut self.chance);
-        self.nodes.push(Node::new(name, person, role(person), folder, seed));
+        self.nodes.push(Node::new(name, device, role(device), folder, seed));
         self.nodes.len() - 1
     }
 
@@ -266,13 +259,13 @@ impl World {
         self.nodes[node].engine.as_ref().is_some_and(Engine::is_superseded)
     }
 
-    /// Starts an endpoint; it is its person's from now on.
+    /// Starts an endpoint; it is its device's from now on.
     pub(super) fn start(&mut self, node: usize, restored: bool) {
         if self.is_running(node) {
             return;
         }
         self.tell_of(node, || if restored { "starts, restored".into() } else { "starts".into() });
-        self.people[self.nodes[node].person].active = node;
+        self.devices[self.nodes[node].device].active = node;
         let effects = self.nodes[node].start(restored, self.now_ms);
         self.failed(node);
         self.release(node, effects);
@@ -504,8 +497,8 @@ impl World {
                 }
             }
             Happens::Restart { node, run } => {
-                let person = self.nodes[node].person;
-                if self.nodes[node].run == run && self.people[person].active == node {
+                let device = self.nodes[node].device;
+                if self.nodes[node].run == run && self.devices[device].active == node {
                     self.start(node, false);
                 }
             }

@@ -42,7 +42,10 @@ impl World {
             }
             Event::Continued { by, reason, .. } => {
                 self.figures.continued += 1;
-                self.ledger.began.push(*reason);
+                let device = self.nodes[node].device;
+                if device != BUSINESS {
+                    self.ledger.began.push((self.devices[device].of, *reason));
+                }
                 self.tell_of(node, || format!("  a new group, by {by:?}: {reason:?}"));
             }
             Event::KeyChange { .. } => {
@@ -59,7 +62,7 @@ impl World {
     /// A message may fail, and its sender is told; but not without a reason.
     fn check_failure(&mut self, node: usize, message: &bulla_client::event::Message) {
         let (heard, said) = self.nodes[node].folder.heard_ms.get(&message.conversation.0).copied().unwrap_or((0, 0));
-        let business = self.nodes[node].person == BUSINESS;
+        let business = self.nodes[node].device == BUSINESS;
         let right = match message.failure {
             Some(Failure::NoReceipt) => self.now_ms >= message.stored_ms + 31 * DAY_MS,
             Some(Failure::WindowClosed) => business && self.now_ms >= heard + WINDOW_MS,
@@ -70,6 +73,7 @@ impl World {
             }
             _ => false,
         };
+        self.ledger.failed.insert(*message.id.as_bytes());
         if !right {
             let name = &self.nodes[node].name;
             self.breaches
@@ -96,7 +100,7 @@ impl World {
 
     /// The business: starts and waits until its bundle is there.
     pub(in crate::sim) fn open_shop(&mut self) {
-        let node = self.people[BUSINESS].active;
+        let node = self.devices[BUSINESS].active;
         self.start(node, false);
         let now = self.now_ms;
         self.key = self.nodes[node]
@@ -112,40 +116,41 @@ impl World {
     }
 
     /// A customer begins to talk to the business: nothing leaves yet.
-    pub(in crate::sim) fn begin(&mut self, person: usize) {
-        let node = self.people[person].active;
+    pub(in crate::sim) fn begin(&mut self, customer: usize) {
+        let node = self.devices[customer].active;
         let (Some(key), Some(bundle)) = (self.key, self.bundles.last().cloned()) else { return };
         let Ok(link) = Link::new("https://shop.example", "cortado", key, Some("flyer")) else { return };
-        let begin = Begin { name: Some(self.people[person].name.clone()), pseudonym: None };
+        let begin = Begin { name: Some(self.devices[customer].name.clone()), pseudonym: None };
         let begun = self.ask(node, move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin));
         if let Some(Ok(conversation)) = begun {
-            self.people[person].user = Some(conversation.user_id);
+            self.devices[customer].user = Some(conversation.user_id);
         }
     }
 
-    /// Where somebody talks to somebody else.
-    pub(in crate::sim) fn conversation(&mut self, from: usize, to: usize) -> Option<ConversationId> {
-        let (node, now) = (self.people[from].active, self.now_ms);
+    /// Where a device, or the business, talks to a customer.
+    pub(in crate::sim) fn conversation(&mut self, from: usize, customer: usize) -> Option<ConversationId> {
+        let (node, now) = (self.devices[from].active, self.now_ms);
         if from != BUSINESS {
-            return self.nodes[node].look(now, |engine, ctx| engine.conversations(ctx).ok()?.last().map(|c| c.id))?;
+            return self.nodes[node].only_conversation().map(|(id, _)| id);
         }
-        let user = self.people[to].user.clone()?;
+        let user = self.devices[customer].user.clone()?;
         self.nodes[node].look(now, |engine, ctx| engine.conversation_of(ctx, &user).ok()?.map(|c| c.id))?
     }
 
-    /// Somebody says something to somebody.
-    pub(in crate::sim) fn talk(&mut self, from: usize, to: usize) -> Option<[u8; 32]> {
-        let node = self.people[from].active;
-        if self.is_superseded(node) {
+    /// Somebody says something in a customer's conversation.
+    pub(in crate::sim) fn talk(&mut self, from: usize, customer: usize) -> Option<[u8; 32]> {
+        let node = self.devices[from].active;
+        if self.is_superseded(node) || self.is_removed(from) {
             return None;
         }
-        let conversation = self.conversation(from, to)?;
+        let conversation = self.conversation(from, customer)?;
         self.ledger.texts += 1;
         let text = format!("{CANARY} {}{}", if from == BUSINESS { "b" } else { "c" }, self.ledger.texts);
-        let name = self.people[to].name.clone();
+        let name = self.devices[if from == BUSINESS { customer } else { BUSINESS }].name.clone();
         self.tell_of(node, || format!("says to {name}: {}", text.replace(CANARY, "")));
-        let line = Line { text: text.clone(), at_ms: self.now_ms, id: None };
-        self.ledger.said.entry((from, to)).or_default().push(line);
+        let (to, not_to) = self.listeners(from, customer, conversation);
+        let line = Line { by: from, text: text.clone(), at_ms: self.now_ms, id: None, to, not_to };
+        self.ledger.said.entry(customer).or_default().push(line);
         self.figures.said += 1;
         let draft = Draft::Text { body: text, reply_to: None };
         let cell: Arc<Mutex<Option<[u8; 32]>>> = Arc::default();
@@ -159,12 +164,12 @@ impl World {
             sent.map_err(|e| e.to_string())
         });
         let id = take(&cell);
-        if let Some(line) = self.ledger.said.get_mut(&(from, to)).and_then(|lines| lines.last_mut()) {
+        if let Some(line) = self.ledger.said.get_mut(&customer).and_then(|lines| lines.last_mut()) {
             line.id = id;
         }
         match answer {
             Some(Err(why)) => {
-                self.breaches.push(format!("{} cannot speak: {why}", self.people[from].name));
+                self.breaches.push(format!("{} cannot speak: {why}", self.devices[from].name));
                 None
             }
             Some(Ok(id)) => Some(id),
@@ -180,9 +185,9 @@ impl World {
     }
 
     /// Somebody reads what is there.
-    pub(in crate::sim) fn read(&mut self, from: usize, to: usize) {
-        let node = self.people[from].active;
-        let Some(conversation) = self.conversation(from, to) else { return };
+    pub(in crate::sim) fn read(&mut self, from: usize, customer: usize) {
+        let node = self.devices[from].active;
+        let Some(conversation) = self.conversation(from, customer) else { return };
         self.ask(node, move |engine, ctx| {
             let messages = engine.messages(ctx, conversation, None, 20).ok()?;
             let newest = messages.iter().rev().find(|m| m.direction == bulla_client::event::Direction::Incoming)?;

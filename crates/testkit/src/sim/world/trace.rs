@@ -50,6 +50,7 @@ impl World {
                     Some(2) => "Hello again",
                     Some(3) => "continues",
                     Some(4) => "commit",
+                    Some(5) => "join",
                     Some(_) => "?",
                 };
                 let text = load.and_then(|l| l.message).map_or_else(String::new, |id| self.text_of(&id));

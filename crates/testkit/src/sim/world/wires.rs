@@ -2,6 +2,7 @@
 
 use bulla_client::engine::LinkKey;
 use bulla_protocol::frame::{ClientFrame, client_frame::Body as Ask, server_frame::Body as Answer};
+use bulla_protocol::permit::Permit;
 use bytes::Bytes;
 
 use crate::sim::Sabotage;
@@ -90,15 +91,20 @@ impl World {
         match &ask {
             // Nothing here ends for being silent.
             Ask::Ping(_) => return,
-            Ask::PublishBundle(publish) if self.nodes[node].person == BUSINESS => {
+            Ask::PublishBundle(publish) if self.nodes[node].device == BUSINESS => {
                 self.bundles.push(publish.bundle.clone());
             }
             Ask::Send(send) if !self.ledger.loads.contains_key(&send.send_id) => {
-                let load = self.nodes[node].load(&send.send_id, self.now_ms);
-                let load = load.unwrap_or(Load { message: None, kind: None });
+                let to = send.permit.as_ref().and_then(|p| Permit::from_frame(p).ok()).map(|p| p.mailbox);
+                let load = self.nodes[node].load(&send.send_id);
+                let load = Load { to, ..load.unwrap_or_default() };
                 self.ledger.loads.insert(send.send_id.clone(), load);
                 self.ledger.envelopes.insert(send.envelope.clone(), load);
                 self.figures.envelopes += 1;
+            }
+            Ask::Send(send) if !self.ledger.envelopes.contains_key(&send.envelope) => {
+                let name = &self.nodes[node].name;
+                self.breaches.push(format!("{name} sends other bytes than before under one send id"));
             }
             _ => {}
         }
