@@ -165,7 +165,7 @@ impl EnvelopeKey {
         padded.extend_from_slice(body);
         padded.resize(whole - 1 - NONCE - AEAD_TAG, 0);
         #[cfg(feature = "under-test")]
-        crate::seals::note(crate::seals::By::Envelope, &[&self.0, &nonce], &[&padded, tag.as_bytes()]);
+        crate::seals::note(crate::seals::By::Envelope, &[&self.0, nonce], &[&padded, tag.as_bytes()]);
         let aead_tag = XChaCha20Poly1305::new(&self.0.into())
             .encrypt_in_place_detached(nonce, &Self::aad(tag), &mut padded)
             .map_err(|_| EnvelopeError::TooLarge)?;
