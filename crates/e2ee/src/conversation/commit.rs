@@ -299,18 +299,28 @@ impl Conversation {
         let epoch = self.epoch().saturating_sub(1);
         let value = [&[FORMAT][..], &epoch.to_be_bytes(), &before].concat();
         self.provider.state.put(PREVIOUS.to_vec(), Zeroizing::new(value));
-        self.roster = Roster::of(&self.group, &self.meta)?;
+        let roster = Roster::of(&self.group, &self.meta)?;
+        let stays = |(leaf, member): (u32, &Certificate)| {
+            roster.at(leaf).is_some_and(|now| now.as_bytes() == member.as_bytes())
+        };
+        let all_stay = self.roster.iter().all(stays);
+        self.roster = roster;
         self.heard = Heard::default();
         if let Some(author) = author {
             self.heard.note(author);
         }
         self.heard.store(&self.provider.state);
-        self.provider.state.put(CROSSING.to_vec(), Zeroizing::new(vec![FORMAT]));
+        if all_stay {
+            self.provider.state.put(CROSSING.to_vec(), Zeroizing::new(vec![FORMAT]));
+        } else {
+            self.provider.state.delete(&CROSSING);
+        }
         self.forget_epoch_before()
     }
 
     /// Erases the keys of the epoch before, once everybody was heard in this one: what a member sends arrives in its order, so that nothing of
-    /// the epoch before is on its way any more.
+    /// the epoch before is on its way any more. Not where somebody was removed, who is not heard in this one and may have said something before:
+    /// then they go with the next epoch.
     pub(super) fn forget_epoch_before(&mut self) -> Result<(), StateError> {
         if !self.may_commit() || self.provider.state.get(&CROSSING).is_none() {
             return Ok(());
