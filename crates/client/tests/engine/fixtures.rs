@@ -1,11 +1,11 @@
-//! Golden fixtures of what an endpoint stores: every later version must load them. `BULLA_WRITE_FIXTURES=1` writes new ones beside;
-//! those of a released version are never written again.
+//! Golden fixtures of what an endpoint stores: every later version must load them. `BULLA_WRITE_FIXTURES=1` writes those that are missing;
+//! one that is there is never written again.
 
 use std::path::{Path, PathBuf};
 
 use bulla_client::endpoint::RoleOptions;
 use bulla_client::engine::record::*;
-use bulla_client::event::{ConversationState, Direction, Draft, Failure, Shown, Status};
+use bulla_client::event::{ConversationState, Direction, Draft, Failure, Message, Shown, Status};
 use bulla_client::store::keyfile;
 use rand_core::OsRng;
 
@@ -15,8 +15,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
 }
 
-fn writing() -> bool {
-    std::env::var_os("BULLA_WRITE_FIXTURES").is_some()
+/// Whether a fixture is to be made.
+fn makes(fixture: &Path) -> bool {
+    std::env::var_os("BULLA_WRITE_FIXTURES").is_some() && !fixture.exists()
 }
 
 fn check<T>(name: &str, sample: &T)
@@ -24,7 +25,7 @@ where
     T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
 {
     let path = folder().join(format!("{name}.cbor"));
-    if writing() {
+    if makes(&path) {
         std::fs::create_dir_all(folder()).unwrap();
         std::fs::write(&path, minicbor::to_vec(sample).unwrap()).unwrap();
     }
@@ -198,47 +199,63 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A customer who has talked to a business, as this version stores it.
+async fn write_customer(fixture: &Path) {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let say = |body: &str| Draft::Text { body: body.into(), reply_to: None };
+    let hello = alice.endpoint.send(conversation.id, say("hello from version 1")).await.unwrap();
+    let heard = cortado.incoming().await;
+    cortado.endpoint.send(heard.conversation, say("hello yourself")).await.unwrap();
+    alice.incoming().await;
+    alice.status(hello.id, Status::Delivered).await;
+    alice.endpoint.shutdown().await;
+    copy(&alice.folder, fixture);
+}
+
+/// `customer` has OpenMLS's values in CBOR and each message in one row, `customer-packed` in MessagePack and beside what it says.
 #[tokio::test]
 async fn a_whole_endpoint_of_version_1_loads() {
-    let fixture = folder().join("customer");
-    if writing() {
-        let world = World::new().await;
-        let mut cortado = world.business().await;
-        let link = world.link(&cortado).await;
-        let (mut alice, conversation) = world.customer("Alice", &link).await;
-        let say = |body: &str| Draft::Text { body: body.into(), reply_to: None };
-        let hello = alice.endpoint.send(conversation.id, say("hello from version 1")).await.unwrap();
-        let heard = cortado.incoming().await;
-        cortado.endpoint.send(heard.conversation, say("hello yourself")).await.unwrap();
-        alice.incoming().await;
-        alice.status(hello.id, Status::Delivered).await;
-        alice.endpoint.shutdown().await;
-        copy(&alice.folder, &fixture);
+    for name in ["customer", "customer-packed"] {
+        let fixture = folder().join(name);
+        if makes(&fixture) {
+            write_customer(&fixture).await;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        copy(&fixture, temporary.path());
+        let root = keyfile::load_or_create(&temporary.path().join("key"), None, &mut OsRng).unwrap();
+        let options = bulla_client::endpoint::Options {
+            role: RoleOptions::Customer,
+            clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
+            restored: false,
+        };
+        let (endpoint, _events) = bulla_client::endpoint::Endpoint::start(
+            temporary.path(),
+            root,
+            options,
+            Box::new(bulla_client::endpoint::NoProjector),
+        )
+        .unwrap();
+        let conversations = endpoint.conversations().await.unwrap();
+        assert_eq!(conversations.len(), 1);
+        assert_eq!(conversations[0].peer_name, "Cortado Coffee");
+        assert_eq!(conversations[0].state, ConversationState::Open);
+        let of = conversations[0].id;
+        let shown = |messages: &[Message]| -> Vec<Shown> { messages.iter().map(|m| m.shown.clone()).collect() };
+        let said = [Shown::Text("hello from version 1".into()), Shown::Text("hello yourself".into())];
+        let messages = endpoint.messages(of, None, 10).await.unwrap();
+        assert_eq!(shown(&messages), said, "{name}");
+        // Its MLS state loads too.
+        assert!(endpoint.epoch(of).await.unwrap().0 > 0, "{name}");
+        // It can say more, as far as the outbox; and what a message says outlives a change of its row.
+        let more = Draft::Text { body: "and more".into(), reply_to: Some(messages[1].id) };
+        endpoint.send(of, more).await.unwrap();
+        endpoint.mark_read(messages[1].id).await.unwrap();
+        let after = endpoint.messages(of, None, 10).await.unwrap();
+        assert_eq!(after[1].status, Status::Read, "{name}");
+        assert_eq!(shown(&after[..2]), said, "{name}");
+        endpoint.shutdown().await;
     }
-    let temporary = tempfile::tempdir().unwrap();
-    copy(&fixture, temporary.path());
-    let root = keyfile::load_or_create(&temporary.path().join("key"), None, &mut OsRng).unwrap();
-    let options = bulla_client::endpoint::Options {
-        role: RoleOptions::Customer,
-        clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
-        restored: false,
-    };
-    let (endpoint, _events) = bulla_client::endpoint::Endpoint::start(
-        temporary.path(),
-        root,
-        options,
-        Box::new(bulla_client::endpoint::NoProjector),
-    )
-    .unwrap();
-    let conversations = endpoint.conversations().await.unwrap();
-    assert_eq!(conversations.len(), 1);
-    assert_eq!(conversations[0].peer_name, "Cortado Coffee");
-    assert_eq!(conversations[0].state, ConversationState::Open);
-    let messages = endpoint.messages(conversations[0].id, None, 10).await.unwrap();
-    let shown: Vec<_> = messages.iter().map(|m| m.shown.clone()).collect();
-    assert_eq!(shown, [Shown::Text("hello from version 1".into()), Shown::Text("hello yourself".into())]);
-    // Its MLS state loads too: it can say more, as far as the outbox.
-    let more = Draft::Text { body: "and more".into(), reply_to: Some(messages[1].id) };
-    endpoint.send(conversations[0].id, more).await.unwrap();
-    endpoint.shutdown().await;
 }

@@ -144,8 +144,9 @@ async fn mls_13_a_gateway_goes_on_with_all_its_conversations_from_a_copy_a_day_o
     // Time goes on by itself, so that what waits for a second does not wait for ever.
     let clock = world.clock.clone();
     let ticking = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
         loop {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            every.tick().await;
             clock.advance(50);
         }
     });
