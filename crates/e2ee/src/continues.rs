@@ -118,13 +118,22 @@ pub struct Turn {
     pub seen: u64,
 }
 
+/// Turns in a millisecond.
+const TURNS: u64 = 1_024;
+
 impl Turn {
+    /// No turn of this time or later is below.
+    #[must_use]
+    pub const fn since(now_ms: u64) -> u64 {
+        now_ms.saturating_mul(TURNS)
+    }
+
     /// The next one after `before`, at an endpoint of this name.
     #[must_use]
     pub fn next(now_ms: u64, endpoint: &str, before: u64, seen: u64) -> Self {
         let [a, b, ..] = <[u8; 32]>::from(Sha256::digest(endpoint.as_bytes()));
-        let tie = u64::from(u16::from_be_bytes([a, b])) % 1_024;
-        Self { at: now_ms.max(before / 1_024 + 1) * 1_024 + tie, before, seen }
+        let tie = u64::from(u16::from_be_bytes([a, b])) % TURNS;
+        Self { at: Self::since(now_ms.max(before / TURNS + 1)) + tie, before, seen }
     }
 }
 

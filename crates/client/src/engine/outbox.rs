@@ -7,7 +7,7 @@
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
-use bulla_e2ee::sabotage;
+use bulla_e2ee::sabotage::{self, Rule, broken};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 
@@ -104,7 +104,7 @@ impl Engine {
                 return Ok(Head::Next);
             }
             entry.content = stored.content.clone();
-            if stored.status != Status::Queued {
+            if broken(Rule::SameIds) && stored.status != Status::Queued {
                 entry.content = SecretVec(sabotage::other_id(entry.content.0.clone()));
             }
         }

@@ -6,6 +6,7 @@ use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::tag::{Purpose, Tag};
 use bulla_protocol::id::{GrantId, MailboxId};
 use bulla_protocol::permit::{Class, MacRoot, Permit};
+use subtle::ConstantTimeEq as _;
 
 use super::members::Number;
 use super::record::{ConversationRecord, GrantRecord, PermitRecord, Secret, SecretVec};
@@ -217,8 +218,8 @@ impl Engine {
         Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?.is_some())
     }
 
-    /// Whether somebody gives a permit of the same grant as a member's that is held. Only the endpoint that came in knows it: whoever else has
-    /// its invitation has its key too.
+    /// Whether somebody gives a permit of the same grant as a member's that is held. Whoever else has its invitation has its key too, and the
+    /// relay knows its grant; but the grant's envelope key only the endpoint that came in, and those to whom it gave permits.
     pub(super) fn is_its_grant(
         ctx: &Ctx<'_, '_>,
         number: u64,
@@ -228,9 +229,12 @@ impl Engine {
         let key = permit_key(number, member, Purpose::Control);
         let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)? else { return Ok(false) };
         let held = GivenPermit::decode(&record.given.0).map_err(|_| damaged(Table::Permits))?;
+        let same_key = |one: &GivenPermit| match (&one.envelope_key, &held.envelope_key) {
+            (Some(one), Some(held)) => bool::from(one.expose().ct_eq(held.expose())),
+            _ => false,
+        };
         let same = |one: &GivenPermit| {
-            let (one, held) = (&one.permit, &held.permit);
-            one.grant == held.grant && one.mailbox == held.mailbox
+            one.permit.grant == held.permit.grant && one.permit.mailbox == held.permit.mailbox && same_key(one)
         };
         Ok(given.iter().any(|one| one.purpose == Purpose::Control && same(one)))
     }

@@ -2,6 +2,7 @@
 
 use bulla_e2ee::certificate::{Expect, Role};
 use bulla_e2ee::continues::Speaker;
+use bulla_e2ee::continues::Turn;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
 use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::{Issuer, Spare, make_spare};
@@ -45,7 +46,7 @@ impl Engine {
     /// We went back to an older state: the groups into which we were brought since are not joined once more, since we may have sealed in them. Who
     /// makes one knowing that we went back makes a new one.
     pub(super) fn bound_spares(ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
-        let after = Some(ctx.tx.now_ms() * 1_024).filter(|_| !broken(Rule::PackagesForgotten));
+        let after = Some(Turn::since(ctx.tx.now_ms())).filter(|_| !broken(Rule::PackagesForgotten));
         for (key, spare) in ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, &number.to_be_bytes())? {
             ctx.tx.put(Table::Spares, &key, Scope::Peer(peer), &SpareRecord { after, ..spare })?;
         }

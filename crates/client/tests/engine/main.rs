@@ -10,4 +10,5 @@ mod restarts;
 mod restore;
 mod secrets;
 mod staying;
+mod tx;
 mod world;

@@ -30,6 +30,39 @@ async fn what_is_said_while_the_relay_is_down_arrives_in_order() {
     alice.status(last.unwrap().id, Status::Sent).await;
 }
 
+/// What was taken back before it could leave never leaves, and what comes after it is not held up by that.
+#[tokio::test]
+async fn what_is_taken_back_while_the_relay_is_down_is_never_shown() {
+    let mut world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let first = alice.endpoint.send(conversation.id, text("0")).await.unwrap();
+    cortado.incoming().await;
+    world.clock.advance(1_000);
+    alice.status(first.id, Status::Delivered).await;
+
+    world.stop_relay().await;
+    // One is sealed at once and may be on its way; the one behind it waits.
+    alice.endpoint.send(conversation.id, text("before")).await.unwrap();
+    let regretted = alice.endpoint.send(conversation.id, text("regretted")).await.unwrap();
+    alice.endpoint.send(conversation.id, Draft::Delete { of: regretted.id }).await.unwrap();
+    let after = alice.endpoint.send(conversation.id, text("after")).await.unwrap();
+    world.start_relay().await;
+    let mut shown = Vec::new();
+    while shown.last() != Some(&Shown::Text("after".into())) {
+        shown.push(cortado.incoming().await.shown);
+    }
+    let texts: Vec<_> = shown.into_iter().filter(|shown| *shown != Shown::Deleted).collect();
+    assert_eq!(texts, [Shown::Text("before".into()), Shown::Text("after".into())]);
+    alice.status(after.id, Status::Sent).await;
+    // Nor does it fail a month later: nothing was expected of it. What was late is looked for in the batch of the next question, after it.
+    world.clock.advance(32 * 86_400_000);
+    alice.endpoint.message(regretted.id).await.unwrap();
+    let stored = alice.endpoint.message(regretted.id).await.unwrap().unwrap();
+    assert_eq!((stored.shown, stored.failure), (Shown::Deleted, None));
+}
+
 #[tokio::test]
 async fn an_outbox_survives_its_endpoint() {
     let mut world = World::new().await;

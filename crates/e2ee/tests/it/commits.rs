@@ -7,69 +7,7 @@ use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
 use rand_core::OsRng;
 
-use crate::world::{Business, Store, now, says_hello};
-
-/// A conversation whose two members have heard each other in its first epoch.
-struct Two {
-    business: Business,
-    anna: Pseudonym,
-    shop: Conversation,
-    phone: Conversation,
-}
-
-impl Two {
-    fn talking() -> Self {
-        let business = Business::new();
-        let anna = Pseudonym::generate(&mut OsRng);
-        let said = says_hello(&anna, &business.verified(), b"first");
-        let hello = business.opens(&said.hello);
-        let (mut shop, mut phone) = (business.joins(&hello), said.conversation);
-        shop.open(hello.message()).unwrap();
-        says(&mut shop, &mut [&mut phone]);
-        Self { business, anna, shop, phone }
-    }
-
-    fn anna(&self) -> Issuer<'_> {
-        Issuer::Customer { pseudonym: &self.anna, business: self.shop.business(), endpoint: "tablet" }
-    }
-
-    fn spare_of_anna(&self) -> (Spare, SpareKeys) {
-        let (bytes, keys) = make_spare(&self.anna(), now(), &mut OsRng).unwrap();
-        let expect = Expect::customer(*self.shop.business(), self.anna.public());
-        (Spare::verify(&bytes, &expect, now()).unwrap(), keys)
-    }
-
-    /// Anna's tablet comes in, and all have heard each other.
-    fn tablet(&mut self) -> Conversation {
-        let (spare, keys) = self.spare_of_anna();
-        let staged = self.phone.stage(&Change::Add(std::slice::from_ref(&spare)), now()).unwrap();
-        self.phone.merge().unwrap();
-        let followed = self.shop.follow(&staged.commit, now()).unwrap();
-        assert_eq!(followed.added.len(), 1);
-        assert_eq!(followed.added[0].identity, self.anna.public());
-        let welcome = staged.welcome.unwrap();
-        let (business, customer) = (*self.shop.business(), self.anna.public());
-        let mut tablet = Conversation::rejoin(&keys, Role::Customer, &business, &customer, &welcome, now()).unwrap();
-        says(&mut tablet, &mut [&mut self.shop, &mut self.phone]);
-        says(&mut self.shop, &mut [&mut tablet, &mut self.phone]);
-        says(&mut self.phone, &mut [&mut self.shop, &mut tablet]);
-        tablet
-    }
-
-    fn spare_of_the_shop(&self) -> (Spare, SpareKeys) {
-        let issuer = Issuer::Business { identity: &self.business.identity, handle: "rosi", endpoint: "gateway" };
-        let (bytes, keys) = make_spare(&issuer, now(), &mut OsRng).unwrap();
-        (Spare::verify(&bytes, &Expect::business(*self.shop.business()), now()).unwrap(), keys)
-    }
-}
-
-/// One says something, all others open it.
-fn says(from: &mut Conversation, to: &mut [&mut Conversation]) {
-    let message = from.seal(b"words").unwrap();
-    for other in to {
-        assert_eq!(other.open(&message).unwrap().content.as_slice(), b"words");
-    }
-}
+use crate::world::{Store, Two, now, says};
 
 /// Commits fresh keys, and the others follow.
 fn commits(author: &mut Conversation, others: &mut [&mut Conversation]) {

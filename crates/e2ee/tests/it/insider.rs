@@ -1,10 +1,10 @@
 //! A member of the group that keeps no rule (MLS-10): a phone of Anna's whose program is not ours. It has everything that the phone has, and
 //! OpenMLS, which signs and seals whatever a member can. The gateway and Anna's tablet are honest.
 
-use bulla_e2ee::certificate::{Expect, Role};
+use bulla_e2ee::certificate::Role;
 use bulla_e2ee::conversation::{Change, Conversation};
 use bulla_e2ee::identity::Pseudonym;
-use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
+use bulla_e2ee::spare::{Issuer, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
 use ed25519_dalek::SigningKey;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -16,7 +16,7 @@ use openmls_traits::types::SignatureScheme;
 use rand_core::OsRng;
 
 use crate::craft::{CIPHERSUITE, content_of, items};
-use crate::world::{Business, now, says_hello};
+use crate::world::{Business, Two, now, says};
 
 struct Own {
     crypto: RustCrypto,
@@ -112,22 +112,10 @@ struct Three {
 
 impl Three {
     fn talking() -> Self {
-        let business = Business::new();
-        let anna = Pseudonym::generate(&mut OsRng);
-        let said = says_hello(&anna, &business.verified(), b"first");
-        let hello = business.opens(&said.hello);
-        let (mut shop, mut phone) = (business.joins(&hello), said.conversation);
-        shop.open(hello.message()).unwrap();
-        let answer = shop.seal(b"answer").unwrap();
-        phone.open(&answer).unwrap();
-        let (spare, keys) = spare_of(&anna, shop.business(), "tablet");
-        let staged = phone.stage(&Change::Add(&[spare]), now()).unwrap();
-        phone.merge().unwrap();
-        shop.follow(&staged.commit, now()).unwrap();
-        let tablet = join(&keys, &shop, &anna, &staged.welcome.unwrap());
-        let mut three = Self { business, anna, shop, phone, tablet };
-        three.talk();
-        three
+        let mut two = Two::talking();
+        let tablet = two.tablet();
+        let Two { business, anna, shop, phone } = two;
+        Self { business, anna, shop, phone, tablet }
     }
 
     /// Everybody speaks and is heard.
@@ -143,13 +131,6 @@ impl Three {
     }
 }
 
-fn says(from: &mut Conversation, to: &mut [&mut Conversation]) {
-    let message = from.seal(b"words").unwrap();
-    for other in to {
-        assert_eq!(other.open(&message).unwrap().content.as_slice(), b"words");
-    }
-}
-
 fn spare_bytes(
     anna: &Pseudonym,
     business: &bulla_e2ee::identity::IdentityHash,
@@ -157,11 +138,6 @@ fn spare_bytes(
 ) -> (Vec<u8>, SpareKeys) {
     let issuer = Issuer::Customer { pseudonym: anna, business, endpoint };
     make_spare(&issuer, now(), &mut OsRng).unwrap()
-}
-
-fn spare_of(anna: &Pseudonym, business: &bulla_e2ee::identity::IdentityHash, endpoint: &str) -> (Spare, SpareKeys) {
-    let (bytes, keys) = spare_bytes(anna, business, endpoint);
-    (Spare::verify(&bytes, &Expect::customer(*business, anna.public()), now()).unwrap(), keys)
 }
 
 fn package(bytes: &[u8]) -> KeyPackage {

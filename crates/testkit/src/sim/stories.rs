@@ -6,6 +6,7 @@ use bulla_e2ee::sabotage::{self, Rule};
 use bulla_e2ee::seals;
 
 use super::hostile::{Malice, Powers};
+use super::node::Folder;
 use super::plan::Plan;
 use super::relay::DAY_MS;
 use super::world::{BUSINESS, World};
@@ -128,13 +129,8 @@ fn old_copy(world: &mut World) {
         world.run_for(300_000);
     }
     world.kill(node);
-    world.figures.copies += 1;
-    world.ledger.went_back.push((BUSINESS, folder.shown.clone(), world.now_ms));
-    let copy = world.add_node("shop/copy".to_owned(), BUSINESS, folder);
-    world.start(copy, false);
-    // At once: it has not been told yet.
-    world.talk(BUSINESS, ANNA);
-    world.run_for(3_000);
+    // It has something to say at once: it has not been told yet.
+    shop_goes_back(world, folder, false);
 }
 
 fn joined_before(world: &mut World) {
@@ -152,10 +148,15 @@ fn joined_before(world: &mut World) {
     world.ledger.denied = true;
     world.relay.go_back(told, &mut world.chance, false);
     world.cut_all();
+    shop_goes_back(world, folder, true);
+}
+
+/// A copy of the business's folder is started in the place of it, and speaks.
+fn shop_goes_back(world: &mut World, folder: Folder, knows: bool) {
     world.figures.copies += 1;
     world.ledger.went_back.push((BUSINESS, folder.shown.clone(), world.now_ms));
     let copy = world.add_node("shop/copy".to_owned(), BUSINESS, folder);
-    world.start(copy, true);
+    world.start(copy, knows);
     world.talk(BUSINESS, ANNA);
     world.run_for(3_000);
 }
