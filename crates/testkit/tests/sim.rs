@@ -1,7 +1,7 @@
 //! Random histories of [`bulla_testkit::sim`]: faults for up to 40 days, then quiet, then the verdict.
 //!
 //! `BULLA_SIM_FIRST` and `BULLA_SIM_SEEDS` choose the seeds (`cargo xtask torture sim` does that), `BULLA_SIM_EVERYTHING` also runs what is known
-//! not to hold yet. `SEED=n` runs one history and shows everything that happens in it.
+//! not to hold yet. `SEED=n` runs one history and shows everything that happens in it, as it happens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -75,7 +75,7 @@ fn all(first: u64, seeds: u64, options: Options) -> (Figures, Vec<u64>) {
 fn every_conversation_keeps_its_place_in_random_histories() {
     let traced = Options { trace: true, ..options() };
     if let Some(seed) = number("SEED") {
-        match history(seed, traced) {
+        match history(seed, Options { live: true, ..traced }) {
             Ok(figures) => println!("{figures}"),
             Err(why) => panic!("SEED={seed}\n{why}"),
         }

@@ -38,6 +38,11 @@ const FOREIGN_MS: u64 = 20_000;
 /// it removes.
 const HELD_COMMIT: u8 = 0;
 
+/// Whether what is held is of this group.
+fn is_of(held: &HeldRecord, group: &[u8]) -> bool {
+    bulla_e2ee::conversation::group_of(&held.mls).is_some_and(|id| id == group)
+}
+
 /// Where a commit came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
@@ -68,10 +73,20 @@ impl Engine {
                 self.wanted.commits.insert(u64::from_be_bytes(*number));
             }
         }
+        let mut holding: Vec<u64> = Vec::new();
         for (key, _) in ctx.tx.scan_bytes(Table::Held, &[], None, Order::Ascending, usize::MAX / 2)? {
-            if let Some(number) = key.first_chunk::<8>() {
-                self.wanted.reads.insert(u64::from_be_bytes(*number), 0);
+            holding.extend(key.first_chunk::<8>().map(|number| u64::from_be_bytes(*number)));
+        }
+        holding.dedup();
+        for number in holding {
+            if self.has_group(ctx, number)? {
+                let current = self.group_id(ctx, number)?;
+                let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())?;
+                if held.iter().any(|(_, held)| is_of(held, &current)) {
+                    self.wanted.reads.insert(number, 0);
+                }
             }
+            self.wait_for_foreign(ctx, number);
         }
         Ok(())
     }
@@ -353,11 +368,16 @@ impl Engine {
         purpose: Purpose,
         mls: &[u8],
     ) -> Result<(), StoreError> {
-        if self.put_held(ctx, number, purpose.to_wire(), mls)? && !self.wanted.foreign.contains(&number) {
-            self.wanted.foreign.insert(number);
-            self.timers.insert((ctx.tx.now_ms() + FOREIGN_MS, Timer::Foreign(number)));
+        if self.put_held(ctx, number, purpose.to_wire(), mls)? {
+            self.wait_for_foreign(ctx, number);
         }
         Ok(())
+    }
+
+    fn wait_for_foreign(&mut self, ctx: &Ctx<'_, '_>, number: u64) {
+        if self.wanted.foreign.insert(number) {
+            self.timers.insert((ctx.tx.now_ms() + FOREIGN_MS, Timer::Foreign(number)));
+        }
     }
 
     /// Nobody has brought us into a group that others speak in: we are in another one than they.
@@ -371,31 +391,34 @@ impl Engine {
 
     /// Our group stands: what is held of others is of those that it has taken the place of.
     pub(super) fn drop_foreign(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        if !self.wanted.foreign.remove(&number) {
-            return Ok(());
-        }
+        self.wanted.foreign.remove(&number);
         let current = self.group_id(ctx, number)?;
         for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
-            if bulla_e2ee::conversation::group_of(&held.mls).is_none_or(|id| id != current) {
+            if !is_of(&held, &current) {
                 ctx.tx.delete(Table::Held, &key);
             }
         }
         Ok(())
     }
 
-    /// What is held is looked at again: a new epoch or group has begun.
+    /// What is held is looked at again: a new epoch or group has begun. What is of another group waits on, but not for long and not for a second
+    /// group: whoever said it says it again where the conversation goes on.
     pub(super) fn open_held(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
-        let held = ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())?;
-        for (key, _) in &held {
-            ctx.tx.delete(Table::Held, key);
-        }
-        for (_, message) in held {
-            if message.purpose == HELD_COMMIT {
-                self.commit_received(ctx, number, &message.mls)?;
+        let now = ctx.tx.now_ms();
+        for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
+            let current = if self.has_group(ctx, number)? { self.group_id(ctx, number)? } else { Vec::new() };
+            let foreign = !is_of(&held, &current);
+            if foreign && now < held.stored_ms.saturating_add(FOREIGN_MS) {
+                self.wait_for_foreign(ctx, number);
                 continue;
             }
-            let Some(purpose) = Purpose::from_wire(u64::from(message.purpose)) else { continue };
-            self.mls_message(ctx, number, purpose, &message.mls, &message.mls)?;
+            ctx.tx.delete(Table::Held, &key);
+            match Purpose::from_wire(u64::from(held.purpose)) {
+                _ if foreign => {}
+                None if held.purpose == HELD_COMMIT => self.commit_received(ctx, number, &held.mls)?,
+                None => {}
+                Some(purpose) => self.mls_message(ctx, number, purpose, &held.mls, &held.mls)?,
+            }
         }
         Ok(())
     }

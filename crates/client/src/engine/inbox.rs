@@ -74,10 +74,16 @@ impl Engine {
     ) -> Result<(), StoreError> {
         if !self.has_group(ctx, number)? {
             // Of the group that this customer has left, before its new Hello is answered: it will be said again.
+            tracing::debug!(conversation = number, "a message is passed over: there is no group");
             return Ok(());
         }
         if self.waits_for_what_it_lost(ctx, number)? {
             // Shown now, it would stand before what this endpoint has lost; both are said again, in their order.
+            tracing::debug!(conversation = number, "a message is passed over: it comes before what was lost");
+            // But not if it is of the group into which a third is about to bring us.
+            if self.is_of_unknown_group(ctx, number, mls)? && self.third_may_come(ctx, number)? {
+                return self.hold_foreign(ctx, number, purpose, mls);
+            }
             return Ok(());
         }
         let opened = match self.open_mls(ctx, number, mls)? {
@@ -108,29 +114,36 @@ impl Engine {
         envelope: &[u8],
         why: &OpenError,
     ) -> Result<(), StoreError> {
+        tracing::debug!(conversation = number, %why, "a message does not open");
         match why {
             // Delivered again after a lost acknowledgement: its first time was durable. And since nobody is ever more than one epoch behind,
             // what is older than that has been here too.
             OpenError::Replayed | OpenError::TooLate | OpenError::PastEpoch | OpenError::OwnEcho => Ok(()),
             OpenError::FutureEpoch if broken(Rule::FutureHeld) => Ok(()),
             OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),
-            OpenError::WrongGroup => {
-                let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
-                let group = self.group(ctx, number)?;
-                if group.left.iter().any(|left| ***left == *id) {
-                    // Sealed before its sender heard that the conversation began again: it will be said again.
-                    return self.not_followed(ctx, number);
-                }
-                if self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() > 1 {
-                    // A third may have begun again, and its statement is on its way.
-                    return self.hold_foreign(ctx, number, purpose, mls);
-                }
-                self.foreign_stays(ctx, number)
+            OpenError::WrongGroup if !self.is_of_unknown_group(ctx, number, mls)? => {
+                // Sealed before its sender heard that the conversation began again: it will be said again.
+                self.not_followed(ctx, number)
             }
+            // A third may have begun again, and its statement is on its way.
+            OpenError::WrongGroup if self.third_may_come(ctx, number)? => self.hold_foreign(ctx, number, purpose, mls),
+            OpenError::WrongGroup => self.foreign_stays(ctx, number),
             OpenError::Undecryptable => self.break_group(ctx, number, Reason::Fork),
             OpenError::TooEarly => self.break_group(ctx, number, Reason::Gap),
             _ => Self::keep_unreadable(ctx, Some(number), &why.to_string(), envelope),
         }
+    }
+
+    /// Whether a message is of a group that is neither the conversation's nor one that it left behind.
+    fn is_of_unknown_group(&mut self, ctx: &Ctx<'_, '_>, number: u64, mls: &[u8]) -> Result<bool, StoreError> {
+        let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
+        Ok(self.group_id(ctx, number)? != id && !self.group(ctx, number)?.left.iter().any(|left| ***left == *id))
+    }
+
+    /// Whether others than the one who speaks may bring us into another group: their statements come on their own ways, and what is said in
+    /// that group may be faster. Of one other alone everything comes in order.
+    fn third_may_come(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        Ok(self.members(ctx, number)?.iter().filter(|m| !m.record.leaving).count() > 1)
     }
 
     /// A content of another member.

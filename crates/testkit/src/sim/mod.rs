@@ -33,6 +33,7 @@
 //! With [`Options::sabotage`] a double is broken on purpose, with [`Options::breaks`] a rule of the engine, and the verdict must say so.
 
 mod hostile;
+mod log;
 mod node;
 mod plan;
 mod relay;
@@ -59,8 +60,10 @@ const CANARY: &str = "kanari5d1ab0c3";
 /// How to run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Keep a line for everything that happens.
+    /// Keep a line for everything that happens, and show them if the history breaks.
     pub trace: bool,
+    /// Show them as they happen.
+    pub live: bool,
     /// Break a double.
     pub sabotage: Option<Sabotage>,
     /// Break a rule of the engine.
@@ -174,6 +177,7 @@ pub fn run(seed: u64, options: Options) -> Result<Figures, Box<Broken>> {
     scene();
     seals::watch(true);
     sabotage::break_rule(options.breaks);
+    let _logged = options.trace.then(log::here);
     let mut world = plan::history(seed, options);
     sabotage::break_rule(None);
     verdict::check(&mut world);

@@ -142,6 +142,7 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) breaches: Vec<String>,
     pub(super) trace: Option<Vec<String>>,
+    live: bool,
     pub(super) key: Option<IdentityHash>,
     /// The relay cannot be reached before this time.
     pub(super) relay_down_until: u64,
@@ -186,6 +187,7 @@ impl World {
             faults: Faults::default(),
             breaches: Vec::new(),
             trace: options.trace.then(Vec::new),
+            live: options.live,
             key: None,
             relay_down_until: 0,
             slowest_ms: 20,
@@ -267,6 +269,7 @@ impl World {
         self.tell_of(node, || if restored { "starts, restored".into() } else { "starts".into() });
         self.devices[self.nodes[node].device].active = node;
         let effects = self.nodes[node].start(restored, self.now_ms);
+        self.tell_logged(node);
         self.failed(node);
         self.release(node, effects);
     }
@@ -306,6 +309,7 @@ impl World {
             self.commits += 1;
             let fate = self.fate();
             let passed = self.nodes[node].pass(inputs, fate, self.now_ms);
+            self.tell_logged(node);
             if self.sabotage == Some(Sabotage::LosesMessageIds) && self.commits.is_multiple_of(5) {
                 self.nodes[node].folder.disk.lose(bulla_client::store::Table::MessageIds);
             }

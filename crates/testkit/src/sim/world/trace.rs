@@ -2,9 +2,9 @@
 
 use bulla_protocol::frame::{client_frame::Body as Ask, server_frame::Body as Answer};
 
-use crate::sim::CANARY;
 use crate::sim::node::Load;
 use crate::sim::relay::DAY_MS;
+use crate::sim::{CANARY, log};
 
 use super::World;
 
@@ -12,6 +12,9 @@ impl World {
     pub(in crate::sim) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             let line = line();
+            if self.live {
+                println!("{line}");
+            }
             trace.push(line);
         }
     }
@@ -26,6 +29,15 @@ impl World {
     /// A line of the trace about the whole world.
     pub(in crate::sim) fn act(&mut self, what: impl FnOnce() -> String) {
         self.tell("──", what);
+    }
+
+    /// What an endpoint's engine has logged.
+    pub(super) fn tell_logged(&mut self, node: usize) {
+        if self.trace.is_some() {
+            for line in log::take() {
+                self.tell_of(node, || format!("    {line}"));
+            }
+        }
     }
 
     pub(super) fn tell_of(&mut self, node: usize, what: impl FnOnce() -> String) {
