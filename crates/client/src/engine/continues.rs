@@ -180,7 +180,9 @@ impl Engine {
             ctx.tx.scan(Table::Messages, &from, until.as_deref(), Order::Descending, SAID_AGAIN)?;
         for (key, stored) in newest_first {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-            if is_ours(&stored) && stored.status != Status::Failed && !stored.deleted {
+            // What has not left yet is said to all, and so to him.
+            let has_left = !matches!(stored.status, Status::Queued | Status::Failed);
+            if is_ours(&stored) && has_left && !stored.deleted {
                 Self::await_members(ctx, Place { conversation: number, order }, peer, &members)?;
             }
         }

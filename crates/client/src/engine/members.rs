@@ -257,6 +257,9 @@ impl Engine {
         if !back && self.choose(ctx, number, member, it.purpose(Purpose::Service))?.is_none() {
             return Ok(());
         }
+        if !back && Self::waits_before(ctx, member, Place { conversation: number, order: u64::MAX })? {
+            Self::take_unsealed(ctx, number, peer, member)?;
+        }
         let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member))?;
         for (key, how) in rows.into_iter().rev() {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
@@ -272,6 +275,25 @@ impl Engine {
             Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
             let message = OutboxRecord::message(place, Purpose::Service.to_wire());
             self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
+        }
+        Ok(())
+    }
+
+    /// Whether something older than a message waits until a member can be written to again: it goes first.
+    pub(super) fn waits_before(ctx: &Ctx<'_, '_>, member: Number, place: Place) -> Result<bool, StoreError> {
+        let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(place.conversation, member))?;
+        let key = awaited_key(member, place);
+        Ok(rows.iter().any(|(row, how)| *how == Awaited::Pending && *row < key))
+    }
+
+    /// Takes messages back out of a member's lane that are not sealed for it: something older comes first.
+    fn take_unsealed(ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, member: Number) -> Result<(), StoreError> {
+        let lane = LaneId { conversation: number, member };
+        for (key, entry) in ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &lane.prefix())? {
+            if let (Some(place), None) = (entry.message, &entry.sealed) {
+                ctx.tx.delete(Table::Outbox, &key);
+                Self::note_awaited(ctx, member, place, peer, Awaited::Pending)?;
+            }
         }
         Ok(())
     }

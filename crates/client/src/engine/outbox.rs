@@ -263,6 +263,12 @@ impl Engine {
         let several = to.len() > 1 || entry.only.is_some();
         for member in to {
             let lane = LaneId { conversation, member: member.number };
+            if let Some(place) = entry.message.filter(|_| several && entry.only.is_none())
+                && Self::waits_before(ctx, member.number, place)?
+            {
+                Self::note_awaited(ctx, member.number, place, peer, Awaited::Pending)?;
+                continue;
+            }
             self.enqueue_copy(ctx, lane, peer, &copy)?;
             if let Some(place) = entry.message {
                 Self::handed(ctx, member.number, place, peer, several)?;
