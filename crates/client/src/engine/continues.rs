@@ -20,7 +20,7 @@ use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
 
 /// Own messages said again after the other side lost its newer state, at most.
-const SAID_AGAIN: usize = 1_000;
+pub(super) const SAID_AGAIN: usize = 1_000;
 
 impl Engine {
     pub(super) fn next_turn(&self, ctx: &Ctx<'_, '_>, record: &mut ConversationRecord, group: &GroupRecord) -> Turn {

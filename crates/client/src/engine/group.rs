@@ -21,6 +21,7 @@ use minicbor::bytes::ByteVec;
 
 use super::continues::is_ours;
 use super::lanes::{Lane, LaneId};
+use super::members::Member;
 use super::messages::{Wait, message_key};
 use super::permits::Carrier;
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place};
@@ -112,9 +113,10 @@ impl Engine {
     /// Whether a new group can be made with these spares. A customer's device that a customer makes it without hears of that and is added
     /// again; a business can add nobody, so that it needs them all.
     fn can_begin_with(&self, ctx: &Ctx<'_, '_>, number: u64, spares: &[Spare]) -> Result<bool, StoreError> {
+        let has_spare = |m: &Member| spares.iter().any(|s| s.certificate().endpoint() == m.record.endpoint);
         let missing = match self.own_role() {
             Role::Business => {
-                self.members(ctx, number)?.iter().filter(|m| m.is_in() && !m.record.leaving).count() > spares.len()
+                self.members(ctx, number)?.iter().any(|m| m.is_in() && !m.record.leaving && !has_spare(m))
             }
             Role::Customer => false,
         };
@@ -237,7 +239,7 @@ impl Engine {
         reason: Reason,
     ) -> Result<(), StoreError> {
         let mut may_say = false;
-        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() || m.record.own_side) {
+        for member in self.members(ctx, number)?.iter().filter(|m| !m.is_gone()) {
             may_say |= self.choose(ctx, number, member.number, Purpose::Control)?.is_some();
         }
         if may_say {

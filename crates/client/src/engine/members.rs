@@ -11,8 +11,9 @@ use bulla_e2ee::content::{Body, Content, Introduced, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Sender;
 use bulla_e2ee::tag::Purpose;
 
+use super::continues::{SAID_AGAIN, is_ours};
 use super::lanes::LaneId;
-use super::record::{Awaited, ConversationRecord, MemberRecord, OutboxRecord, Place};
+use super::record::{Awaited, ConversationRecord, MemberRecord, MessageRecord, OutboxRecord, Place};
 use super::{Ctx, Engine};
 use crate::event::{ConversationId, ConversationState, Event, Status};
 use crate::store::tx::after_prefix;
@@ -209,11 +210,12 @@ impl Engine {
         member: Number,
         place: Place,
         peer: u64,
+        epoch: u64,
         several: bool,
     ) -> Result<(), StoreError> {
         let key = awaited_key(member, place);
         if several || ctx.tx.get_bytes(Table::Awaited, &key)?.is_some() {
-            ctx.tx.put(Table::Awaited, &key, Scope::Peer(peer), &Awaited::Handed)?;
+            ctx.tx.put(Table::Awaited, &key, Scope::Peer(peer), &Awaited::Handed(epoch))?;
         }
         Ok(())
     }
@@ -235,7 +237,7 @@ impl Engine {
         for member in self.members(ctx, number)?.iter().filter(|m| m.is_in()) {
             for (key, how) in ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))? {
                 orders.extend(key.last_chunk::<8>().map(|order| u64::from_be_bytes(*order)));
-                if how == Awaited::Pending {
+                if how != Awaited::Queued {
                     ctx.tx.put(Table::Awaited, &key, Scope::Peer(peer), &Awaited::Queued)?;
                 }
             }
@@ -310,6 +312,7 @@ impl Engine {
             return Ok(());
         }
         let mut record = self.conversation_record(ctx, number)?;
+        self.note_under_way(ctx, number, record.peer)?;
         self.sync_members(ctx, number, &mut record)?;
         if !added.is_empty() {
             record.control_given = 0;
@@ -329,6 +332,27 @@ impl Engine {
             return Ok(());
         }
         ctx.emit(Event::Devices { conversation: ConversationId(number), added, removed })
+    }
+
+    /// Where there was one other member alone, messages on their way were not noted as such: they were sealed in the epoch that has ended, at
+    /// the latest, and where there are several it may be left before they arrive.
+    fn note_under_way(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let ended = self.mls(ctx, number)?.epoch().saturating_sub(1);
+        let before: Vec<Member> = self.members(ctx, number)?.into_iter().filter(Member::is_in).collect();
+        let [alone] = &before[..] else { return Ok(()) };
+        let prefix = number.to_be_bytes();
+        let until = after_prefix(&prefix);
+        let newest: Vec<(Vec<u8>, MessageRecord)> =
+            ctx.tx.scan(Table::Messages, &prefix, until.as_deref(), Order::Descending, SAID_AGAIN)?;
+        for (key, stored) in newest {
+            let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            let place = Place { conversation: number, order };
+            let is_noted = ctx.tx.get_bytes(Table::Awaited, &awaited_key(alone.number, place))?.is_some();
+            if is_ours(&stored) && stored.status == Status::Sent && !stored.deleted && !is_noted {
+                Self::note_awaited(ctx, alone.number, place, peer, Awaited::Handed(ended))?;
+            }
+        }
+        Ok(())
     }
 
     /// Those whom we have let in and those who were there have no permits of each other yet; we have all of them.

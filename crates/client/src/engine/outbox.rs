@@ -5,6 +5,8 @@
 //! under the member's permit, and stored so; from then on only those bytes leave, under the same send id, until the relay has answered
 //! `Accepted` or refused for good. The next intent is sealed when an endpoint of the other side has nothing more on its way.
 
+use std::collections::BTreeSet;
+
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::sabotage::{self, Rule, broken};
@@ -12,9 +14,9 @@ use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 
 use super::lanes::LaneId;
-use super::members::{Member, Number};
+use super::members::{Member, Number, member_key};
 use super::messages::Wait;
-use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, SealedRecord, SecretVec};
+use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, Place, SealedRecord, SecretVec};
 use super::sending::{is_alone, wrap};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
 use crate::event::{ConversationState, Failure, Status};
@@ -112,12 +114,14 @@ impl Engine {
             return self.seal_hello(ctx, number, key, entry, &mut record);
         }
         if let Some(body) = &entry.body {
-            // To our own devices also where a group was begun without them: they are to hear of it; those that were removed, only that.
+            // Also to devices that a group was begun without, so that they hear of it: the other side's only of another beginning; ours that
+            // were removed only of that.
             let is_commit = body.kind == Kind::Commit as u8;
             let mut all = Vec::new();
             for m in self.members(ctx, number)? {
                 let is_told = is_commit && m.is_gone() && self.has_permit(ctx, number, m.number, Purpose::Control)?;
-                if m.is_in() || (m.record.own_side && (is_told || !m.record.leaving)) {
+                let is_to_hear = !m.record.leaving && (m.record.own_side || body.kind == Kind::Continues as u8);
+                if m.is_in() || is_to_hear || (m.record.own_side && is_told) {
                     all.push(m);
                 }
             }
@@ -261,6 +265,7 @@ impl Engine {
             ..entry.clone()
         };
         let several = to.len() > 1 || entry.only.is_some();
+        let epoch = if entry.message.is_some() { self.mls(ctx, conversation)?.epoch() } else { 0 };
         for member in to {
             let lane = LaneId { conversation, member: member.number };
             if let Some(place) = entry.message.filter(|_| several && entry.only.is_none())
@@ -271,7 +276,7 @@ impl Engine {
             }
             self.enqueue_copy(ctx, lane, peer, &copy)?;
             if let Some(place) = entry.message {
-                Self::handed(ctx, member.number, place, peer, several)?;
+                Self::handed(ctx, member.number, place, peer, epoch, several)?;
             }
             self.pump_lane(ctx, lane)?;
         }
@@ -380,35 +385,62 @@ impl Engine {
         Ok(Head::Next)
     }
 
-    /// An epoch has ended: what is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that
-    /// nobody gets a message of an epoch that it has left. What is on its way, and may come too late by that, is sealed once more.
+    /// An epoch has ended. What is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that nobody
+    /// gets a message of an epoch that it has left; what is on its way, and may come too late by that, is sealed once more. So is what left
+    /// two epochs ago and is not confirmed: where a device was removed meanwhile, or a third's commit was faster, nobody could open it.
     pub(super) fn reseal_unsent(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let epoch = self.mls(ctx, number)?.epoch();
         let members = self.members(ctx, number)?;
-        if members.iter().filter(|m| m.is_in()).count() < 2 {
-            return Ok(());
-        }
+        let several = members.iter().filter(|m| m.is_in()).count() > 1;
         for member in members {
-            let lane = LaneId { conversation: number, member: member.number };
-            let rows = ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &lane.prefix())?;
-            let kind_of = |entry: &OutboxRecord| match &entry.sealed {
-                Some(sealed) => sealed.kind,
-                None => entry.body.as_ref().map(|b| b.kind),
-            };
-            let is_message = |entry: &OutboxRecord| kind_of(entry) == Some(Kind::Mls as u8);
-            for (key, entry) in rows.into_iter().rev().filter(|(_, entry)| is_message(entry)) {
-                if entry.sealed.is_none() {
-                    ctx.tx.delete(Table::Outbox, &key);
-                }
-                let content = match entry.message {
-                    Some(place) => {
-                        Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
-                        SecretVec(Vec::new())
-                    }
-                    None => entry.content.clone(),
-                };
-                let again = OutboxRecord { body: None, sealed: None, content, only: Some(member.number), ..entry };
-                self.enqueue_first(ctx, number, peer, &again)?;
+            let mut in_lane = BTreeSet::new();
+            if several {
+                self.reseal_lane(ctx, number, peer, member.number, &mut in_lane)?;
             }
+            let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))?;
+            for (key, how) in rows.into_iter().rev().filter(|_| member.is_in()) {
+                let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+                let is_past = matches!(how, Awaited::Handed(sealed) if sealed + 1 < epoch);
+                if is_past && !in_lane.contains(&order) {
+                    let place = Place { conversation: number, order };
+                    Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
+                    let again = OutboxRecord::message(place, Purpose::Service.to_wire());
+                    self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member.number), ..again })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reseal_lane(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: Number,
+        resealed: &mut BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
+        let lane = LaneId { conversation: number, member };
+        let rows = ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &lane.prefix())?;
+        let kind_of = |entry: &OutboxRecord| match &entry.sealed {
+            Some(sealed) => sealed.kind,
+            None => entry.body.as_ref().map(|b| b.kind),
+        };
+        let is_message = |entry: &OutboxRecord| kind_of(entry) == Some(Kind::Mls as u8);
+        for (key, entry) in rows.into_iter().rev().filter(|(_, entry)| is_message(entry)) {
+            if entry.sealed.is_none() {
+                ctx.tx.delete(Table::Outbox, &key);
+            }
+            let content = match entry.message {
+                Some(place) => {
+                    resealed.insert(place.order);
+                    Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
+                    SecretVec(Vec::new())
+                }
+                None => entry.content.clone(),
+            };
+            let again = OutboxRecord { body: None, sealed: None, content, only: Some(member), ..entry };
+            self.enqueue_first(ctx, number, peer, &again)?;
         }
         Ok(())
     }

@@ -638,18 +638,44 @@ impl MemberRecord {
 }
 
 /// `Awaited`, by conversation, member and order: how far a message is on its way to one of several members, who has not confirmed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
     /// The member cannot be written to: it is said when it gives a permit.
-    #[n(0)]
     Pending,
-    /// It is to be said to this member alone.
-    #[n(1)]
+    /// It is to be said to this member, alone or with the others.
     Queued,
-    /// It is in the member's lane, or has left.
-    #[n(2)]
-    Handed,
+    /// It is in the member's lane, or has left: sealed in this epoch.
+    Handed(u64),
+}
+
+impl Awaited {
+    /// On disk: 0, 1, and from 2 on the epoch.
+    const HANDED: u64 = 2;
+}
+
+impl<C> Encode<C> for Awaited {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let stored = match self {
+            Self::Pending => 0,
+            Self::Queued => 1,
+            Self::Handed(epoch) => epoch.saturating_add(Self::HANDED),
+        };
+        e.u64(stored)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Awaited {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Ok(match d.u64()? {
+            0 => Self::Pending,
+            1 => Self::Queued,
+            handed => Self::Handed(handed - Self::HANDED),
+        })
+    }
 }
 
 /// `Invitations`, by conversation and device name: a device that may ask to be let in.

@@ -53,7 +53,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The newest spares, as far as they still verify, of all who belong into a new group.
+    /// The newest spares, as far as they still verify, of all who belong into a new group: also of those who are out of this one. The first
+    /// device may be, where one that it has removed was faster to tell.
     pub(super) fn spares(
         &self,
         ctx: &Ctx<'_, '_>,
@@ -61,10 +62,10 @@ impl Engine {
         record: &ConversationRecord,
     ) -> Result<Vec<Spare>, StoreError> {
         let mut spares = Vec::new();
-        for member in self.members(ctx, number)? {
-            if member.record.leaving || !(member.is_in() || member.record.own_side) {
-                continue;
-            }
+        let (mut members, out): (Vec<Member>, Vec<Member>) =
+            self.members(ctx, number)?.into_iter().filter(|m| !m.record.leaving).partition(Member::is_in);
+        members.extend(out);
+        for member in members.into_iter().take(bulla_e2ee::limits::MEMBERS - 1) {
             if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
                 let expect = self.expect_member(record, &member)?;
                 spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());

@@ -122,6 +122,8 @@ pub(super) struct Relay {
     pub(super) durable: Durable,
     /// How old an envelope was, at most, when its reader confirmed it.
     pub(super) oldest_read_ms: u64,
+    /// The day on which was last looked for what is too old.
+    expired_day: u64,
     conns: BTreeMap<ConnId, Conn>,
     volatile: BTreeMap<MailboxId, Volatile>,
     next_conn: ConnId,
@@ -163,6 +165,7 @@ impl Relay {
         Self {
             durable,
             oldest_read_ms: 0,
+            expired_day: 0,
             conns: BTreeMap::new(),
             volatile: BTreeMap::new(),
             next_conn: 0,
@@ -245,13 +248,25 @@ impl Relay {
     /// Time has passed: what waited too long for a confirmation is stored, what is too old goes.
     pub(super) fn later(&mut self, now_ms: u64) -> Vec<Said> {
         let mut said = Vec::new();
+        for id in self.durable.mailboxes.keys().copied().collect::<Vec<_>>() {
+            said.extend(self.store(&id, now_ms, HANDOVER_MS));
+        }
+        self.expire(now_ms);
+        said
+    }
+
+    /// What is too old goes, once a day.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        if now_ms / DAY_MS == self.expired_day {
+            return;
+        }
+        self.expired_day = now_ms / DAY_MS;
         let kept = match self.sabotage {
             Some(RelaySabotage::ExpiresEarly) => 10,
             Some(RelaySabotage::ExpiresLate) => 40,
             _ => u64::from(RETENTION_DAYS),
         };
         for id in self.durable.mailboxes.keys().copied().collect::<Vec<_>>() {
-            said.extend(self.store(&id, now_ms, HANDOVER_MS));
             let Some(mailbox) = self.durable.mailboxes.get_mut(&id) else { continue };
             let over: Vec<u64> = mailbox
                 .rows
@@ -271,7 +286,6 @@ impl Relay {
             }
         }
         self.durable.slots.retain(|_, (_, came)| *came / DAY_MS + u64::from(SLOT_DAYS) >= now_ms / DAY_MS);
-        said
     }
 
     /// The age of the oldest envelope that is still there.
@@ -301,6 +315,7 @@ impl Relay {
     /// Handles one frame.
     pub(super) fn ask(&mut self, conn: ConnId, request: u64, body: Ask, now_ms: u64, hands_over: bool) -> Vec<Said> {
         let Some(challenge) = self.conns.get(&conn).map(|c| Challenge::new(c.challenge)) else { return Vec::new() };
+        self.expire(now_ms);
         let one = |answer| vec![(conn, request, answer)];
         match body {
             Ask::Hello(_) | Ask::Ping(_) => one(Answer::Done(Done {})),

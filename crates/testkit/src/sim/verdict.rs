@@ -17,7 +17,8 @@
 //! Whatever an endpoint says was accepted must be shown by those listeners, except, and this is all of it ([`Excused`]):
 //!
 //! - the relay threw an envelope with this message to this listener away after `Accepted`, or its time was over, or its disk went back to before
-//!   it (threat model: a relay can deny service; durability: expiry, one disk). Its sender then has no receipt, and after 31 days is told;
+//!   it (threat model: a relay can deny service; durability: expiry, one disk). Its sender then has no receipt, and after 31 days is told. So
+//!   too where the relay handed over later ones first: the keys of an epoch go once everybody was heard in the next;
 //! - it could not be sent to this listener, one of several, for as long as the relay would have kept it;
 //! - the speaker's own folder went back to before it was said: nobody has it any more.
 //!
@@ -68,10 +69,10 @@ impl Excused {
         let passage = |load: &super::node::Load| Some((load.message?, load.to?));
         let expired = world.relay.expired.iter().map(|(key, _)| key);
         let gone = expired.chain(&world.relay.lost).map(|(_, id)| id.to_vec()).chain(ledger.thrown.iter().cloned());
-        let lost: BTreeSet<_> = gone.filter_map(|id| passage(ledger.loads.get(&id)?)).collect();
+        let gone = gone.filter_map(|id| passage(ledger.loads.get(&id)?));
         let lied = world.malice.lied_about().iter().filter_map(|envelope| passage(ledger.envelopes.get(envelope)?));
-        let anywhere = lied.chain(lost.iter().copied()).collect();
-        Self { lost, anywhere }
+        let lost: BTreeSet<_> = gone.chain(lied).collect();
+        Self { anywhere: lost.clone(), lost }
     }
 }
 
@@ -107,8 +108,9 @@ fn members(world: &World, customer: usize) -> Vec<usize> {
 }
 
 /// I5, at the model relay.
-fn retention(world: &World) -> Vec<String> {
+fn retention(world: &mut World) -> Vec<String> {
     let mut breaches = Vec::new();
+    world.relay.expire(world.now_ms);
     for (_, age_ms) in world.relay.expired.iter().filter(|(_, age)| *age < 30 * DAY_MS) {
         breaches.push(format!("I5 early: an envelope went after {} h", age_ms / 3_600_000));
     }
