@@ -207,6 +207,7 @@ impl Relay {
             }
         }
         self.durable = to;
+        self.expired_day = 0;
         if says_so {
             chance.fill_bytes(&mut self.durable.instance);
         }

@@ -31,7 +31,7 @@ const RELAY: &str = "wss://relay.test/v1/ws";
 const HALF_OPEN_MS: u64 = 45_000;
 
 /// Steps of one stretch of time after which something is taken to go round in circles.
-const STEPS: u64 = 4_000;
+const STEPS: u64 = 20_000;
 
 /// The window in which a business may answer.
 pub(super) const WINDOW_MS: u64 = 24 * 3_600_000;
