@@ -22,6 +22,8 @@ pub(crate) mod kind {
     pub(crate) const PREVIOUS: u8 = 3;
     /// Present while keys of the epoch before are kept.
     pub(crate) const CROSSING: u8 = 4;
+    /// Present until we have said something in an epoch that another began.
+    pub(crate) const QUIET: u8 = 5;
     pub(crate) const JOIN_CONFIG: u8 = 10;
     pub(crate) const OWN_LEAF_NODES: u8 = 11;
     pub(crate) const PROPOSAL: u8 = 12;

@@ -222,7 +222,9 @@ impl Joins {
         // Whoever made the group is in its epoch.
         heard.note(sender.u32());
         heard.store(&provider.state);
-        Ok(Conversation { provider, group, meta, roster, heard })
+        let joined = Conversation { provider, group, meta, roster, heard };
+        joined.set_quiet(true);
+        Ok(joined)
     }
 
     fn verify(&self, bytes: &[u8], meta: &Meta, now: u64) -> Result<Certificate, CertificateError> {
