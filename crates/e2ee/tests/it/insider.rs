@@ -512,15 +512,18 @@ fn mls_06_of_a_members_commits_without_end_one_is_followed_for_each_time_one_has
     );
 }
 
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
 fn other_secret(told: &mut Vec<u8>) {
     told.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1);
 }
 
 /// The joiner secret, or, behind it, the path secret, in what a Welcome seals to one: each has 32 bytes and their length before them.
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
 fn other_joiner(told: &mut Vec<u8>) {
     told[1] ^= 1;
 }
 
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
 fn other_path(told: &mut Vec<u8>) {
     assert_eq!((told[33], told[34]), (1, 32), "a path secret is there");
     told[35] ^= 1;
