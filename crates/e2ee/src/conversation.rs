@@ -90,6 +90,9 @@ pub enum OpenError {
     /// A commit that changes what its author may not change.
     #[error("a commit that its author may not make")]
     NotAllowed,
+    /// A commit whose author cannot have heard us in the epoch that it ends: we have said nothing in it.
+    #[error("a commit too soon after another")]
+    TooSoon,
     /// Its sender is nobody of the two sides, or one of our own side's endpoints that speaks for the other.
     #[error("message of an unexpected sender")]
     Sender,
@@ -223,6 +226,7 @@ impl Conversation {
             self.group.create_message(&self.provider, &self.meta.leaf, content).map_err(|_| SealError::Crypto)?;
         self.heard.sealed += 1;
         self.heard.store(&self.provider.state);
+        self.set_quiet(false);
         to_bytes(&message).ok_or(SealError::Crypto)
     }
 

@@ -22,6 +22,8 @@ pub(crate) mod kind {
     pub(crate) const PREVIOUS: u8 = 3;
     /// Present while keys of the epoch before are kept.
     pub(crate) const CROSSING: u8 = 4;
+    /// Present until we have said something in an epoch that another began.
+    pub(crate) const QUIET: u8 = 5;
     pub(crate) const JOIN_CONFIG: u8 = 10;
     pub(crate) const OWN_LEAF_NODES: u8 = 11;
     pub(crate) const PROPOSAL: u8 = 12;
@@ -56,12 +58,40 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StateError> {
 
 /// MessagePack with field names, and sequences of bytes as bytes.
 fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Zeroizing<Vec<u8>>, StateError> {
-    // Most of what is written again and again fits without growing, which would leave a copy of secrets behind.
-    let mut to = Zeroizing::new(Vec::with_capacity(2048));
-    to.push(PACKED);
-    let mut serializer = rmp_serde::Serializer::new(&mut *to).with_struct_map().with_bytes(BytesMode::ForceIterables);
+    // Most of what is written again and again fits without growing.
+    let mut to = Growing(Zeroizing::new(Vec::with_capacity(2048)));
+    to.0.push(PACKED);
+    let mut serializer = rmp_serde::Serializer::new(&mut to).with_struct_map().with_bytes(BytesMode::ForceIterables);
     value.serialize(&mut serializer).map_err(|_| StateError::Damaged)?;
-    Ok(to)
+    Ok(to.0)
+}
+
+/// OpenMLS's store of resumption PSKs, with room for none.
+#[derive(Default, Serialize)]
+struct NoPsks {
+    max_number_of_secrets: usize,
+    resumption_psk: [(); 0],
+    cursor: usize,
+}
+
+/// Bytes that grow without leaving a copy of what they were behind.
+struct Growing(Zeroizing<Vec<u8>>);
+
+impl std::io::Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = self.0.len() + bytes.len();
+        if length > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * length));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn unpack<T: DeserializeOwned>(value: &[u8]) -> Result<T, StateError> {
@@ -225,9 +255,10 @@ impl StorageProvider<CURRENT_VERSION> for State {
     >(
         &self,
         group_id: &GroupId,
-        resumption_psk_store: &ResumptionPskStore,
+        _: &ResumptionPskStore,
     ) -> Done {
-        self.write(kind::RESUMPTION_PSKS, group_id, resumption_psk_store)
+        // A group that OpenMLS makes keeps those of 32 epochs, whatever its configuration says. None is ever used, and none outlives its epoch.
+        self.remove(kind::RESUMPTION_PSKS, group_id)
     }
 
     fn write_own_leaf_index<
@@ -406,9 +437,9 @@ impl StorageProvider<CURRENT_VERSION> for State {
         ResumptionPskStore: traits::ResumptionPskStore<CURRENT_VERSION>,
     >(
         &self,
-        group_id: &GroupId,
+        _: &GroupId,
     ) -> Result<Option<ResumptionPskStore>, StateError> {
-        self.read(kind::RESUMPTION_PSKS, group_id)
+        unpack(&pack(&NoPsks::default())?).map(Some)
     }
 
     fn own_leaf_index<

@@ -127,6 +127,17 @@ impl Scanner {
         Self { needles, longest }
     }
 
+    /// For these marks as they are, in no other form: for many of them in much memory.
+    #[must_use]
+    pub fn as_they_are<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> Self {
+        let needles: Vec<_> = canaries
+            .into_iter()
+            .map(|c| (format!("{:?} as it is", c.mark), Finder::new(&c.bytes).into_owned()))
+            .collect();
+        let longest = needles.iter().map(|(_, finder)| finder.needle().len()).max().unwrap_or(0);
+        Self { needles, longest }
+    }
+
     /// Looks through bytes.
     #[must_use]
     pub fn bytes(&self, place: &str, haystack: &[u8]) -> Scan {

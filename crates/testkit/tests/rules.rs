@@ -152,3 +152,14 @@ fn a_statement_for_a_newer_suite_is_followed_and_nothing_is_lost() {
     assert_eq!(told, [Reason::Newer]);
     assert_eq!(opened, 1, "what was under way is said again in the new group");
 }
+
+/// MLS-09: a spare is good for one group and is replaced with the first receipt in it; a statement that is heard again, and, once it is an hour
+/// old, the spare itself bring nobody anywhere.
+#[test]
+fn mls_09_a_spare_is_good_once_and_is_replaced() {
+    let spent = impostor::one_spare_twice(None);
+    let expected = impostor::Spent { followed: [1, 0, 0], replaced: true, kept: 0, opened: 0 };
+    assert_eq!(spent, expected);
+    let broken = impostor::one_spare_twice(Some(Rule::SpareOnce));
+    assert!(broken.kept > 0 && broken.followed[2] > 0, "what is kept could be used again: {broken:?}");
+}

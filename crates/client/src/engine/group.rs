@@ -46,6 +46,11 @@ const LEFT_KEPT: usize = 8;
 /// Conversations begun again in one step: a restored gateway has thousands, and its other work goes on beside.
 const AT_ONCE: usize = 16;
 
+/// How often a conversation begins again at once, and how long it then waits each time, ms. Whoever may write to it can make its group break, also
+/// a device that was removed; what that costs the others is bounded by this.
+const BEGUN_AT_ONCE: u64 = 8;
+const BEGUN_EVERY_MS: u64 = 60_000;
+
 /// How long a group that was begun so many times waits for an answer.
 fn pause(tries: u32) -> u64 {
     RETRY_MS.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_RETRY_MS)
@@ -211,6 +216,11 @@ impl Engine {
             self.timers.insert((group.retry_ms, Timer::Reform));
             return Ok(());
         }
+        if let Err(at) = self.may_begin_again(number, now) {
+            self.to_reform.insert(number);
+            self.timers.insert((at, Timer::Reform));
+            return Ok(());
+        }
         let may_say = self.choose_other_side(ctx, number, Purpose::Control)?.is_some();
         let spares = self.spares(ctx, number, &record)?;
         group.tries += 1;
@@ -227,6 +237,17 @@ impl Engine {
             }
             None => self.ask_to_begin(ctx, number, &mut record, group, reason),
         }
+    }
+
+    /// Counts a beginning of a conversation; or when it may begin again.
+    fn may_begin_again(&mut self, number: u64, now: u64) -> Result<(), u64> {
+        let rested = self.begun.entry(number).or_default();
+        let next = now.max(*rested) + BEGUN_EVERY_MS;
+        if next > now + BEGUN_AT_ONCE * BEGUN_EVERY_MS {
+            return Err(next - BEGUN_AT_ONCE * BEGUN_EVERY_MS);
+        }
+        *rested = next;
+        Ok(())
     }
 
     /// A business without the customer's spare cannot begin, nor a linked device without the business's: it says so, if it may, and waits.

@@ -233,6 +233,8 @@ pub struct Engine {
     to_reform: BTreeSet<u64>,
     /// Spares that were used, by when and key: erased an hour later.
     spent: BTreeSet<(u64, Vec<u8>)>,
+    /// Conversations that begin again, and when that is as if they never had, Unix ms.
+    begun: HashMap<u64, u64>,
     /// Conversations that we began again and in which the other side was heard elsewhere, and since when, Unix ms.
     doubted: HashMap<u64, u64>,
     superseded: bool,
@@ -313,6 +315,7 @@ impl Engine {
             wanted: commits::Wanted::default(),
             to_reform: BTreeSet::new(),
             spent: BTreeSet::new(),
+            begun: HashMap::new(),
             doubted: HashMap::new(),
             superseded: false,
             held: false,

@@ -20,7 +20,7 @@ impl Actor {
         .await
     }
 
-    async fn state(&mut self, state: ConversationState) {
+    pub(crate) async fn state(&mut self, state: ConversationState) {
         self.wait(&format!("{state:?}"), |e| match e {
             Event::Conversation(c) if c.state == state => Some(()),
             _ => None,
@@ -30,13 +30,13 @@ impl Actor {
 }
 
 /// A shop, Alice's phone, and her tablet, which the phone has let in.
-struct Three {
-    world: World,
-    cortado: Actor,
-    phone: Actor,
-    tablet: Actor,
+pub(crate) struct Three {
+    pub(crate) world: World,
+    pub(crate) cortado: Actor,
+    pub(crate) phone: Actor,
+    pub(crate) tablet: Actor,
     /// At the phone, the tablet and the shop.
-    at: [Conversation; 3],
+    pub(crate) at: [Conversation; 3],
 }
 
 async fn link_another(world: &World, phone: &Actor, at_phone: &Conversation, name: &str) -> (Actor, Conversation) {
@@ -48,7 +48,7 @@ async fn link_another(world: &World, phone: &Actor, at_phone: &Conversation, nam
 }
 
 impl Three {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::some_days_ago(0).await
     }
 
@@ -67,7 +67,7 @@ impl Three {
     }
 
     /// All three are in one group, and everybody hears everybody.
-    async fn speaks(&mut self, word: &str) {
+    pub(crate) async fn speaks(&mut self, word: &str) {
         let [at_phone, at_tablet, at_shop] = &self.at;
         let m = self.phone.endpoint.send(at_phone.id, text(&format!("{word} from the phone"))).await.unwrap();
         assert_eq!(self.cortado.incoming().await.id, m.id);
@@ -92,11 +92,11 @@ impl Three {
         epochs
     }
 
-    async fn agree(&self) {
+    pub(crate) async fn agree(&self) {
         self.agree_of(&[0, 1, 2]).await;
     }
 
-    async fn agree_of(&self, who: &[usize]) {
+    pub(crate) async fn agree_of(&self, who: &[usize]) {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
         loop {
             let all: Vec<_> = self.epochs_of(who).await;

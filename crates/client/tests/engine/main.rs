@@ -6,6 +6,7 @@ mod failures;
 mod first_light;
 mod fixtures;
 mod impostors;
+mod memory;
 mod restarts;
 mod restore;
 mod secrets;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bulla_client::event::{Draft, Status};
 use bulla_client::store::Table;
+use bulla_client::store::tx::OpenedRow;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -110,14 +111,17 @@ impl<'de> Deserialize<'de> for Found {
 }
 
 /// Byte strings of 16 bytes and more in what OpenMLS has stored; behind one byte of format it is MessagePack.
-fn strings(value: &[u8]) -> BTreeSet<Vec<u8>> {
+pub(crate) fn strings(value: &[u8]) -> BTreeSet<Vec<u8>> {
     let found: Found = rmp_serde::from_slice(&value[1..]).unwrap();
     found.strings.into_iter().filter(|string| string.len() >= 16).collect()
 }
 
 /// The strings of an endpoint's rows of OpenMLS's state, by the first byte of their key behind the conversation's number: what they are.
 async fn mls_strings(of: &Actor) -> BTreeMap<u8, BTreeSet<Vec<u8>>> {
-    let rows = of.endpoint.with_store(|tx| tx.scan_bytes_prefix(Table::Mls, b"")).await.unwrap();
+    by_kind(of.endpoint.with_store(|tx| tx.scan_bytes_prefix(Table::Mls, b"")).await.unwrap())
+}
+
+pub(crate) fn by_kind(rows: Vec<OpenedRow>) -> BTreeMap<u8, BTreeSet<Vec<u8>>> {
     let mut found: BTreeMap<u8, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for (key, value) in rows.into_iter().filter(|(key, _)| key[8] >= 10) {
         found.entry(key[8]).or_default().extend(strings(&value));
@@ -125,11 +129,20 @@ async fn mls_strings(of: &Actor) -> BTreeMap<u8, BTreeSet<Vec<u8>>> {
     found
 }
 
+/// The strings of an epoch's secrets, and no others of the same rows: what is public or was there before.
+pub(crate) fn secret_strings(rows: &BTreeMap<u8, BTreeSet<Vec<u8>>>) -> BTreeSet<Vec<u8>> {
+    let public: BTreeSet<_> = rows.iter().filter(|(kind, _)| !SECRETS.contains(kind)).flat_map(|(_, s)| s).collect();
+    let all = SECRETS.iter().filter_map(|kind| rows.get(kind)).flatten();
+    // A GroupContext, which begins with version and suite, hides nothing.
+    all.filter(|s| !public.contains(s) && !s.starts_with(&[0, 1, 0, 0x4f])).cloned().collect()
+}
+
+/// What holds an epoch's secrets: message secrets, epoch secrets, the keys of its path (`bulla_e2ee::storage`).
+pub(crate) const SECRETS: [u8; 3] = [19, 22, 25];
+
 /// KEY-11: of an epoch that is two behind, nothing is left: neither in what an endpoint has stored, opened with its own keys, nor in its files.
 #[tokio::test]
 async fn key_11_no_secret_of_an_epoch_outlives_the_next_one() {
-    /// What holds an epoch's secrets: message secrets, epoch secrets, the keys of its path (`bulla_e2ee::storage`).
-    const SECRETS: [u8; 3] = [19, 22, 25];
     let world = World::some_days_ago(30).await;
     let mut cortado = world.business().await;
     let link = world.link(&cortado).await;
@@ -143,11 +156,7 @@ async fn key_11_no_secret_of_an_epoch_outlives_the_next_one() {
     // Of both sides: the secrets of the epoch in which they are, and what of that is public or was there before.
     let (mut secrets, mut epochs) = (Vec::new(), Vec::new());
     for actor in [&cortado, &alice] {
-        let rows = mls_strings(actor).await;
-        let public: BTreeSet<_> =
-            rows.iter().filter(|(kind, _)| !SECRETS.contains(kind)).flat_map(|(_, s)| s).collect();
-        let all = SECRETS.iter().filter_map(|kind| rows.get(kind)).flatten();
-        secrets.push(all.filter(|s| !public.contains(s)).cloned().collect::<BTreeSet<_>>());
+        secrets.push(secret_strings(&mls_strings(actor).await));
     }
     epochs.push(cortado.epoch(number.0).await.0);
     assert!(secrets.iter().all(|s| s.len() > 10), "there are secrets to look for");

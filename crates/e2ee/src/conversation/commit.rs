@@ -81,6 +81,7 @@ pub struct Followed {
 
 const PREVIOUS: [u8; 1] = [kind::PREVIOUS];
 const CROSSING: [u8; 1] = [kind::CROSSING];
+const QUIET: [u8; 1] = [kind::QUIET];
 
 /// Bytes of an epoch authenticator that receipts carry.
 pub const AUTHENTICATOR: usize = 8;
@@ -187,6 +188,7 @@ impl Conversation {
     pub fn merge(&mut self) -> Result<(), StateError> {
         let authenticator = self.authenticator_now();
         self.group.merge_pending_commit(&self.provider).map_err(|_| StateError::Damaged)?;
+        self.set_quiet(false);
         self.begin_epoch(authenticator, None)
     }
 
@@ -238,10 +240,17 @@ impl Conversation {
         };
         let by = self.roster.at(author).ok_or(OpenError::Sender)?.clone();
         let (added, removed) = self.check_commit(&staged, author, &by, now)?;
+        // The rule that binds an author (`stage`), as far as it can be seen from here. It is what bounds a member who commits without end
+        // (MLS-06): one epoch for each that we have spoken in.
+        let only_removes = added.is_empty() && !removed.is_empty();
+        if !only_removes && self.is_quiet() {
+            return Err(OpenError::TooSoon);
+        }
         let out = staged.self_removed();
         let authenticator = self.authenticator_now();
         self.group.merge_staged_commit(&self.provider, *staged).map_err(|_| OpenError::State(StateError::Damaged))?;
         if !out {
+            self.set_quiet(true);
             self.begin_epoch(authenticator, is_sent.then_some(author))?;
         }
         Ok(Followed { by: (&by).into(), added, removed, out })
@@ -330,6 +339,19 @@ impl Conversation {
             .map_err(|_| StateError::Damaged)?;
         self.provider.state.delete(&CROSSING);
         Ok(())
+    }
+
+    /// Whether nobody can have heard us in this epoch: another began it, and we have said nothing since.
+    fn is_quiet(&self) -> bool {
+        self.provider.state.get(&QUIET).is_some()
+    }
+
+    pub(super) fn set_quiet(&self, quiet: bool) {
+        match (quiet, self.is_quiet()) {
+            (true, false) => self.provider.state.put(QUIET.to_vec(), Zeroizing::new(vec![FORMAT])),
+            (false, true) => self.provider.state.delete(&QUIET),
+            _ => {}
+        }
     }
 
     fn authenticator_now(&self) -> [u8; AUTHENTICATOR] {

@@ -146,8 +146,10 @@ impl Side<'_> {
             return Err(BeginError::Crypto);
         }
         meta.store(&provider.state);
-        let roster = Roster::of(&group, &meta).map_err(|_| BeginError::Crypto)?;
-        Ok((Conversation { provider, group, meta, roster, heard: Heard::default() }, welcome))
+        // As it is stored: in memory OpenMLS keeps more (`crate::storage`, resumption PSKs).
+        drop(group);
+        let made = Conversation::load(provider.state).map_err(|_| BeginError::Crypto)?;
+        Ok((made, welcome))
     }
 }
 
@@ -222,7 +224,9 @@ impl Joins {
         // Whoever made the group is in its epoch.
         heard.note(sender.u32());
         heard.store(&provider.state);
-        Ok(Conversation { provider, group, meta, roster, heard })
+        let joined = Conversation { provider, group, meta, roster, heard };
+        joined.set_quiet(true);
+        Ok(joined)
     }
 
     fn verify(&self, bytes: &[u8], meta: &Meta, now: u64) -> Result<Certificate, CertificateError> {

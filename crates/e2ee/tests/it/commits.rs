@@ -90,6 +90,25 @@ fn nobody_is_ever_more_than_one_epoch_behind() {
     says(&mut shop, &mut [&mut phone]);
 }
 
+/// Who was away finds two commits: the second is held until the first has been followed, as nothing else may come of its epoch.
+#[test]
+fn a_commit_of_an_epoch_that_is_not_reached_is_told_from_others() {
+    let Two { mut shop, mut phone, .. } = Two::talking();
+    let mut store = Store::default();
+    let mut away = store.restart(phone);
+    phone = store.load();
+    let first = shop.stage(&Change::Keys, now()).unwrap();
+    shop.merge().unwrap();
+    phone.follow(&first.commit, now()).unwrap();
+    says(&mut phone, &mut [&mut shop]);
+    let second = shop.stage(&Change::Keys, now()).unwrap();
+    assert!(away.is_ahead(&second.commit) && !away.is_ahead(&first.commit));
+    assert_eq!(away.follow(&second.commit, now()), Err(OpenError::FutureEpoch));
+    away.follow(&first.commit, now()).unwrap();
+    assert!(!away.is_ahead(&second.commit) && !away.is_ahead(b"no commit"));
+    assert!(!Two::talking().phone.is_ahead(&second.commit), "of another group");
+}
+
 #[test]
 fn of_two_commits_at_once_the_loser_follows_the_winner() {
     let Two { mut shop, mut phone, .. } = Two::talking();

@@ -2,7 +2,7 @@
 //! OpenMLS, which signs and seals whatever a member can. The gateway and Anna's tablet are honest.
 
 use bulla_e2ee::certificate::Role;
-use bulla_e2ee::conversation::{Change, Conversation};
+use bulla_e2ee::conversation::{Change, Conversation, OpenError};
 use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::spare::{Issuer, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
@@ -16,25 +16,26 @@ use openmls_traits::types::SignatureScheme;
 use rand_core::OsRng;
 
 use crate::craft::{CIPHERSUITE, content_of, items};
+use crate::liar::{Crypto, How, Lie, as_it_is};
 use crate::world::{Business, Two, now, says};
 
 struct Own {
-    crypto: RustCrypto,
+    crypto: Crypto,
     state: State,
 }
 
 impl OpenMlsProvider for Own {
-    type CryptoProvider = RustCrypto;
-    type RandProvider = RustCrypto;
+    type CryptoProvider = Crypto;
+    type RandProvider = Crypto;
     type StorageProvider = State;
 
     fn storage(&self) -> &State {
         &self.state
     }
-    fn crypto(&self) -> &RustCrypto {
+    fn crypto(&self) -> &Crypto {
         &self.crypto
     }
-    fn rand(&self) -> &RustCrypto {
+    fn rand(&self) -> &Crypto {
         &self.crypto
     }
 }
@@ -86,7 +87,7 @@ impl Insider {
         // Our own record of a conversation has the key 0; its last item is the leaf's secret key.
         let own = entries.iter().find(|(key, _)| key.as_slice() == [0]).unwrap();
         let leaf: [u8; 32] = content_of(&items(&own.1[1..])[5]).try_into().unwrap();
-        let provider = Own { crypto: RustCrypto::default(), state: State::load(entries).unwrap() };
+        let provider = Own { crypto: Crypto::default(), state: State::load(entries).unwrap() };
         let id = GroupId::from_slice(phone.group_id());
         let group = MlsGroup::load(&provider.state, &id).unwrap().unwrap();
         Self { provider, group, leaf: Leaf(SigningKey::from_bytes(&leaf)) }
@@ -155,7 +156,7 @@ fn join(keys: &SpareKeys, shop: &Conversation, anna: &Pseudonym, welcome: &[u8])
 
 /// A KeyPackage that nobody has certified, or not as a last resort.
 fn raw_package(credential: &[u8], signer: &Leaf, last_resort: bool) -> KeyPackage {
-    let provider = Own { crypto: RustCrypto::default(), state: State::default() };
+    let provider = Own { crypto: Crypto::default(), state: State::default() };
     let credential = CredentialWithKey {
         credential: BasicCredential::new(credential.to_vec()).into(),
         signature_key: signer.0.verifying_key().to_bytes().to_vec().into(),
@@ -362,13 +363,9 @@ fn mls_10_mls_07_two_commits_to_two_members_never_pass_unseen() {
     assert_eq!(shop.epoch(), tablet.epoch());
     assert_ne!(shop.authenticator(shop.epoch()), tablet.authenticator(tablet.epoch()));
     let message = shop.seal(b"into the void").unwrap();
-    assert_eq!(
-        tablet.open(&message),
-        Err(bulla_e2ee::conversation::OpenError::Undecryptable),
-        "the engine begins again"
-    );
+    assert_eq!(tablet.open(&message), Err(OpenError::Undecryptable), "the engine begins again");
     let message = tablet.seal(b"into the void").unwrap();
-    assert_eq!(shop.open(&message), Err(bulla_e2ee::conversation::OpenError::Undecryptable), "the engine begins again");
+    assert_eq!(shop.open(&message), Err(OpenError::Undecryptable), "the engine begins again");
     // The second commit comes too: it is of an epoch that is over.
     assert!(shop.follow(&to_tablet.0, now()).is_err());
 }
@@ -399,7 +396,7 @@ fn mls_08_nobody_comes_in_from_outside_though_a_member_gives_the_group_away() {
     let info = insider.group.export_group_info(&insider.provider.crypto, &insider.leaf, true).unwrap();
     let info = MlsMessageIn::tls_deserialize_exact_bytes(&bytes(&info)).unwrap();
     let MlsMessageBodyIn::GroupInfo(info) = info.extract() else { panic!("a GroupInfo") };
-    let outside = Own { crypto: RustCrypto::default(), state: State::default() };
+    let outside = Own { crypto: Crypto::default(), state: State::default() };
     let (signer, certified) = (stranger(), three.phone.members().len());
     let certificate = bulla_e2ee::certificate::issue_customer(
         &three.anna,
@@ -470,4 +467,204 @@ fn mls_03_a_late_message_is_of_whom_its_leaf_was_when_it_was_sealed() {
         assert!(newcomer.open(&of_shop).is_err(), "who has come in hears nothing from before");
         (tablet, name) = (newcomer, next);
     }
+}
+
+/// MLS-06: a member commits without end. Of all that it makes the others follow one for each time that they have spoken; the rest are refused or
+/// of epochs that nobody reaches. What they say still arrives, and the removal of that member stands.
+#[test]
+fn mls_06_of_a_members_commits_without_end_one_is_followed_for_each_time_one_has_spoken() {
+    const COMMITS: usize = 200;
+    let mut three = Three::talking();
+    let mut insider = Insider::of(&three.phone);
+    let flood: Vec<_> = (0..COMMITS)
+        .map(|_| {
+            let (commit, _) = commit!(&mut insider, force_self_update(true)).unwrap();
+            insider.merges();
+            commit
+        })
+        .collect();
+    let Three { shop, tablet, .. } = &mut three;
+    let before = shop.epoch();
+    for commit in &flood[..2] {
+        shop.follow(commit, now()).unwrap();
+        tablet.follow(commit, now()).unwrap();
+        says(shop, &mut [tablet]);
+        says(tablet, &mut [shop]);
+    }
+    for honest in [&mut *shop, &mut *tablet] {
+        let answers: Vec<_> = flood[2..].iter().map(|commit| honest.follow(commit, now()).map(drop)).collect();
+        assert_eq!(answers[..2], [Ok(()), Err(OpenError::TooSoon)]);
+        assert!(answers[2..].iter().all(|answer| *answer == Err(OpenError::FutureEpoch)), "not even opened");
+        // Nor after a restart.
+        let entries: Vec<_> = honest.state().entries().into_iter().map(|(k, v)| (k, v.to_vec())).collect();
+        *honest = Conversation::load(State::load(entries).unwrap()).unwrap();
+        assert!(flood.iter().all(|commit| honest.follow(commit, now()).is_err()));
+        assert_eq!(honest.epoch(), before + 3);
+    }
+    let phone = tablet.members().iter().find(|m| m.who.endpoint == "phone").unwrap().leaf;
+    let removal = tablet.stage(&Change::Remove(&[phone]), now()).unwrap();
+    tablet.merge().unwrap();
+    assert_eq!(shop.follow(&removal.commit, now()).unwrap().removed.len(), 1, "a removal waits for nobody");
+    says(shop, &mut [tablet]);
+    says(tablet, &mut [shop]);
+    println!(
+        "figure: of {COMMITS} commits by a member at once, 1 is followed for each time that an honest member spoke"
+    );
+}
+
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
+fn other_secret(told: &mut Vec<u8>) {
+    told.iter_mut().last().into_iter().for_each(|byte| *byte ^= 1);
+}
+
+/// The joiner secret, or, behind it, the path secret, in what a Welcome seals to one: each has 32 bytes and their length before them.
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
+fn other_joiner(told: &mut Vec<u8>) {
+    told[1] ^= 1;
+}
+
+#[expect(clippy::ptr_arg, reason = "it is one of several of this type")]
+fn other_path(told: &mut Vec<u8>) {
+    assert_eq!((told[33], told[34]), (1, 32), "a path secret is there");
+    told[35] ^= 1;
+}
+
+fn no_path(told: &mut Vec<u8>) {
+    told.splice(33..67, [0]);
+}
+
+fn shorter(told: &mut Vec<u8>) {
+    told.pop();
+}
+
+fn longer(told: &mut Vec<u8>) {
+    told.push(0);
+}
+
+/// Lies about what is sealed to one of several.
+const TO_A_MEMBER: &[(&str, How)] = &[
+    ("another path secret", (other_secret, as_it_is)),
+    ("a shorter path secret", (shorter, as_it_is)),
+    ("a longer path secret", (longer, as_it_is)),
+    ("no path secret", (Vec::clear, as_it_is)),
+    ("what does not open", (as_it_is, other_secret)),
+    ("what is cut short", (as_it_is, shorter)),
+    ("nothing at all", (as_it_is, Vec::clear)),
+];
+
+/// Lies to somebody who comes in.
+const TO_A_NEWCOMER: &[(&str, How)] = &[
+    ("another joiner secret", (other_joiner, as_it_is)),
+    ("another path secret", (other_path, as_it_is)),
+    ("no path secret", (no_path, as_it_is)),
+    ("less than all", (shorter, as_it_is)),
+    ("more than all", (longer, as_it_is)),
+    ("what does not open", (as_it_is, other_secret)),
+    ("nothing at all", (as_it_is, Vec::clear)),
+];
+
+/// MLS-10: a commit that is good in everything but what it seals to one member. Whoever follows it is where its author is; whoever was lied to
+/// refuses it, and stays where it was; what one of them says in the new epoch the other does not take for anything else, and both go on in a
+/// new group.
+#[test]
+fn mls_10_whoever_is_lied_to_by_a_commit_knows_and_all_begin_again() {
+    let mut refused = 0;
+    for to in ["gateway", "tablet", "everybody"] {
+        for (what, how) in TO_A_MEMBER {
+            let what = format!("{what} to {to}");
+            let mut three = Three::talking();
+            let mut insider = Insider::of(&three.phone);
+            let place = three.phone.members().into_iter().find(|m| m.who.endpoint == to);
+            let key =
+                place.map(|m| insider.group.members().find(|of| of.index.u32() == m.leaf).unwrap().encryption_key);
+            insider.provider.crypto.lie = Some(Lie { label: "UpdatePathNode", to: key, how: *how });
+            let Some((commit, _)) = commit!(&mut insider, force_self_update(true)) else { panic!("{what}") };
+            insider.merges();
+            let before = three.shop.epoch();
+            for (name, honest) in [("gateway", &mut three.shop), ("tablet", &mut three.tablet)] {
+                let authenticator = honest.authenticator(before);
+                if honest.follow(&commit, now()).is_ok() {
+                    assert_eq!(honest.epoch_authenticator(), insider.group.epoch_authenticator().as_slice(), "{what}");
+                } else {
+                    assert!(to == name || to == "everybody", "{what}, and {name} was not lied to");
+                    assert_eq!((honest.epoch(), honest.authenticator(before)), (before, authenticator), "{what}");
+                    refused += 1;
+                }
+            }
+            part_and_begin_again(three, &what);
+        }
+    }
+    println!("figure: {} kinds of lies by a commit to one of two or both: {refused} refusals", 3 * TO_A_MEMBER.len());
+    // A byte too many behind the right secret is read by nobody.
+    assert_eq!(refused, 4 * (TO_A_MEMBER.len() - 1));
+}
+
+/// The shop and the tablet, who are in one epoch, or in two next to each other: neither takes the other's words for anything else, and the tablet
+/// begins the conversation again, in which they hear each other.
+fn part_and_begin_again(three: Three, what: &str) {
+    let Three { business, anna, mut shop, mut tablet, .. } = three;
+    if shop.epoch() == tablet.epoch() {
+        says(&mut shop, &mut [&mut tablet]);
+        return says(&mut tablet, &mut [&mut shop]);
+    }
+    let (mut ahead, mut behind) = if shop.epoch() > tablet.epoch() { (shop, tablet) } else { (tablet, shop) };
+    let message = ahead.seal(b"words").unwrap();
+    assert_eq!(behind.open(&message), Err(OpenError::FutureEpoch), "{what}: it knows that it is behind");
+    let issuer = Issuer::Business { identity: &business.identity, handle: "rosi", endpoint: "gateway" };
+    let (bytes, keys) = make_spare(&issuer, now(), &mut OsRng).unwrap();
+    let hash = *ahead.business();
+    let expect = bulla_e2ee::certificate::Expect::business(hash);
+    let spare = bulla_e2ee::spare::Spare::verify(&bytes, &expect, now()).unwrap();
+    let begins = Issuer::Customer { pseudonym: &anna, business: &hash, endpoint: "tablet" };
+    let (mut tablet, welcome) = Conversation::reform(&begins, anna.public(), &[spare], now(), &mut OsRng).unwrap();
+    let mut shop = Conversation::rejoin(&keys, Role::Business, &hash, &anna.public(), &welcome, now()).unwrap();
+    says(&mut shop, &mut [&mut tablet]);
+    says(&mut tablet, &mut [&mut shop]);
+}
+
+/// MLS-10: a Welcome that lies to one of two who come in by one commit. Either he does not come in, and knows it, or he is where all others are.
+#[test]
+fn mls_10_whoever_is_lied_to_by_a_welcome_knows() {
+    let mut refused = 0;
+    for (what, how) in TO_A_NEWCOMER {
+        let mut three = Three::talking();
+        let mut insider = Insider::of(&three.phone);
+        let [one, other] = ["laptop", "watch"].map(|name| spare_bytes(&three.anna, three.shop.business(), name));
+        let packages = [package(&one.0), package(&other.0)];
+        let to = Some(packages[0].hpke_init_key().as_slice().to_vec());
+        insider.provider.crypto.lie = Some(Lie { label: "Welcome", to, how: *how });
+        let Some((commit, welcome)) = commit!(&mut insider, force_self_update(true), propose_adds(packages)) else {
+            panic!("{what}")
+        };
+        let welcome = welcome.unwrap();
+        three.shop.follow(&commit, now()).unwrap();
+        three.tablet.follow(&commit, now()).unwrap();
+        let (business, customer) = (*three.shop.business(), three.anna.public());
+        let lied_to = Conversation::rejoin(&one.1, Role::Customer, &business, &customer, &welcome, now());
+        let mut told = join(&other.1, &three.shop, &three.anna, &welcome);
+        let Three { shop, tablet, .. } = &mut three;
+        says(shop, &mut [tablet, &mut told]);
+        says(&mut told, &mut [shop, tablet]);
+        let Ok(mut lied_to) = lied_to else {
+            refused += 1;
+            continue;
+        };
+        says(tablet, &mut [shop, &mut lied_to]);
+        says(&mut lied_to, &mut [shop, tablet]);
+        // Whether he follows the next commit or not: he knows.
+        let message = insider_says(&mut insider);
+        assert!(shop.open(&message).is_ok() && lied_to.open(&message).is_ok(), "{what}");
+        let staged = shop.stage(&Change::Keys, now()).unwrap();
+        shop.merge().unwrap();
+        if lied_to.follow(&staged.commit, now()).is_ok() {
+            assert_eq!(lied_to.epoch_authenticator(), shop.epoch_authenticator(), "{what}");
+        }
+    }
+    println!("figure: {} kinds of lies by a Welcome to one of two: {refused} refusals", TO_A_NEWCOMER.len());
+    assert_eq!(refused, TO_A_NEWCOMER.len() - 1, "without the path's secret he is where all are, until he needs it");
+}
+
+fn insider_says(insider: &mut Insider) -> Vec<u8> {
+    insider.merges();
+    insider.says(b"words")
 }

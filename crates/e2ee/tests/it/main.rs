@@ -6,6 +6,7 @@ mod craft;
 mod first_light;
 mod hello;
 mod insider;
+mod liar;
 mod messages;
 mod mimi;
 mod world;

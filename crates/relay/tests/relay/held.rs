@@ -117,6 +117,36 @@ async fn a_contact_bundle_is_published_fetched_replaced_and_removed() {
     assert!(http(&world, &path).await.starts_with("HTTP/1.1 404"));
 }
 
+/// MLS-09, KEY-01: a bundle has one KeyPackage, and whoever fetches it takes nothing away. Neither what the relay keeps nor its owner's
+/// connection shows that anybody has.
+#[tokio::test]
+async fn mls_09_ten_thousand_fetches_of_a_bundle_change_nothing_and_are_told_to_nobody() {
+    const CONNECTIONS: usize = 50;
+    const EACH: usize = 200;
+    let world = World::start().await;
+    let (mailbox, mut owner) = world.mailbox(1).await;
+    owner.live(&mailbox).await;
+    let bundle = PublishBundle { mailbox: mailbox.id.to_vec(), bundle: b"the one KeyPackage".to_vec() };
+    owner.ask(C::PublishBundle(bundle)).await;
+    let before = world.disclose().await;
+    let path = format!("/v1/bundles/{}", mailbox.id.to_hex());
+    let last = format!("GET {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n").repeat(EACH - 1) + &last;
+    let mut fetched = 0;
+    for _ in 0..CONNECTIONS {
+        let mut stream = tokio::net::TcpStream::connect(world.relay.as_ref().unwrap().addr()).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let mut answers = Vec::new();
+        let (_, asked) = tokio::join!(read.read_to_end(&mut answers), write.write_all(request.as_bytes()));
+        asked.unwrap();
+        fetched += String::from_utf8_lossy(&answers).matches("\r\n\r\nthe one KeyPackage").count();
+    }
+    assert_eq!(fetched, CONNECTIONS * EACH);
+    assert_eq!(world.disclose().await, before);
+    owner.ping().await;
+    assert!(owner.has_no_event(), "nobody is told");
+}
+
 #[tokio::test]
 async fn there_are_three_routes_and_none_serves_a_page() {
     let world = World::start().await;

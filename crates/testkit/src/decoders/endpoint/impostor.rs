@@ -1,7 +1,10 @@
 //! A customer's device in an open conversation whose other side says what no honest one of this version would: a receipt of another branch, that
-//! the conversation goes on under another identity (KEY-02), or in a newer suite. Each is told what follows, for a test to judge.
+//! the conversation goes on under another identity (KEY-02), or in a newer suite, and a spare that is used again (MLS-09). Each is told what
+//! follows, for a test to judge.
 
-use bulla_client::event::ConversationState;
+use bulla_client::engine::record::SpareRecord;
+use bulla_client::event::{ConversationState, Direction};
+use bulla_client::store::Table;
 use bulla_e2ee::certificate::Expect;
 use bulla_e2ee::content::{Body, Content, Receipt};
 use bulla_e2ee::continues::{Continues, Reason, Speaker, Turn};
@@ -12,6 +15,7 @@ use bulla_e2ee::sabotage::{self, Rule};
 use bulla_e2ee::spare::{Issuer, Spare};
 use bulla_e2ee::state::State;
 use bulla_e2ee::tag::Purpose;
+use bulla_protocol::frame::{Accepted, server_frame};
 use bulla_protocol::permit::Permit;
 
 use bulla_client::engine::Input;
@@ -148,6 +152,88 @@ pub fn newer() -> (Vec<Reason>, usize) {
     (told.collect(), opened.filter(|content| matches!(content.body, Body::Text { .. })).count())
 }
 
+/// What came of it when the business used one spare of the customer's again and again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Groups that the customer followed into: at first; when told the same again; when told anew an hour later with a spare that was used.
+    pub followed: [usize; 3],
+    /// Whether the receipt in the first of them brought a spare, and another one.
+    pub replaced: bool,
+    /// Spares whose secrets are kept an hour after their use.
+    pub kept: usize,
+    /// What the customer said after all this that opens in the group that was made last.
+    pub opened: usize,
+}
+
+/// The business begins the conversation again with the customer's spare; then it says so once more; then, an hour later, it begins again with the
+/// spare that was used.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn one_spare_twice(breaks: Option<Rule>) -> Spent {
+    let (mut stage, mut peer, scene) = customer();
+    let spare = stage.spare(&mut peer);
+    stage.events.clear();
+    sabotage::break_rule(breaks);
+    let follows = |stage: &mut Stage, says: &[u8]| {
+        stage.events.clear();
+        stage.hear(&scene.given, Purpose::Control, Kind::Continues, says);
+        stage.events.iter().filter(|e| matches!(e, Event::Continued { by: Direction::Incoming, .. })).count()
+    };
+    let mut spent = Spent::default();
+    let (mut group, says) = begins_again(&stage, &spare, 22);
+    spent.followed[0] = follows(&mut stage, &says);
+    let mut bodies = Vec::new();
+    for _ in 0..8 {
+        bodies.extend(stage.bodies());
+        stage.relay.sent.clear();
+        stage.accept_one();
+    }
+    let next = bodies.iter().find_map(|body| {
+        let opened = group.open(body).ok()?;
+        Content::decode(&opened.content).ok()?.extensions.spare
+    });
+    spent.replaced =
+        next.is_some_and(|bytes| verified(&bytes, &stage).certificate().leaf() != spare.certificate().leaf());
+    stage.accept();
+    spent.followed[1] = follows(&mut stage, &says);
+
+    stage.now_ms += 3_600_000;
+    stage.step(Input::Tick);
+    spent.kept = stage.ask(|_, ctx| {
+        let spares = ctx.tx.scan_prefix::<SpareRecord>(Table::Spares, b"").unwrap();
+        spares.iter().filter(|(_, spare)| spare.used_ms.is_some()).count()
+    });
+    let (mut last, says) = begins_again(&stage, &spare, 23);
+    spent.followed[2] = follows(&mut stage, &says);
+    stage.relay.sent.clear();
+    stage.say("to whom does this go?");
+    spent.opened = stage.bodies().iter().filter(|body| last.open(body).is_ok()).count();
+    sabotage::break_rule(None);
+    spent
+}
+
+/// A new group with a spare of the customer's, and the statement that brings her into it.
+fn begins_again(stage: &Stage, spare: &Spare, seed: u64) -> (Conversation, Vec<u8>) {
+    let (identity, pseudonym) = (world::identity(), world::pseudonym());
+    let business = identity.hash();
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let (now, spares) = (stage.now_ms / 1_000, std::slice::from_ref(spare));
+    let made = Conversation::reform(&issuer, pseudonym.public(), spares, now, &mut Chance::new(seed));
+    let (group, welcome) = made.unwrap();
+    let turn = Turn { at: stage.now_ms << 10, before: 0, seen: 0 };
+    let (speaker, user) = (Speaker::Business(&identity), pseudonym.user_id(&business));
+    (group, Continues::seal(&speaker, &business, &user, &turn, Reason::Gap, &[], &welcome).unwrap())
+}
+
+/// A spare of the customer's.
+fn verified(spare: &[u8], stage: &Stage) -> Spare {
+    let expect = Expect::customer(world::identity().hash(), world::pseudonym().public());
+    Spare::verify(spare, &expect, stage.now_ms / 1_000).unwrap()
+}
+
 fn key_change(event: &Event) -> Option<[u8; 32]> {
     match event {
         Event::KeyChange { identity, .. } => Some(*identity),
@@ -161,10 +247,19 @@ impl Stage {
         self.now_ms += 2_000;
         self.step(Input::Tick);
         let spare = self.sealed(peer).iter().find_map(|content| content.extensions.spare.clone());
-        let expect = Expect::customer(world::identity().hash(), world::pseudonym().public());
-        let spare = Spare::verify(&spare.expect("a receipt brings a spare"), &expect, self.now_ms / 1_000).unwrap();
+        let spare = verified(&spare.expect("a receipt brings a spare"), self);
         self.accept();
         spare
+    }
+
+    /// The relay accepts the oldest of what it was sent; if there is nothing, two seconds pass.
+    fn accept_one(&mut self) {
+        if self.relay.pending.is_empty() {
+            self.now_ms += 2_000;
+            return self.step(Input::Tick);
+        }
+        let (key, request) = self.relay.pending.remove(0);
+        self.step(Input::Frame(key, request, server_frame::Body::Accepted(Accepted {})));
     }
 
     /// What the endpoint has sent to the business, out of its envelopes.
