@@ -177,6 +177,7 @@ impl Engine {
             return self.break_group(ctx, number, Reason::Restored);
         }
         // It may have brought the permit, the spare or the sign of life that was waited for.
+        self.want_better(ctx, number)?;
         self.renew_if_old(ctx, number)?;
         self.commit(ctx, number)?;
         if self.is_broken(ctx, number)? {
@@ -283,6 +284,12 @@ impl Engine {
             ctx.tx.delete(Table::Unreadable, &key);
         }
         Ok(())
+    }
+
+    /// Keeps what a later version than this has made, and says so.
+    pub(super) fn keep_newer(ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
+        Self::keep_unreadable(ctx, Some(number), "it is of a later version than this program", body)?;
+        ctx.emit(Event::Newer { conversation: ConversationId(number) })
     }
 
     /// Keeps an envelope that could not be read, so that nothing accepted is silently lost, and goes on.

@@ -7,6 +7,7 @@ use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::hello::Hello;
 use bulla_e2ee::identity::BusinessIdentity;
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::TagBlock;
 use bulla_testkit::relay::{Mailbox, Owner, Sender};
@@ -36,6 +37,7 @@ impl Business {
             contact: GivenPermit { purpose: Purpose::Contact, permit, mac, envelope_key: None },
             readers: Vec::new(),
             endpoint: "gateway".into(),
+            suites: Suites::DEFAULT,
             now,
         };
         Self { mailbox, owner, params }

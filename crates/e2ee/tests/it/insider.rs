@@ -6,6 +6,7 @@ use bulla_e2ee::conversation::{Change, Conversation};
 use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::spare::{Issuer, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use ed25519_dalek::SigningKey;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
@@ -136,8 +137,8 @@ fn spare_bytes(
     business: &bulla_e2ee::identity::IdentityHash,
     endpoint: &str,
 ) -> (Vec<u8>, SpareKeys) {
-    let issuer = Issuer::Customer { pseudonym: anna, business, endpoint };
-    make_spare(&issuer, now(), &mut OsRng).unwrap()
+    let issuer = Issuer::Customer { pseudonym: anna, business, endpoint, suites: Suites::DEFAULT };
+    make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap()
 }
 
 fn package(bytes: &[u8]) -> KeyPackage {
@@ -193,8 +194,13 @@ const FORBIDDEN: &[Kind] = &[
         commit!(phone, force_self_update(true), propose_adds([other]))
     }),
     ("an endpoint of the business comes in", |phone, three| {
-        let issuer = Issuer::Business { identity: &three.business.identity, handle: "rosi", endpoint: "second" };
-        let other = package(&make_spare(&issuer, now(), &mut OsRng).unwrap().0);
+        let issuer = Issuer::Business {
+            identity: &three.business.identity,
+            handle: "rosi",
+            endpoint: "second",
+            suites: Suites::DEFAULT,
+        };
+        let other = package(&make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap().0);
         commit!(phone, force_self_update(true), propose_adds([other]))
     }),
     ("a device comes in whose name is taken", |phone, three| {
@@ -251,7 +257,12 @@ const FORBIDDEN: &[Kind] = &[
             &three.anna,
             &phone.leaf.0.verifying_key().to_bytes(),
             three.shop.business(),
-            &bulla_e2ee::certificate::Subject { handle: "", endpoint: "tablet", not_after: now() + 3_600 },
+            &bulla_e2ee::certificate::Subject {
+                handle: "",
+                endpoint: "tablet",
+                not_after: now() + 3_600,
+                suites: Suites::DEFAULT,
+            },
         );
         let leaf = leaf_with(&certificate, &Leaf(phone.leaf.0.clone()));
         commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
@@ -405,7 +416,12 @@ fn mls_08_nobody_comes_in_from_outside_though_a_member_gives_the_group_away() {
         &three.anna,
         &signer.0.verifying_key().to_bytes(),
         three.shop.business(),
-        &bulla_e2ee::certificate::Subject { handle: "", endpoint: "ghost", not_after: now() + 3_600 },
+        &bulla_e2ee::certificate::Subject {
+            handle: "",
+            endpoint: "ghost",
+            not_after: now() + 3_600,
+            suites: Suites::DEFAULT,
+        },
     );
     let credential = CredentialWithKey {
         credential: BasicCredential::new(certificate).into(),

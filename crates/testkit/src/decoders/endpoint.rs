@@ -33,6 +33,7 @@ use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::link::Link;
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::VERSION;
 use bulla_protocol::frame::{
@@ -146,7 +147,7 @@ impl Stage {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
         let (engine, effects) =
-            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), false, ctx));
+            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), Suites::DEFAULT, false, ctx));
         let mut stage = Self { role, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
         stage.release(effects);
         stage
@@ -571,7 +572,8 @@ impl Stage {
 /// A customer's Hello to a bundle; none with a first message that is too large for one.
 fn greet(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Option<(Conversation, Vec<u8>)> {
     let mut rng = Chance::new(10);
-    let (mut conversation, welcome) = Conversation::begin(pseudonym, "phone", bundle, NOW, &mut rng).unwrap();
+    let (mut conversation, welcome) =
+        Conversation::begin(pseudonym, "phone", Suites::DEFAULT, bundle, Suite::Hybrid, NOW, &mut rng).unwrap();
     let message = conversation.seal(first).ok()?;
     let says = HelloParams {
         relay: RELAY,

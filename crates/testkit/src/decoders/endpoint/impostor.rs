@@ -11,6 +11,7 @@ use bulla_e2ee::identity::BusinessIdentity;
 use bulla_e2ee::sabotage::{self, Rule};
 use bulla_e2ee::spare::{Issuer, Spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::permit::Permit;
 
@@ -79,7 +80,7 @@ pub fn another_identity(breaks: Option<Rule>) -> KeyChange {
     let other = BusinessIdentity::generate(&mut Chance::new(21));
     // Who could make a group that is good in itself: what is wrong is whose word it is.
     let identity = world::identity();
-    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
     let mut theirs = Vec::new();
     for (n, reason) in [Reason::Restored, Reason::Fork, Reason::Gap, Reason::Newer].into_iter().enumerate() {
         let now = stage.now_ms / 1_000;
@@ -126,7 +127,7 @@ pub fn newer() -> (Vec<Reason>, usize) {
     stage.say("undelivered");
     stage.relay.sent.clear();
     stage.events.clear();
-    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
     let (now, spares) = (stage.now_ms / 1_000, std::slice::from_ref(&spare));
     let (mut group, welcome) = Conversation::reform(&issuer, customer, spares, now, &mut Chance::new(22)).unwrap();
     let turn = Turn { at: stage.now_ms << 10, before: 0, seen: 0 };
