@@ -255,9 +255,10 @@ pub(crate) fn check_package(
     if !package.last_resort() {
         return Err(PackageError::Invalid);
     }
-    // OpenMLS shows a leaf's encryption key only as TLS: two bytes of length before it.
+    // OpenMLS shows a leaf's encryption key only as TLS: a length of one or two bytes before it, by the first one's highest bits.
     let encryption_key = leaf.encryption_key().tls_serialize_detached().map_err(|_| PackageError::Invalid)?;
-    let encryption_key = encryption_key.get(2..).unwrap_or_default();
+    let length = encryption_key.first().map_or(0, |first| 1 << (first >> 6));
+    let encryption_key = encryption_key.get(length..).unwrap_or_default();
     if !hpke::is_sound(suite, package.hpke_init_key().as_slice()) || !hpke::is_sound(suite, encryption_key) {
         return Err(PackageError::UnsoundKey);
     }

@@ -211,7 +211,7 @@ async fn a_conversation_of_several_devices_waits_for_the_last() {
     assert_eq!(begun_again(&two.alice), 0);
 
     tablet.endpoint.shutdown().await;
-    let mut tablet = two.world.start_speaking("tablet", RoleOptions::Customer, NEW);
+    let tablet = two.world.start_speaking("tablet", RoleOptions::Customer, NEW);
     for _ in 0..3 {
         two.talk().await;
     }
@@ -283,7 +283,7 @@ async fn an_older_bundle_that_is_replayed_costs_the_first_words_at_most() {
     cortado.endpoint.shutdown().await;
     let mut cortado = world.business_speaking(NEW).await;
     world.serve_bundle(old);
-    let (mut alice, at_alice) = world.customer_speaking("Alice", &link, NEW).await;
+    let (alice, at_alice) = world.customer_speaking("Alice", &link, NEW).await;
     alice.endpoint.send(at_alice.id, text("hello")).await.unwrap();
     let at_shop = cortado.incoming().await.conversation;
     let mut two = Two { world, cortado, alice, at_alice, at_shop, said: 0 };
@@ -302,7 +302,7 @@ async fn a_conversation_never_goes_back_to_a_worse_suite() {
     cortado.endpoint.shutdown().await;
     let mut cortado = world.business_speaking(NEW).await;
     let current = cortado.endpoint.business_card().await.unwrap().bundle.unwrap();
-    let (mut alice, at_alice) = world.customer_speaking("Alice", &link, NEW).await;
+    let (alice, at_alice) = world.customer_speaking("Alice", &link, NEW).await;
     alice.endpoint.send(at_alice.id, text("hello")).await.unwrap();
     let at_shop = cortado.incoming().await.conversation;
     let mut two = Two { world, cortado, alice, at_alice, at_shop, said: 0 };

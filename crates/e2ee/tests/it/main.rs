@@ -8,4 +8,5 @@ mod hello;
 mod insider;
 mod messages;
 mod mimi;
+mod suites;
 mod world;
