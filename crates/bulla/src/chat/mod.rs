@@ -172,6 +172,12 @@ fn devices_changed(added: &[String], removed: &[String]) -> String {
     }
 }
 
+/// Said where a program is out of date.
+const OUTDATED: &str = "this program and the business's have no cipher suite in common: one of them is out of date. What you write is kept until it is updated";
+
+/// Said where another's is newer.
+const NEWER: &str = "something came from a newer program than this one; it is kept. Update this program";
+
 /// Said on a device that was removed.
 const REMOVED: &str =
     "this device was removed by another of your devices: you can read what is here, and write nothing";

@@ -20,8 +20,9 @@ fn text(body: &str) -> Draft {
     Draft::Text { body: body.into(), reply_to: None }
 }
 
-/// Longer than anybody waits before it begins again in a better suite.
-const SOON_MS: u64 = 25_000;
+/// As long as a customer's first device waits before it begins again in a better suite, and longer than anybody does.
+const FIRST_MS: u64 = 3_000;
+const ANYBODY_MS: u64 = 25_000;
 
 fn newer(event: &Event) -> Option<Direction> {
     match event {
@@ -36,11 +37,12 @@ fn begun_again(actor: &Actor) -> usize {
 }
 
 impl Actor {
-    /// Waits until the conversation is in a suite.
-    async fn in_suite(&self, of: ConversationId, suite: Suite) {
+    /// Lets time pass until the conversation is in a suite.
+    async fn in_suite(&self, world: &World, of: ConversationId, suite: Suite) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while self.endpoint.suite(of).await.ok() != Some(suite) {
             assert!(tokio::time::Instant::now() < deadline, "never in {suite:?}");
+            world.clock.advance(5);
             tokio::task::yield_now().await;
         }
     }
@@ -92,12 +94,12 @@ impl Two {
             self.alice.status(m.id, Status::Delivered).await;
             self.cortado.status(answer.id, Status::Delivered).await;
         }
-        self.world.clock.advance(SOON_MS);
+        self.world.clock.advance(FIRST_MS);
     }
 
     async fn both_in(&self, suite: Suite) {
-        self.alice.in_suite(self.at_alice.id, suite).await;
-        self.cortado.in_suite(self.at_shop, suite).await;
+        self.alice.in_suite(&self.world, self.at_alice.id, suite).await;
+        self.cortado.in_suite(&self.world, self.at_shop, suite).await;
     }
 
     async fn update_alice(&mut self, suites: Suites) {
@@ -182,7 +184,7 @@ async fn where_both_begin_in_the_newer_suite_the_customers_stands() {
     for _ in 0..3 {
         two.talk().await;
         // Whatever waits at one of them waits at both: their turns are over at the same time.
-        two.world.clock.advance(SOON_MS);
+        two.world.clock.advance(ANYBODY_MS);
         two.alice.endpoint.send(two.at_alice.id, text("crossing")).await.unwrap();
         let crossing = two.cortado.endpoint.send(two.at_shop, text("crossing")).await.unwrap();
         two.cortado.incoming().await;
@@ -216,7 +218,7 @@ async fn a_conversation_of_several_devices_waits_for_the_last() {
         two.talk().await;
     }
     two.both_in(Suite::Hybrid).await;
-    tablet.in_suite(at_tablet.id, Suite::Hybrid).await;
+    tablet.in_suite(&two.world, at_tablet.id, Suite::Hybrid).await;
     let m = tablet.endpoint.send(at_tablet.id, text("from the tablet")).await.unwrap();
     assert_eq!(two.cortado.incoming().await.id, m.id);
 
@@ -245,7 +247,7 @@ async fn a_device_comes_in_though_the_conversation_has_moved_since_it_was_invite
     let mut tablet = two.world.start_speaking("tablet", RoleOptions::Customer, NEW);
     let at_tablet = tablet.endpoint.accept_invitation(invitation).await.unwrap();
     tablet.wait_for_state(ConversationState::Open).await;
-    tablet.in_suite(at_tablet.id, Suite::Hybrid).await;
+    tablet.in_suite(&two.world, at_tablet.id, Suite::Hybrid).await;
 }
 
 /// A business that has stopped speaking the old suite: who has an old program is told so, before the first word and in the middle of a
@@ -338,8 +340,8 @@ async fn a_conversation_never_goes_back_to_a_worse_suite() {
     let m = phone.endpoint.send(resumed.id, text("from a new phone")).await.unwrap();
     let heard = two.cortado.incoming().await;
     assert_eq!((heard.id, heard.shown), (m.id, Shown::Text("from a new phone".into())));
-    two.cortado.in_suite(two.at_shop, Suite::Hybrid).await;
-    phone.in_suite(resumed.id, Suite::Hybrid).await;
+    two.cortado.in_suite(&two.world, two.at_shop, Suite::Hybrid).await;
+    phone.in_suite(&two.world, resumed.id, Suite::Hybrid).await;
     phone.endpoint.shutdown().await;
 
     // And one whose program speaks the old suite alone is told so, instead of asking for ever.
@@ -347,5 +349,5 @@ async fn a_conversation_never_goes_back_to_a_worse_suite() {
     let resumed = drawer.endpoint.begin(&link, Begin { name: None, pseudonym: Some(pseudonym) }).await.unwrap();
     drawer.endpoint.send(resumed.id, text("from a drawer")).await.unwrap();
     drawer.wait_for_state(ConversationState::Outdated).await;
-    two.cortado.in_suite(two.at_shop, Suite::Hybrid).await;
+    two.cortado.in_suite(&two.world, two.at_shop, Suite::Hybrid).await;
 }

@@ -12,6 +12,7 @@ use bulla_client::clock::{Clock, ManualClock};
 use bulla_client::endpoint::{Begin, BusinessOptions, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
+use bulla_e2ee::bundle::Bundle;
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
 use bulla_e2ee::seals;
@@ -117,7 +118,12 @@ impl World {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let card = actor.endpoint.business_card().await.unwrap();
-            if card.ready {
+            // At its start it still has the bundle of before.
+            let of_now = |bundle: &Vec<u8>| {
+                let bundle = Bundle::verify(bundle, &card.key, self.clock.now_ms() / 1000);
+                bundle.is_ok_and(|bundle| bundle.suites_with(Suites::ALL) == Some(suites))
+            };
+            if card.ready && card.bundle.as_ref().is_some_and(of_now) {
                 *self.bundle.lock().unwrap() = card.bundle;
                 return actor;
             }

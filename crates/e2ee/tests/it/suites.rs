@@ -109,7 +109,10 @@ fn mls_05_a_key_package_of_another_suite_is_refused_and_one_list_takes_nothing_f
 #[test]
 fn spares_of_two_suites_make_no_group() {
     let mut two = Two::talking();
-    let (expect, ours) = (Expect::customer(*two.shop.business(), two.anna.public()), two.anna());
+    let business = *two.shop.business();
+    let expect = Expect::customer(business, two.anna.public());
+    let (pseudonym, suites) = (&two.anna, Suites::ALL);
+    let ours = Issuer::Customer { pseudonym, business: &business, endpoint: "tablet", suites };
     let spare = |suite: Suite| {
         let (bytes, _) = make_spare(&ours, suite, now(), &mut OsRng).unwrap();
         Spare::verify(&bytes, &expect, now()).unwrap()

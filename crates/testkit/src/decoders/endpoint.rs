@@ -120,6 +120,7 @@ pub fn business(bytes: &[u8]) -> Verdict {
 /// An endpoint under test with the relay that it believes to be connected to.
 struct Stage {
     role: RoleOptions,
+    suites: Suites,
     rows: Disk,
     vault: Vault,
     rng: RefCell<Rng>,
@@ -143,12 +144,17 @@ struct Relay {
 
 impl Stage {
     /// Starts an endpoint on a store and connects it.
-    fn start(role: RoleOptions, mut rows: Disk, now_ms: u64, seed: u64) -> Self {
+    fn start(role: RoleOptions, rows: Disk, now_ms: u64, seed: u64) -> Self {
+        Self::start_speaking(role, Suites::DEFAULT, rows, now_ms, seed)
+    }
+
+    fn start_speaking(role: RoleOptions, suites: Suites, mut rows: Disk, now_ms: u64, seed: u64) -> Self {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
         let (engine, effects) =
-            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), Suites::DEFAULT, false, ctx));
-        let mut stage = Self { role, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
+            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), suites, false, ctx));
+        let mut stage =
+            Self { role, suites, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
         stage.release(effects);
         stage
     }
@@ -228,7 +234,7 @@ impl Stage {
 
     /// Loads everything again, as after a crash, and shows it.
     fn restart(self) {
-        let mut again = Self::start(self.role, self.rows, self.now_ms, 13);
+        let mut again = Self::start_speaking(self.role, self.suites, self.rows, self.now_ms, 13);
         again.ask(|engine, ctx| {
             for conversation in engine.conversations(ctx).expect("conversations can be shown") {
                 let messages = engine.messages(ctx, conversation.id, None, 1_000).expect("messages can be shown");
