@@ -220,6 +220,7 @@ impl Engine {
         record.bundle = Some(ByteVec::from(bundle));
         self.forget_mls(ctx, number)?;
         self.say_undelivered_again(ctx, number, &mut record, &[])?;
+        self.something_to_say(ctx, number, &mut record)?;
         self.save_conversation(ctx, number, &record)?;
         if !is_enough {
             return self.out_of_date(ctx, number, &mut record);

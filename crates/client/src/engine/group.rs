@@ -350,8 +350,19 @@ impl Engine {
         record.bundle = None;
         self.forget_mls(ctx, number)?;
         self.say_undelivered_again(ctx, number, record, &[])?;
+        self.something_to_say(ctx, number, record)?;
+        self.save_conversation(ctx, number, record)?;
+        self.pump(ctx, number)
+    }
+
+    /// A Hello carries a first message; with nothing to say, an empty receipt.
+    pub(super) fn something_to_say(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
-            // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
                 Body::Receipt(Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] });
             let mut content = Content::new(ctx.tx.random(), body);
@@ -359,8 +370,7 @@ impl Engine {
             let intent = OutboxRecord::notice(bytes, Purpose::Service.to_wire(), None);
             self.enqueue(ctx, number, record, &intent)?;
         }
-        self.save_conversation(ctx, number, record)?;
-        self.pump(ctx, number)
+        Ok(())
     }
 
     /// The state of a new group takes the place of the old one's.

@@ -12,6 +12,7 @@ use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
 
+use super::group::reason_to_stored;
 use super::members::Member;
 use super::record::{ClaimRecord, GroupRecord};
 use super::{Ctx, Engine, Timer};
@@ -212,7 +213,9 @@ impl Engine {
         group: &mut GroupRecord,
     ) -> Result<(), StoreError> {
         tracing::warn!("a conversation is in a suite that this program does not speak: it waits for another");
-        group.broken = Some(super::group::reason_to_stored(Reason::Newer));
+        // A group that nobody has answered was begun for something: it still has to be told.
+        let begun_for = group.began.filter(|_| group.unanswered);
+        group.broken = Some(begun_for.unwrap_or(reason_to_stored(Reason::Newer)));
         ctx.tx.put(Table::Groups, &number.to_be_bytes(), Scope::Peer(peer), group)
     }
 

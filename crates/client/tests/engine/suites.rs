@@ -254,7 +254,16 @@ async fn a_device_comes_in_though_the_conversation_has_moved_since_it_was_invite
 /// conversation; what was written waits, and goes when the program is updated.
 #[tokio::test]
 async fn who_has_an_old_program_is_told_when_the_business_speaks_the_old_suite_no_more() {
+    for old_is_served in [false, true] {
+        no_more_old_suite(old_is_served).await;
+    }
+}
+
+/// The web server may serve the bundle of before the update for a while.
+async fn no_more_old_suite(old_is_served: bool) {
     let mut two = Two::talking(OLD, OLD).await;
+    let old = two.cortado.endpoint.business_card().await.unwrap().bundle.unwrap();
+    two.alice.endpoint.shutdown().await;
     two.update_shop(Suites::only(Suite::Hybrid)).await;
     let link = two.world.link(&two.cortado).await;
     let bob = two.world.start_speaking("Bob", RoleOptions::Customer, OLD);
@@ -262,7 +271,13 @@ async fn who_has_an_old_program_is_told_when_the_business_speaks_the_old_suite_n
     assert!(matches!(refused, Err(CommandError::OutOfDate)), "{refused:?}");
     assert!(bob.endpoint.conversations().await.unwrap().is_empty());
 
+    let current = two.cortado.endpoint.business_card().await.unwrap().bundle.unwrap();
+    if old_is_served {
+        two.world.serve_bundle(old);
+    }
+    two.update_alice(OLD).await;
     two.alice.wait_for_state(ConversationState::Outdated).await;
+    two.world.serve_bundle(current);
     let waits = two.alice.endpoint.send(two.at_alice.id, text("does anybody hear me?")).await.unwrap();
     assert_eq!(waits.status, Status::Queued);
     let lost = two.cortado.endpoint.send(two.at_shop, text("update your program")).await.unwrap();

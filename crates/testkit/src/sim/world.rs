@@ -277,7 +277,7 @@ impl World {
         let device = self.nodes[node].device;
         self.devices[device].active = node;
         if self.updates.as_mut().is_some_and(|chance| chance.once_in(3)) {
-            self.programs.insert(device, Suites::ALL);
+            self.installs(device, Suites::ALL);
         }
         self.nodes[node].suites = self.speaks(device);
         let effects = self.nodes[node].start(restored, self.now_ms);
@@ -290,10 +290,14 @@ impl World {
         self.programs.get(&device).copied().unwrap_or(self.program)
     }
 
+    pub(super) fn installs(&mut self, device: usize, program: Suites) {
+        self.programs.insert(device, program);
+    }
+
     /// A device gets the newest program, and is started with it.
     pub(super) fn update(&mut self, device: usize) {
         let node = self.devices[device].active;
-        self.programs.insert(device, Suites::ALL);
+        self.installs(device, Suites::ALL);
         self.kill(node);
         self.start(node, false);
     }
