@@ -72,8 +72,8 @@ impl Engine {
         let current = Suites::only(suite_of(&self.group(ctx, number)?));
         let members = self.members(ctx, number)?;
         let in_it = members.iter().filter(|m| m.is_in() && !m.record.leaving);
-        let lists = in_it.map(|member| spoken_by(member).unwrap_or(current));
-        Ok(lists.fold(Some(self.suites), |common, theirs| common?.common(theirs)))
+        let mut lists = in_it.map(|member| spoken_by(member).unwrap_or(current));
+        Ok(lists.try_fold(self.suites, Suites::common))
     }
 
     /// The suite of the spare that we leave the others.
