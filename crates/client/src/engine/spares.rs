@@ -20,6 +20,9 @@ use crate::store::{Order, StoreError, Table};
 /// A spare is renewed when it is this old; its lifetime is four times as long.
 const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
 
+/// While a better suite waits for everybody's spares: one of them may have been lost.
+const OFFERED_AGAIN_MS: u64 = 600_000;
+
 /// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
 const SPENT_KEPT_MS: u64 = 3_600_000;
 
@@ -126,7 +129,8 @@ impl Engine {
         record: &mut ConversationRecord,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let group = self.group(ctx, number)?;
-        let is_fresh = ctx.tx.now_ms() < group.spare_ms.saturating_add(SPARE_RENEWED_MS) && group.spare_ms > 0;
+        let renewed = if self.waits_for_better(ctx, number)? { OFFERED_AGAIN_MS } else { SPARE_RENEWED_MS };
+        let is_fresh = ctx.tx.now_ms() < group.spare_ms.saturating_add(renewed) && group.spare_ms > 0;
         if is_fresh && self.offer(ctx, number)? == Self::offered(&group) {
             return Ok(None);
         }

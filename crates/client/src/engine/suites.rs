@@ -83,6 +83,16 @@ impl Engine {
         Ok(common.filter(|best| floor.is_none_or(|floor| *best >= floor)).unwrap_or(self.suites.best()))
     }
 
+    /// Whether everybody may speak a better suite than the group's, as far as is known here.
+    pub(super) fn waits_for_better(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+        let current = suite_of(&self.group(ctx, number)?);
+        if self.suites.best() <= current {
+            return Ok(false);
+        }
+        let members = self.members(ctx, number)?;
+        Ok(members.iter().filter(|m| m.is_in()).all(|m| spoken_by(m).is_none_or(|theirs| theirs.best() > current)))
+    }
+
     /// What a spare of ours would say now; another one is left when this is not what the last one said.
     pub(super) fn offer(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Vec<u16>, StoreError> {
         let suite = self.suite_to_offer(ctx, number)?.code();
