@@ -19,6 +19,7 @@ use bulla_client::store::sqlite::SqliteStore;
 use bulla_client::store::vault::RootKey;
 use bulla_client::store::{Batch, Order, Read, Row, Store, StoreError, Table};
 use bulla_e2ee::link::Link;
+use bulla_e2ee::suite::Suites;
 use bulla_testkit::memory_store::Disk;
 use bulla_testkit::relay::RelayProgram;
 use bulla_testkit::wait::GUARD;
@@ -160,7 +161,7 @@ impl Side {
     fn start<S: Store + Send>(store: S, root: RootKey, role: RoleOptions) -> Result<Self> {
         let counters = Arc::<Counters>::default();
         let store = Counting { store, counters: Arc::clone(&counters), spent: Duration::ZERO };
-        let options = Options { role, clock: Arc::new(SystemClock), restored: false };
+        let options = Options { role, suites: Suites::DEFAULT, clock: Arc::new(SystemClock), restored: false };
         let (endpoint, events) = Endpoint::start_over(store, root, options, Box::new(NoProjector))?;
         Ok(Self { endpoint, events, counters })
     }

@@ -10,6 +10,7 @@ use bulla_e2ee::hello::{Hello, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::{Purpose, Tag, TagKey};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot, Permit};
@@ -199,6 +200,7 @@ impl Business {
             contact: permit(MAILBOX, Purpose::Contact),
             readers: vec![Reader { name: "Team".to_owned(), role: "agents".to_owned() }],
             endpoint: "gateway".to_owned(),
+            suites: Suites::DEFAULT,
             now: now(),
         };
         let (bundle, keys) = make_bundle(&identity, &params, &mut OsRng).context("a bundle")?;
@@ -209,7 +211,8 @@ impl Business {
     fn hello(&self) -> Result<(Conversation, Vec<u8>)> {
         let bundle = Bundle::verify(&self.bundle, &self.identity.hash(), now())?;
         let pseudonym = Pseudonym::generate(&mut OsRng);
-        let (mut conversation, welcome) = Conversation::begin(&pseudonym, "phone", &bundle, now(), &mut OsRng)?;
+        let (mut conversation, welcome) =
+            Conversation::begin(&pseudonym, "phone", Suites::DEFAULT, &bundle, Suite::Hybrid, now(), &mut OsRng)?;
         let message = conversation.seal(&content("hello").encode()?)?;
         let mailbox = MailboxId::new([0xcc; 16]);
         let reply_key = ReplyKey::generate(&mut OsRng)?;

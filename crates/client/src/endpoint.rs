@@ -14,6 +14,7 @@ use std::time::Duration;
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::identity::UserId;
 use bulla_e2ee::link::Link;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_protocol::work::Task;
 use bytes::Bytes;
 use rand_core::OsRng;
@@ -57,6 +58,8 @@ const WORK_CHUNK: u64 = 1 << 16;
 pub struct Options {
     /// Customer or business.
     pub role: RoleOptions,
+    /// The cipher suites that it speaks.
+    pub suites: Suites,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The folder was restored from a backup: no key of its state is used any more, every conversation begins again.
@@ -264,6 +267,11 @@ impl Endpoint {
         self.run(move |engine, ctx| Ok(engine.epoch(ctx, of.0)?)).await
     }
 
+    /// The cipher suite that a conversation is in.
+    pub async fn suite(&self, of: ConversationId) -> Result<Suite, CommandError> {
+        self.run(move |engine, ctx| Ok(engine.suite(ctx, of.0)?)).await
+    }
+
     /// Who this business is, and its current bundle.
     pub async fn business_card(&self) -> Result<BusinessCard, CommandError> {
         self.run(|engine, ctx| engine.business_card(ctx)).await
@@ -315,8 +323,8 @@ impl<S: Store> World<S> {
         let (to_engine, mut from_links) = mpsc::channel(QUEUE);
         let (found, mut results) = mpsc::unbounded_channel();
         let mut links = Links::default();
-        let (role, restored) = (self.options.role.clone(), self.options.restored);
-        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, restored, ctx)).await {
+        let (role, suites, restored) = (self.options.role.clone(), self.options.suites, self.options.restored);
+        let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, suites, restored, ctx)).await {
             Ok(begun) => begun,
             Err(e) => return drop(started.send(Err(e))),
         };

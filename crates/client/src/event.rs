@@ -234,6 +234,10 @@ pub enum ConversationState {
     /// This device was removed from the customer's devices: it can read what it has, and say nothing.
     #[n(4)]
     Removed,
+    /// At a customer: this program and the business's have no cipher suite, or no version, in common. What is written waits until one of them
+    /// is updated.
+    #[n(5)]
+    Outdated,
 }
 
 /// Why a conversation began again in a new group.
@@ -297,6 +301,11 @@ pub enum Event {
     Unreadable {
         /// Where, if it is known.
         conversation: Option<ConversationId>,
+    },
+    /// Somebody's program is newer than this one, and what it made says nothing here; it is kept as it came, and the conversation goes on.
+    Newer {
+        /// Where.
+        conversation: ConversationId,
     },
     /// The conversation went on in a new group, between the same identities: a quiet line.
     Continued {

@@ -5,6 +5,7 @@
 //! [`make_bundle`] makes one, with the [`BusinessKeys`] that the business keeps for it.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use bulla_protocol::id::MailboxId;
 use bulla_protocol::label;
@@ -15,18 +16,17 @@ use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
 use crate::cbor::{Malformed, Reader, Writer};
-use crate::certificate::{
-    Certificate, CertificateError, Expect, SUITE, Subject, issue_business, read_suites, write_suites,
-};
+use crate::certificate::{Certificate, CertificateError, Expect, Subject, issue_business, read_suites, write_suites};
 use crate::content::{Reader as BusinessReader, read_readers, write_readers};
 use crate::hpke::{self, SealKey, SealPublicKey};
 use crate::identity::{BusinessIdentity, IdentityHash};
 use crate::link::is_handle;
-use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
+use crate::mls::{self, LeafKey, Provider};
 use crate::permits::GivenPermit;
 use crate::signed::{self, Unverified};
-use crate::spare::{PackageError, Spare};
+use crate::spare::{PackageError, Spare, suite_of};
 use crate::state::State;
+use crate::suite::{Suite, Suites};
 use crate::tag::Purpose;
 use crate::{VERSION, limits};
 
@@ -34,9 +34,12 @@ use crate::{VERSION, limits};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
-    /// Larger than [`MAX_BUNDLE`], not of a version that this side knows, or something in it is over its limit.
-    #[error("not a contact bundle of a known version")]
+    /// Larger than [`MAX_BUNDLE`], no bundle, or something in it is over its limit.
+    #[error("not a contact bundle")]
     Malformed,
+    /// Of a later version than this program knows.
+    #[error("the bundle is of a later version than this program")]
+    Newer,
     /// It is another business's than the link says. Somebody may be in between.
     #[error("the bundle belongs to another business than the link says")]
     WrongIdentity,
@@ -46,7 +49,7 @@ pub enum BundleError {
     /// Its time is over: served by a cache or a business that is away, or our clock is wrong.
     #[error("the bundle has expired")]
     Expired,
-    /// It lists no suite that this version knows.
+    /// It has a KeyPackage of no suite that this build knows: a program is out of date.
     #[error("no suite that both sides know")]
     Suite,
     /// A key in it is nobody's.
@@ -98,6 +101,8 @@ pub struct BundleParams {
     pub readers: Vec<BusinessReader>,
     /// The endpoint's name in its certificate.
     pub endpoint: String,
+    /// What the business speaks: a KeyPackage for each goes with it.
+    pub suites: Suites,
     /// Unix seconds.
     pub now: u64,
 }
@@ -109,8 +114,8 @@ pub struct BusinessKeys {
     seal: SealKey,
     not_after: u64,
     package_not_after: u64,
-    /// The KeyPackage's private state, one entry of a [`State`]; `None` once it was erased.
-    package: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// The KeyPackages' private state, each one entry of a [`State`]; none once they were erased.
+    packages: Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 /// Stored [`BusinessKeys`] do not decode.
@@ -129,16 +134,18 @@ impl BusinessKeys {
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let w = Writer::new()
-            .array(7)
+            .array(if self.packages.len() > 1 { 8 } else { 7 })
             .uint(u64::from(VERSION))
             .bytes(&*self.leaf.to_bytes())
             .bytes(self.seal.private())
             .bytes(self.seal.public().as_bytes())
             .uint(self.not_after)
             .uint(self.package_not_after);
-        let w = match &self.package {
-            Some((key, value)) => w.array(2).bytes(key).bytes(value),
+        let one = |w: Writer, (key, value): &(Vec<u8>, Zeroizing<Vec<u8>>)| w.array(2).bytes(key).bytes(value);
+        let w = match self.packages.split_first() {
             None => w.null(),
+            Some((first, [])) => one(w, first),
+            Some((first, more)) => more.iter().fold(one(w, first).array(more.len()), one),
         };
         Zeroizing::new(w.finish())
     }
@@ -154,14 +161,20 @@ impl BusinessKeys {
         let leaf = LeafKey::from_bytes(&r.exact()?);
         let seal = SealKey::from_parts(r.bytes(MAX)?, r.bytes(MAX)?).ok_or(BusinessKeysError)?;
         let (not_after, package_not_after) = (r.uint()?, r.uint()?);
-        let package = r.nullable(|r| {
+        let one = |r: &mut Reader<'_>| {
             let more = r.array(2)?;
             let package = (r.bytes(MAX)?.to_vec(), Zeroizing::new(r.bytes(MAX)?.to_vec()));
             r.skip_rest(more)?;
             Ok(package)
-        })?;
-        r.skip_rest(more)?;
-        Ok(Self { leaf, seal, not_after, package_not_after, package })
+        };
+        let mut packages: Vec<_> = r.nullable(one)?.into_iter().collect();
+        if more > 0 {
+            for _ in 0..r.list_max(limits::SUITES)? {
+                packages.push(one(&mut r)?);
+            }
+        }
+        r.skip_rest(more.saturating_sub(1))?;
+        Ok(Self { leaf, seal, not_after, package_not_after, packages })
     }
 
     /// Unix seconds until which customers accept the bundle. The keys are wanted some time longer, for Hellos under way.
@@ -176,24 +189,24 @@ impl BusinessKeys {
         &self.seal
     }
 
-    /// Erases the KeyPackage's secrets. Hellos can still be opened, and answered with a fresh bundle.
+    /// Erases the KeyPackages' secrets. Hellos can still be opened, and answered with a fresh bundle.
     pub fn erase_key_package(&mut self) {
-        self.package = None;
+        self.packages.clear();
     }
 
     /// Whether Hellos can still be joined.
     #[must_use]
     pub fn has_key_package(&self) -> bool {
-        self.package.is_some()
+        !self.packages.is_empty()
     }
 
     pub(crate) fn leaf(&self) -> &LeafKey {
         &self.leaf
     }
 
-    /// The KeyPackage's state, unless it is erased or its lifetime is over.
-    pub(crate) fn package_at(&self, now: u64) -> Option<&(Vec<u8>, Zeroizing<Vec<u8>>)> {
-        self.package.as_ref().filter(|_| now < self.package_not_after)
+    /// The KeyPackages' state; nothing once they are erased or their lifetime is over.
+    pub(crate) fn packages_at(&self, now: u64) -> &[(Vec<u8>, Zeroizing<Vec<u8>>)] {
+        if now < self.package_not_after { &self.packages } else { &[] }
     }
 }
 
@@ -225,7 +238,7 @@ impl BundleParams {
     }
 }
 
-/// Makes a bundle and the keys for it: fresh leaf key, seal key and KeyPackage.
+/// Makes a bundle and the keys for it: fresh leaf key, seal key and KeyPackages.
 pub fn make_bundle(
     identity: &BusinessIdentity,
     params: &BundleParams,
@@ -237,33 +250,40 @@ pub fn make_bundle(
     let leaf = LeafKey::generate(rng);
     let seal = SealKey::generate(rng).map_err(|_| MakeBundleError::Crypto)?;
     let lifetime = mls::lifetime(params.now);
-    let subject = Subject { handle: &params.handle, endpoint: &params.endpoint, not_after: lifetime.not_after() };
+    let (handle, endpoint, suites) = (&params.handle, &params.endpoint, params.suites);
+    let subject = Subject { handle, endpoint, not_after: lifetime.not_after(), suites };
     let certificate = issue_business(identity, &leaf.public(), &subject);
 
-    let provider = Provider::default();
-    let package = KeyPackage::builder()
-        .key_package_lifetime(lifetime)
-        .leaf_node_capabilities(mls::capabilities())
-        .mark_as_last_resort()
-        .build(CIPHERSUITE, &provider, &leaf, leaf.credential(&certificate))
-        .map_err(|_| MakeBundleError::Crypto)?;
-    let package_bytes = package.key_package().tls_serialize_detached().map_err(|_| MakeBundleError::Crypto)?;
-    let [package_entry] = <[_; 1]>::try_from(provider.state.entries()).map_err(|_| MakeBundleError::Crypto)?;
+    let (mut published, mut packages) = (Vec::new(), Vec::new());
+    for suite in suites.iter() {
+        let provider = Provider::default();
+        let package = KeyPackage::builder()
+            .key_package_lifetime(lifetime)
+            .leaf_node_capabilities(mls::capabilities(suites))
+            .mark_as_last_resort()
+            .build(suite.mls(), &provider, &leaf, leaf.credential(&certificate))
+            .map_err(|_| MakeBundleError::Crypto)?;
+        published.push(package.key_package().tls_serialize_detached().map_err(|_| MakeBundleError::Crypto)?);
+        packages.extend(provider.state.entries());
+    }
+    let (Some((best, more)), true) = (published.split_first(), packages.len() == published.len()) else {
+        return Err(MakeBundleError::Crypto);
+    };
 
     let not_after = params.now.saturating_add(limits::BUNDLE_SECS);
     let w = Writer::new()
-        .array(12)
+        .array(if more.is_empty() { 12 } else { 13 })
         .uint(u64::from(VERSION))
         .bytes(&identity.public())
         .text(&params.handle)
         .text(&params.name)
         .text(&params.relay)
         .bytes(params.mailbox.as_bytes());
-    let w = params.contact.write(w).bytes(seal.public().as_bytes()).bytes(&package_bytes);
-    let w = write_readers(write_suites(w, &[SUITE]).uint(not_after), &params.readers);
+    let w = params.contact.write(w).bytes(seal.public().as_bytes()).bytes(best);
+    let w = write_readers(write_suites(w, suites).uint(not_after), &params.readers);
+    let w = if more.is_empty() { w } else { more.iter().fold(w.array(more.len()), |w, package| w.bytes(package)) };
     let bytes = signed::sign(identity.key(), label::BUNDLE, &w.finish());
-    let keys =
-        BusinessKeys { leaf, seal, not_after, package_not_after: lifetime.not_after(), package: Some(package_entry) };
+    let keys = BusinessKeys { leaf, seal, not_after, package_not_after: lifetime.not_after(), packages };
     if bytes.len() > MAX_BUNDLE { Err(MakeBundleError::Parameters) } else { Ok((bytes, keys)) }
 }
 
@@ -278,9 +298,9 @@ pub struct Bundle {
     mailbox: MailboxId,
     contact: GivenPermit,
     seal_key: SealPublicKey,
-    package: KeyPackage,
+    packages: BTreeMap<Suite, KeyPackage>,
+    listed: Vec<u16>,
     certificate: Certificate,
-    suites: Vec<u16>,
     not_after: u64,
     readers: Vec<BusinessReader>,
 }
@@ -291,10 +311,7 @@ impl Bundle {
     pub fn verify(bytes: &[u8], expect: &IdentityHash, now: u64) -> Result<Self, BundleError> {
         let outer = Unverified::parse(bytes, MAX_BUNDLE)?;
         let mut r = Reader::new(outer.payload())?;
-        let more = r.array(12)?;
-        if r.uint()? != u64::from(VERSION) {
-            return Err(BundleError::Malformed);
-        }
+        let more = r.versioned(12, BundleError::Newer)?;
         let identity = r.exact()?;
         if IdentityHash::of(&identity) != *expect {
             return Err(BundleError::WrongIdentity);
@@ -308,22 +325,25 @@ impl Bundle {
         let mailbox = MailboxId::new(r.exact()?);
         let contact = GivenPermit::read(&mut r)?;
         let seal_key = r.bytes(hpke::PUBLIC)?;
-        let package = r.bytes(limits::KEY_PACKAGE)?;
-        let suites = read_suites(&mut r)?;
+        let mut packages = vec![r.bytes(limits::KEY_PACKAGE)?];
+        let listed = read_suites(&mut r)?;
         let not_after = r.uint()?;
         let readers = read_readers(&mut r)?;
-        r.skip_rest(more)?;
+        if more > 0 {
+            for _ in 0..r.list_max(limits::SUITES)? {
+                packages.push(r.bytes(limits::KEY_PACKAGE)?);
+            }
+        }
+        r.skip_rest(more.saturating_sub(1))?;
         if !is_handle(&handle) || !is_relay_url(&relay) || !is_contact(&contact, &mailbox) {
             return Err(BundleError::Malformed);
         }
         if not_after <= now {
             return Err(BundleError::Expired);
         }
-        if !suites.contains(&SUITE) {
-            return Err(BundleError::Suite);
-        }
+        let suites = Suites::of_codes(listed.iter().copied()).ok_or(BundleError::Suite)?;
         let seal_key = SealPublicKey::from_slice(seal_key).ok_or(BundleError::UnsoundKey)?;
-        let (package, certificate) = verify_package(package, expect, now)?;
+        let (packages, certificate) = verify_packages(&packages, suites, expect, now)?;
         if certificate.identity() != &identity || certificate.handle() != handle {
             return Err(BundleError::Certificate(CertificateError::WrongIdentity));
         }
@@ -336,9 +356,9 @@ impl Bundle {
             mailbox,
             contact,
             seal_key,
-            package,
+            packages,
+            listed,
             certificate,
-            suites,
             not_after,
             readers,
         })
@@ -398,10 +418,16 @@ impl Bundle {
         self.not_after
     }
 
-    /// Suites that the business knows.
+    /// Suites in which a conversation with the business can begin: those that it lists and has a KeyPackage for, that are among `ours`.
     #[must_use]
-    pub fn suites(&self) -> &[u16] {
-        &self.suites
+    pub fn suites_with(&self, ours: Suites) -> Option<Suites> {
+        ours.common(Suites::of(self.packages.keys().copied())?)
+    }
+
+    /// Whether the business speaks suites that are not among `ours`.
+    #[must_use]
+    pub fn lists_more(&self, ours: Suites) -> bool {
+        self.listed.iter().any(|code| !ours.codes().contains(code))
     }
 
     /// Everyone who can read at the business.
@@ -416,8 +442,36 @@ impl Bundle {
         &self.certificate
     }
 
-    pub(crate) fn package(&self) -> &KeyPackage {
-        &self.package
+    pub(crate) fn package(&self, suite: Suite) -> Option<&KeyPackage> {
+        self.packages.get(&suite)
+    }
+}
+
+/// The KeyPackages of suites that this build knows, and the certificate of all of them.
+fn verify_packages(
+    all: &[&[u8]],
+    listed: Suites,
+    business: &IdentityHash,
+    now: u64,
+) -> Result<(BTreeMap<Suite, KeyPackage>, Certificate), BundleError> {
+    // One whose suite cannot be told is nobody's, unless there are others: then it is of a later version.
+    let known: Vec<_> = all.iter().filter(|bytes| suite_of(bytes).is_some()).collect();
+    if known.is_empty() {
+        return Err(BundleError::KeyPackage);
+    }
+    let (mut packages, mut certificate) = (BTreeMap::new(), None);
+    for bytes in known {
+        let (package, of) = verify_package(bytes, business, now)?;
+        if certificate.get_or_insert_with(|| of.clone()) != &of {
+            return Err(BundleError::Certificate(CertificateError::WrongIdentity));
+        }
+        if let Some(suite) = suite_of(bytes).filter(|suite| listed.has(*suite)) {
+            packages.insert(suite, package);
+        }
+    }
+    match certificate {
+        Some(certificate) if !packages.is_empty() => Ok((packages, certificate)),
+        _ => Err(BundleError::Suite),
     }
 }
 
@@ -434,9 +488,9 @@ fn verify_package(bytes: &[u8], business: &IdentityHash, now: u64) -> Result<(Ke
     Ok((spare.package, spare.certificate))
 }
 
-/// The state in which a KeyPackage's Welcome can be processed.
-pub(crate) fn state_with(package: &(Vec<u8>, Zeroizing<Vec<u8>>)) -> State {
+/// The state in which Welcomes to KeyPackages can be processed.
+pub(crate) fn state_with(packages: &[(Vec<u8>, Zeroizing<Vec<u8>>)]) -> State {
     let state = State::default();
-    state.put(package.0.clone(), package.1.clone());
+    packages.iter().for_each(|(key, value)| state.put(key.clone(), value.clone()));
     state
 }

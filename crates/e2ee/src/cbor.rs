@@ -7,7 +7,7 @@
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
-use crate::limits;
+use crate::{VERSION, limits};
 
 /// The bytes are not the CBOR that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +99,17 @@ impl<'b> Reader<'b> {
     /// An array of at least `known` elements; returns how many more it has, for [`Self::skip_rest`].
     pub(crate) fn array(&mut self, known: u64) -> Result<u64, Malformed> {
         self.list()?.checked_sub(known).ok_or(Malformed)
+    }
+
+    /// An array that begins with the version of its layout and has at least `known` elements; returns how many more it has. What a later
+    /// version has made is `newer`, whatever its shape.
+    pub(crate) fn versioned<E: From<Malformed>>(&mut self, known: u64, newer: E) -> Result<u64, E> {
+        let len = self.list()?;
+        match self.uint()? {
+            version if version == u64::from(VERSION) => Ok(len.checked_sub(known).ok_or(Malformed)?),
+            version if version > u64::from(VERSION) => Err(newer),
+            _ => Err(Malformed.into()),
+        }
     }
 
     /// An array of any length.

@@ -10,10 +10,8 @@ use rand_core::CryptoRngCore;
 use crate::cbor::{Malformed, Reader, Writer};
 use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym, UserId, base32};
 use crate::signed::{self, Unverified};
+use crate::suite::Suites;
 use crate::{VERSION, limits};
-
-/// The suite of this version: MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519.
-pub const SUITE: u16 = 0x004f;
 
 /// Which side of a conversation an endpoint is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +55,7 @@ pub enum CertificateError {
     /// Its time is over.
     #[error("the certificate has expired")]
     Expired,
-    /// It does not list the suite of this version.
+    /// It lists no suite that this build knows.
     #[error("the certificate lists no suite that both sides know")]
     Suite,
 }
@@ -116,16 +114,11 @@ pub struct Subject<'a> {
     pub endpoint: &'a str,
     /// Unix seconds after which no conversation begins with it. A conversation that began before goes on.
     pub not_after: u64,
+    /// What the program that has it made speaks. What an endpoint speaks now, its KeyPackages say.
+    pub suites: Suites,
 }
 
-fn issue(
-    key: &SigningKey,
-    role: Role,
-    leaf: &[u8; 32],
-    business: &IdentityHash,
-    subject: &Subject<'_>,
-    suites: &[u16],
-) -> Vec<u8> {
+fn issue(key: &SigningKey, role: Role, leaf: &[u8; 32], business: &IdentityHash, subject: &Subject<'_>) -> Vec<u8> {
     let head = Writer::new()
         .array(9)
         .uint(u64::from(VERSION))
@@ -136,7 +129,7 @@ fn issue(
         .text(subject.handle)
         .text(subject.endpoint)
         .uint(subject.not_after);
-    signed::sign(key, label::CERTIFICATE, &write_suites(head, suites).finish())
+    signed::sign(key, label::CERTIFICATE, &write_suites(head, subject.suites).finish())
 }
 
 /// A name for a customer's device: random, it tells the devices of one conversation apart and says nothing else.
@@ -149,7 +142,7 @@ pub fn endpoint_name(rng: &mut impl CryptoRngCore) -> String {
 /// A certificate for a leaf key of the business.
 #[must_use]
 pub fn issue_business(identity: &BusinessIdentity, leaf: &[u8; 32], subject: &Subject<'_>) -> Vec<u8> {
-    issue(identity.key(), Role::Business, leaf, &identity.hash(), subject, &[SUITE])
+    issue(identity.key(), Role::Business, leaf, &identity.hash(), subject)
 }
 
 /// A certificate for a leaf key of the customer, in conversations with `business` only.
@@ -160,11 +153,12 @@ pub fn issue_customer(
     business: &IdentityHash,
     subject: &Subject<'_>,
 ) -> Vec<u8> {
-    issue(pseudonym.key(), Role::Customer, leaf, business, subject, &[SUITE])
+    issue(pseudonym.key(), Role::Customer, leaf, business, subject)
 }
 
-pub(crate) fn write_suites(writer: Writer, suites: &[u16]) -> Writer {
-    suites.iter().fold(writer.array(suites.len()), |w, suite| w.uint(u64::from(*suite)))
+pub(crate) fn write_suites(writer: Writer, suites: Suites) -> Writer {
+    let codes = suites.codes();
+    codes.iter().fold(writer.array(codes.len()), |w, code| w.uint(u64::from(*code)))
 }
 
 pub(crate) fn read_suites(r: &mut Reader<'_>) -> Result<Vec<u16>, Malformed> {
@@ -206,7 +200,7 @@ impl Certificate {
         if certificate.role != expect.role || certificate.business != expect.business || !identity_fits {
             return Err(CertificateError::WrongIdentity);
         }
-        if !certificate.suites.contains(&SUITE) {
+        if Suites::of_codes(certificate.suites.iter().copied()).is_none() {
             return Err(CertificateError::Suite);
         }
         Ok(certificate)
@@ -275,7 +269,7 @@ impl Certificate {
         self.not_after
     }
 
-    /// Suites that the endpoint knows, signed so that nobody can take one away.
+    /// Numbers of the suites that the program spoke that had it made.
     #[must_use]
     pub fn suites(&self) -> &[u16] {
         &self.suites

@@ -65,14 +65,21 @@ impl Reason {
     }
 }
 
-/// Not a statement that this version understands, or not one of its signer.
+/// Why a statement is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a statement that continues this conversation")]
-pub struct ContinuesError;
+#[non_exhaustive]
+pub enum ContinuesError {
+    /// Not about this conversation, or nobody signed it.
+    #[error("not a statement that continues this conversation")]
+    Refused,
+    /// Of a later version than this program knows.
+    #[error("a statement of a later version than this program")]
+    Newer,
+}
 
 impl From<Malformed> for ContinuesError {
     fn from(_: Malformed) -> Self {
-        Self
+        Self::Refused
     }
 }
 
@@ -152,7 +159,7 @@ impl Continues {
         welcome: &[u8],
     ) -> Result<Vec<u8>, ContinuesError> {
         if heard.len() > HEARD || welcome.len() > limits::WELCOME {
-            return Err(ContinuesError);
+            return Err(ContinuesError::Refused);
         }
         let (key, role, identity, certificate) = match speaker {
             Speaker::Business(identity) => (identity.key(), Role::Business, identity.public(), None),
@@ -186,16 +193,14 @@ impl Continues {
         let more = outer.array(2)?;
         let signed = outer.bytes(2 * limits::CERTIFICATE + HEARD * 40)?;
         let welcome = outer.bytes(limits::WELCOME)?;
+        // What is not under a signature must not exist: a later version adds to what is signed.
         if more != 0 {
-            return Err(ContinuesError);
+            return Err(ContinuesError::Refused);
         }
         let unverified = Unverified::parse(signed, signed.len())?;
         let mut r = Reader::new(unverified.payload())?;
-        let more = r.array(11)?;
-        if r.uint()? != u64::from(VERSION) {
-            return Err(ContinuesError);
-        }
-        let role = Role::from_wire(r.uint()?).ok_or(ContinuesError)?;
+        let more = r.versioned(11, ContinuesError::Newer)?;
+        let role = Role::from_wire(r.uint()?).ok_or(ContinuesError::Refused)?;
         let identity: [u8; 32] = r.exact()?;
         let of: [u8; 32] = r.exact()?;
         let with = r.text(64)?;
@@ -214,14 +219,14 @@ impl Continues {
             None => None,
             Some(bytes) => {
                 let expect = Expect { role, business: *business, identity: Some(identity) };
-                Some(Certificate::verify_ever(bytes, &expect).map_err(|_| ContinuesError)?)
+                Some(Certificate::verify_ever(bytes, &expect).map_err(|_| ContinuesError::Refused)?)
             }
         };
         let key = device.as_ref().map_or(&identity, Certificate::leaf);
         let is_about = of == *business.as_bytes() && with == user.as_str();
         let is_whole = digest == <[u8; 32]>::from(Sha256::digest(welcome));
         if !is_about || !is_whole || !unverified.is_signed_by(key, label::CONTINUES) {
-            return Err(ContinuesError);
+            return Err(ContinuesError::Refused);
         }
         let device = device.map(|c| c.endpoint().to_owned());
         Ok(Self { role, identity, device, turn, reason, heard, welcome: welcome.to_vec() })
@@ -231,6 +236,7 @@ impl Continues {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suite::Suites;
     use rand_core::OsRng;
 
     const TURN: Turn = Turn { at: 5, before: 4, seen: 3 };
@@ -258,7 +264,7 @@ mod tests {
             (TURN, Reason::Restored, &ids[..], &b"welcome"[..])
         );
         let other = UserId::of(&business, &[9; 32]);
-        assert_eq!(Continues::open(&body, &business, &other), Err(ContinuesError));
+        assert_eq!(Continues::open(&body, &business, &other), Err(ContinuesError::Refused));
         for at in 0..body.len() {
             let mut turned = body.clone();
             turned[at] ^= 1;
@@ -272,7 +278,7 @@ mod tests {
         let shop = BusinessIdentity::generate(&mut OsRng);
         let anna = Pseudonym::generate(&mut OsRng);
         let (business, user) = (shop.hash(), UserId::of(&shop.hash(), &anna.public()));
-        let device = Device::issue(&anna, &business, 1_800_000_000, &mut OsRng).unwrap();
+        let device = Device::issue(&anna, &business, Suites::DEFAULT, 1_800_000_000, &mut OsRng).unwrap();
         let body = Continues::seal(&Speaker::Linked(&device), &business, &user, &TURN, Reason::Gap, &[], b"").unwrap();
         let read = Continues::open(&body, &business, &user).unwrap();
         assert_eq!((read.role, read.identity), (Role::Customer, anna.public()));

@@ -36,6 +36,7 @@ use crate::identity::{IdentityHash, UserId};
 use crate::mls::{LeafKey, Provider};
 use crate::state::{FORMAT, State, StateError};
 use crate::storage::kind;
+use crate::suite::Suite;
 use crate::{VERSION, limits};
 
 /// Why a content was not sealed.
@@ -325,6 +326,13 @@ impl Conversation {
     #[must_use]
     pub fn group_id(&self) -> &[u8] {
         self.group.group_id().as_slice()
+    }
+
+    /// The group's suite.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        // Groups of others are neither made nor joined.
+        Suite::of_mls(self.group.ciphersuite()).unwrap_or(Suite::Classical)
     }
 
     /// The MLS epoch.

@@ -8,7 +8,8 @@
 //!
 //! `Device = [1, leaf key: bstr 32, certificate: bstr]`
 //! `Invitation = [1, Device: bstr, business identity key: bstr 32, handle: tstr, name: tstr, inviting device: tstr, relay: tstr,
-//! [GivenPermit]]`, `Join = Signed` (label `DEVICE_JOIN`, by the leaf key) over `[1, relay: tstr, [+ GivenPermit], spare: bstr]`.
+//! [GivenPermit], ? suite: uint]`, `Join = Signed` (label `DEVICE_JOIN`, by the leaf key) over
+//! `[1, relay: tstr, [+ GivenPermit], spare: bstr, ? [* spare: bstr]]`.
 
 use core::fmt;
 
@@ -23,7 +24,8 @@ use crate::identity::{IdentityHash, Pseudonym};
 use crate::mls::LeafKey;
 use crate::permits::GivenPermit;
 use crate::signed::{self, Unverified};
-use crate::spare::{PackageError, Spare};
+use crate::spare::{PackageError, Spare, suite_of};
+use crate::suite::Suites;
 use crate::{VERSION, limits};
 
 /// What a linked device is: one leaf key and the certificate that it stands with. Secret.
@@ -37,9 +39,12 @@ pub struct Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Not of a known version.
-    #[error("not an invitation of a device of a known version")]
+    /// Not an invitation, a request or a device.
+    #[error("not an invitation of a device")]
     Malformed,
+    /// Of a later version than this program knows.
+    #[error("it is of a later version than this program")]
+    Newer,
     /// The certificate is not a customer's, or not of this leaf key.
     #[error("the device's certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -58,17 +63,18 @@ impl From<Malformed> for DeviceError {
 }
 
 impl Device {
-    /// A new device of the customer in the conversation with `business`. `now` in Unix seconds.
+    /// A new device of the customer in the conversation with `business`, made by one that speaks `suites`. `now` in Unix seconds.
     pub fn issue(
         pseudonym: &Pseudonym,
         business: &IdentityHash,
+        suites: Suites,
         now: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<Self, DeviceError> {
         let leaf = LeafKey::generate(rng);
         let endpoint = endpoint_name(rng);
         let not_after = now.saturating_add(limits::CUSTOMER_CERTIFICATE_SECS);
-        let subject = Subject { handle: "", endpoint: &endpoint, not_after };
+        let subject = Subject { handle: "", endpoint: &endpoint, not_after, suites };
         let certificate = issue_customer(pseudonym, &leaf.public(), business, &subject);
         let expect = Expect::customer(*business, pseudonym.public());
         Ok(Self { leaf, certificate: Certificate::verify_ever(&certificate, &expect)? })
@@ -131,6 +137,8 @@ pub struct Invitation {
     pub relay: String,
     /// Permits to write to it.
     pub permits: Vec<GivenPermit>,
+    /// Number of the suite that the conversation is in: who does not speak it cannot come in.
+    pub suite: Option<u16>,
 }
 
 impl Invitation {
@@ -138,7 +146,7 @@ impl Invitation {
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let w = Writer::new()
-            .array(8)
+            .array(if self.suite.is_some() { 9 } else { 8 })
             .uint(u64::from(VERSION))
             .bytes(&self.device.to_bytes())
             .bytes(&self.business_key)
@@ -146,17 +154,15 @@ impl Invitation {
             .text(&self.name)
             .text(&self.inviter)
             .text(&self.relay);
-        Zeroizing::new(GivenPermit::write_list(w, &self.permits).finish())
+        let w = GivenPermit::write_list(w, &self.permits);
+        Zeroizing::new(self.suite.into_iter().fold(w, |w, suite| w.uint(u64::from(suite))).finish())
     }
 
     /// From bytes, and checks that the certificate is of a device towards the business whose key it names.
     pub fn decode(bytes: &[u8]) -> Result<Self, DeviceError> {
         let mut r = Reader::new(bytes)?;
-        let more = r.array(8)?;
-        if r.uint()? != u64::from(VERSION) {
-            return Err(DeviceError::Malformed);
-        }
-        let invitation = Self {
+        let more = r.versioned(8, DeviceError::Newer)?;
+        let mut invitation = Self {
             device: Device::from_bytes(r.bytes(limits::CERTIFICATE * 2)?)?,
             business_key: r.exact()?,
             handle: r.text(limits::HANDLE)?.to_owned(),
@@ -164,8 +170,12 @@ impl Invitation {
             inviter: r.text(limits::ENDPOINT)?.to_owned(),
             relay: r.text(limits::URL)?.to_owned(),
             permits: GivenPermit::read_list(&mut r)?,
+            suite: None,
         };
-        r.skip_rest(more)?;
+        if more > 0 {
+            invitation.suite = Some(r.uint()?.try_into().map_err(|_| Malformed)?);
+        }
+        r.skip_rest(more.saturating_sub(1))?;
         if IdentityHash::of(&invitation.business_key) != *invitation.device.certificate.business() {
             return Err(CertificateError::WrongIdentity.into());
         }
@@ -178,42 +188,55 @@ impl Invitation {
 pub struct Join {
     /// Permits to write to it, for everybody in the group.
     pub permits: PermitsExtension,
-    /// The KeyPackage with which it is added; its leaf is the device's.
-    pub spare: Spare,
-    /// The same, as it came.
-    pub spare_bytes: Vec<u8>,
+    /// The KeyPackages with which it can be added, of those suites that both know, each also as it came; their leaf is the device's.
+    pub spares: Vec<(Spare, Vec<u8>)>,
 }
 
 impl Join {
-    /// Signs a request.
+    /// Signs a request, with a spare for the suite that the conversation is in, and more for others that the device speaks: it may be in one of
+    /// them by then.
     #[must_use]
-    pub fn seal(device: &Device, permits: &PermitsExtension, spare: &[u8]) -> Vec<u8> {
-        let w = Writer::new().array(4).uint(u64::from(VERSION)).text(&permits.relay);
-        let payload = GivenPermit::write_list(w, &permits.permits).bytes(spare).finish();
-        signed::sign(device.leaf.signing(), label::DEVICE_JOIN, &payload)
+    pub fn seal(device: &Device, permits: &PermitsExtension, spare: &[u8], more: &[Vec<u8>]) -> Vec<u8> {
+        let length = if more.is_empty() { 4 } else { 5 };
+        let w = Writer::new().array(length).uint(u64::from(VERSION)).text(&permits.relay);
+        let w = GivenPermit::write_list(w, &permits.permits).bytes(spare);
+        let w = if more.is_empty() { w } else { more.iter().fold(w.array(more.len()), |w, spare| w.bytes(spare)) };
+        signed::sign(device.leaf.signing(), label::DEVICE_JOIN, &w.finish())
+    }
+
+    /// The name of the device that asks.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.spares.first().map_or("", |(spare, _)| spare.certificate().endpoint())
     }
 
     /// Reads a request of a device of whom `expect` says, at `now` (Unix seconds).
     pub fn open(body: &[u8], expect: &Expect, now: u64) -> Result<Self, DeviceError> {
         let unverified = Unverified::parse(body, body.len())?;
         let mut r = Reader::new(unverified.payload())?;
-        let more = r.array(4)?;
-        if r.uint()? != u64::from(VERSION) {
-            return Err(DeviceError::Malformed);
-        }
+        let more = r.versioned(4, DeviceError::Newer)?;
         let relay = r.text(limits::URL)?.to_owned();
         let permits = PermitsExtension { relay, permits: GivenPermit::read_list(&mut r)? };
-        let spare_bytes = r.bytes(limits::KEY_PACKAGE)?.to_vec();
-        r.skip_rest(more)?;
+        let mut all = vec![r.bytes(limits::KEY_PACKAGE)?];
+        if more > 0 {
+            for _ in 0..r.list_max(limits::SUITES)? {
+                all.push(r.bytes(limits::KEY_PACKAGE)?);
+            }
+        }
+        r.skip_rest(more.saturating_sub(1))?;
         if permits.permits.is_empty() {
             // Nobody could ever answer it.
             return Err(DeviceError::Malformed);
         }
-        let spare = Spare::verify(&spare_bytes, expect, now)?;
-        if !unverified.is_signed_by(spare.certificate().leaf(), label::DEVICE_JOIN) {
-            return Err(DeviceError::Signature);
+        let mut spares = Vec::new();
+        for bytes in all.into_iter().filter(|bytes| suite_of(bytes).is_some()) {
+            let spare = Spare::verify(bytes, expect, now)?;
+            if !unverified.is_signed_by(spare.certificate().leaf(), label::DEVICE_JOIN) {
+                return Err(DeviceError::Signature);
+            }
+            spares.push((spare, bytes.to_vec()));
         }
-        Ok(Self { permits, spare, spare_bytes })
+        if spares.is_empty() { Err(PackageError::Invalid.into()) } else { Ok(Self { permits, spares }) }
     }
 }
 
@@ -227,6 +250,7 @@ mod tests {
     use crate::envelope::EnvelopeKey;
     use crate::identity::BusinessIdentity;
     use crate::spare::{Issuer, make_spare};
+    use crate::suite::Suite;
     use crate::tag::{Purpose, Tag, TagKey};
 
     #[expect(clippy::disallowed_methods, reason = "OpenMLS checks received KeyPackages against it")]
@@ -250,13 +274,14 @@ mod tests {
 
     fn invitation(shop: &BusinessIdentity, anna: &Pseudonym) -> Invitation {
         Invitation {
-            device: Device::issue(anna, &shop.hash(), now(), &mut OsRng).unwrap(),
+            device: Device::issue(anna, &shop.hash(), Suites::DEFAULT, now(), &mut OsRng).unwrap(),
             business_key: shop.public(),
             handle: "rosi".into(),
             name: "Rosi".into(),
             inviter: "phone".into(),
             relay: "wss://relay.example/".into(),
             permits: vec![permit()],
+            suite: Some(Suite::Hybrid.code()),
         }
     }
 
@@ -281,19 +306,20 @@ mod tests {
     fn a_request_is_signed_by_the_leaf_that_the_pseudonym_certified() {
         let (shop, anna) = (BusinessIdentity::generate(&mut OsRng), Pseudonym::generate(&mut OsRng));
         let device = invitation(&shop, &anna).device;
-        let (spare, _) = make_spare(&Issuer::Linked(&device), now(), &mut OsRng).unwrap();
+        let (spare, _) =
+            make_spare(&Issuer::Linked(&device, Suites::DEFAULT), Suite::Hybrid, now(), &mut OsRng).unwrap();
         let permits = PermitsExtension { relay: "wss://relay.example/".into(), permits: vec![permit()] };
-        let body = Join::seal(&device, &permits, &spare);
+        let body = Join::seal(&device, &permits, &spare, &[]);
         let expect = Expect::customer(shop.hash(), anna.public());
         let join = Join::open(&body, &expect, now()).unwrap();
         assert_eq!(join.permits, permits);
-        assert_eq!(join.spare.certificate().endpoint(), device.certificate().endpoint());
+        assert_eq!(join.endpoint(), device.certificate().endpoint());
 
         let stranger = Expect::customer(shop.hash(), Pseudonym::generate(&mut OsRng).public());
         assert!(matches!(Join::open(&body, &stranger, now()), Err(DeviceError::Package(_))));
         // Another device's signature over this device's KeyPackage: the permits would lead to the other.
         let other = invitation(&shop, &anna).device;
-        let forged = Join::seal(&other, &permits, &spare);
+        let forged = Join::seal(&other, &permits, &spare, &[]);
         assert!(matches!(Join::open(&forged, &expect, now()), Err(DeviceError::Signature)));
         for at in 0..body.len() {
             let mut turned = body.clone();

@@ -1,4 +1,4 @@
-//! HPKE (RFC 9180, base mode) with the suite's X-Wing, HKDF-SHA256 and AES-128-GCM, through OpenMLS's provider: one stack.
+//! HPKE (RFC 9180, base mode) with X-Wing, HKDF-SHA256 and AES-128-GCM, through OpenMLS's provider: one stack.
 //!
 //! A sealed thing is `enc(1120) ‖ ciphertext`. X-Wing stays safe if one of its halves is broken; a peer's key or encapsulation
 //! whose X25519 half is of small order is refused all the same, because nobody honest makes one (KEY-09).
@@ -10,7 +10,11 @@ use openmls_traits::types::HpkeCiphertext;
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
-use crate::mls::{CIPHERSUITE, Crypto};
+use crate::mls::Crypto;
+use crate::suite::Suite;
+
+/// What Hellos and their answers are sealed with, whatever suite the conversation is in.
+const CONFIG: Suite = Suite::Hybrid;
 
 /// Bytes of an X-Wing public key: ML-KEM-768's and X25519's.
 pub(crate) const PUBLIC: usize = 1184 + 32;
@@ -60,9 +64,13 @@ fn has_sound_tail(bytes: &[u8]) -> bool {
     !SMALL_ORDER.contains(&tail)
 }
 
-/// Whether the bytes can be an X-Wing public key (KEY-09).
-pub(crate) fn is_sound(public: &[u8]) -> bool {
-    public.len() == PUBLIC && has_sound_tail(public)
+/// Whether the bytes can be a public key of a suite's KEM (KEY-09).
+pub(crate) fn is_sound(suite: Suite, public: &[u8]) -> bool {
+    let length = match suite {
+        Suite::Classical => 32,
+        Suite::Hybrid => PUBLIC,
+    };
+    public.len() == length && has_sound_tail(public)
 }
 
 /// An X-Wing public key.
@@ -71,7 +79,7 @@ pub struct SealPublicKey(Vec<u8>);
 
 impl SealPublicKey {
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
-        is_sound(bytes).then(|| Self(bytes.to_vec()))
+        is_sound(CONFIG, bytes).then(|| Self(bytes.to_vec()))
     }
 
     /// The 1,216 bytes.
@@ -82,7 +90,7 @@ impl SealPublicKey {
 
     pub(crate) fn seal(&self, info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, HpkeFailed> {
         let sealed = Crypto::default()
-            .hpke_seal(CIPHERSUITE.hpke_config(), &self.0, info, aad, plaintext)
+            .hpke_seal(CONFIG.mls().hpke_config(), &self.0, info, aad, plaintext)
             .map_err(|_| HpkeFailed)?;
         Ok([sealed.kem_output.as_slice(), sealed.ciphertext.as_slice()].concat())
     }
@@ -106,7 +114,7 @@ impl SealKey {
     pub(crate) fn generate(rng: &mut impl CryptoRngCore) -> Result<Self, HpkeFailed> {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
-        let pair = Crypto::default().derive_hpke_keypair(CIPHERSUITE.hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
+        let pair = Crypto::default().derive_hpke_keypair(CONFIG.mls().hpke_config(), &*seed).map_err(|_| HpkeFailed)?;
         Ok(Self {
             private: Zeroizing::new(pair.private.to_vec()),
             public: SealPublicKey::from_slice(&pair.public).ok_or(HpkeFailed)?,
@@ -134,7 +142,7 @@ impl SealKey {
         }
         let input = HpkeCiphertext { kem_output: enc.into(), ciphertext: ciphertext.into() };
         Crypto::default()
-            .hpke_open(CIPHERSUITE.hpke_config(), &input, &self.private, info, aad)
+            .hpke_open(CONFIG.mls().hpke_config(), &input, &self.private, info, aad)
             .map(Zeroizing::new)
             .map_err(|_| HpkeFailed)
     }

@@ -10,6 +10,7 @@
 //! - [`bundle`], [`hello`]: how a conversation begins
 //! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
 //! - [`spare`], [`continues`]: how a conversation goes on in a new group; [`device`]: how a customer's further devices come in
+//! - [`suite`]: the cipher suites that an endpoint speaks
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`sabotage`]: rules that tests break on purpose
 //! - [`limits`]: every limit of this crate, each with its reason
@@ -45,6 +46,7 @@ pub mod slot;
 pub mod spare;
 pub mod state;
 mod storage;
+pub mod suite;
 pub mod tag;
 
 pub use hpke::{SealKey, SealPublicKey};

@@ -1,10 +1,10 @@
-//! How OpenMLS is used: one suite, one provider (its cryptography, our [`State`]), one configuration.
+//! How OpenMLS is used: one provider (its cryptography, our [`State`]), one configuration.
 
 use core::fmt;
 
 use ed25519_dalek::SigningKey;
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, Credential, CredentialType, CredentialWithKey, ExtensionType, Lifetime,
+    BasicCredential, Capabilities, Credential, CredentialType, CredentialWithKey, ExtensionType, Lifetime,
     MlsGroupCreateConfig, MlsGroupJoinConfig, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProtocolVersion,
     SenderRatchetConfiguration,
 };
@@ -16,9 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::limits;
 use crate::state::State;
-
-/// The one suite of this version, 0x004F. Hybrid confidentiality, classical signatures; no suite with ECDSA (MLS-05).
-pub(crate) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519;
+use crate::suite::{Suite, Suites};
 
 /// OpenMLS's cryptography, as tests watch it.
 #[cfg(feature = "under-test")]
@@ -107,10 +105,12 @@ impl fmt::Debug for LeafKey {
     }
 }
 
-pub(crate) fn capabilities() -> Capabilities {
+/// Of an endpoint that speaks these: what the others are told of it.
+pub(crate) fn capabilities(suites: Suites) -> Capabilities {
+    let suites: Vec<_> = suites.iter().map(Suite::mls).collect();
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
-        Some(&[CIPHERSUITE]),
+        Some(&suites),
         Some(&[ExtensionType::LastResort]),
         None,
         Some(&[CredentialType::Basic]),
@@ -144,15 +144,15 @@ pub(crate) fn join_config() -> MlsGroupJoinConfig {
         .build()
 }
 
-pub(crate) fn create_config(now_secs: u64) -> MlsGroupCreateConfig {
+pub(crate) fn create_config(suite: Suite, suites: Suites, now_secs: u64) -> MlsGroupCreateConfig {
     MlsGroupCreateConfig::builder()
-        .ciphersuite(CIPHERSUITE)
+        .ciphersuite(suite.mls())
         .wire_format_policy(PURE_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .padding_size(0)
         .max_past_epochs(1)
         .use_ratchet_tree_extension(true)
         .sender_ratchet_configuration(ratchet())
-        .capabilities(capabilities())
+        .capabilities(capabilities(suites))
         .lifetime(lifetime(now_secs))
         .build()
 }

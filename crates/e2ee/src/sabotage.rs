@@ -38,10 +38,14 @@ pub enum Rule {
     SpareOnce,
     /// What cannot be processed in three tries is set aside.
     PoisonSetAside,
+    /// A conversation does not go below a suite in which its two sides have heard each other.
+    NoDowngrade,
+    /// It begins again in a better suite that everybody speaks.
+    MovesUp,
 }
 
 /// Every rule.
-pub const RULES: [Rule; 17] = [
+pub const RULES: [Rule; 19] = [
     Rule::OneWinner,
     Rule::AllHeard,
     Rule::CommitSent,
@@ -59,6 +63,8 @@ pub const RULES: [Rule; 17] = [
     Rule::SameIdentity,
     Rule::SpareOnce,
     Rule::PoisonSetAside,
+    Rule::NoDowngrade,
+    Rule::MovesUp,
 ];
 
 #[cfg(feature = "under-test")]

@@ -15,7 +15,8 @@ use crate::cbor::{Malformed, Reader, Writer};
 use crate::certificate::{Certificate, CertificateError, Expect, Role, Subject, issue_business, issue_customer};
 use crate::device::Device;
 use crate::identity::{BusinessIdentity, IdentityHash, Pseudonym};
-use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
+use crate::mls::{self, LeafKey, Provider};
+use crate::suite::{Suite, Suites};
 use crate::{VERSION, hpke, limits};
 
 /// Who issues certificates for this side's endpoints in a conversation.
@@ -29,6 +30,8 @@ pub enum Issuer<'a> {
         handle: &'a str,
         /// The endpoint's name among those of the business.
         endpoint: &'a str,
+        /// What it speaks.
+        suites: Suites,
     },
     /// A customer, in conversations with one business.
     Customer {
@@ -38,28 +41,30 @@ pub enum Issuer<'a> {
         business: &'a IdentityHash,
         /// The device's name, the same in every group of the conversation.
         endpoint: &'a str,
+        /// What it speaks.
+        suites: Suites,
     },
-    /// A customer's linked device: it has one leaf key and one certificate, and cannot issue others.
-    Linked(&'a Device),
+    /// A customer's linked device, and what it speaks: it has one leaf key and one certificate, and cannot issue others.
+    Linked(&'a Device, Suites),
 }
 
 impl Issuer<'_> {
     /// A leaf key and the certificate that it stands with.
     pub(crate) fn leaf(&self, not_after: u64, rng: &mut impl CryptoRngCore) -> (LeafKey, Vec<u8>) {
         match self {
-            Self::Business { identity, handle, endpoint } => {
+            Self::Business { identity, handle, endpoint, suites } => {
                 let leaf = LeafKey::generate(rng);
-                let subject = Subject { handle, endpoint, not_after };
+                let subject = Subject { handle, endpoint, not_after, suites: *suites };
                 let certificate = issue_business(identity, &leaf.public(), &subject);
                 (leaf, certificate)
             }
-            Self::Customer { pseudonym, business, endpoint } => {
+            Self::Customer { pseudonym, business, endpoint, suites } => {
                 let leaf = LeafKey::generate(rng);
-                let subject = Subject { handle: "", endpoint, not_after };
+                let subject = Subject { handle: "", endpoint, not_after, suites: *suites };
                 let certificate = issue_customer(pseudonym, &leaf.public(), business, &subject);
                 (leaf, certificate)
             }
-            Self::Linked(device) => (device.leaf().clone(), device.certificate().as_bytes().to_vec()),
+            Self::Linked(device, _) => (device.leaf().clone(), device.certificate().as_bytes().to_vec()),
         }
     }
 
@@ -68,7 +73,15 @@ impl Issuer<'_> {
     pub fn role(&self) -> Role {
         match self {
             Self::Business { .. } => Role::Business,
-            Self::Customer { .. } | Self::Linked(_) => Role::Customer,
+            Self::Customer { .. } | Self::Linked(..) => Role::Customer,
+        }
+    }
+
+    /// What the endpoint speaks.
+    #[must_use]
+    pub fn suites(&self) -> Suites {
+        match self {
+            Self::Business { suites, .. } | Self::Customer { suites, .. } | Self::Linked(_, suites) => *suites,
         }
     }
 
@@ -78,7 +91,7 @@ impl Issuer<'_> {
         match self {
             Self::Business { identity, .. } => identity.hash(),
             Self::Customer { business, .. } => **business,
-            Self::Linked(device) => *device.certificate().business(),
+            Self::Linked(device, _) => *device.certificate().business(),
         }
     }
 }
@@ -104,9 +117,10 @@ impl From<Malformed> for SpareKeysError {
     }
 }
 
-/// Makes a spare: what is given to the other side, and its secrets. `now` in Unix seconds.
+/// Makes a spare for a group of `suite`: what is given to the other side, and its secrets. `now` in Unix seconds.
 pub fn make_spare(
     issuer: &Issuer<'_>,
+    suite: Suite,
     now: u64,
     rng: &mut impl CryptoRngCore,
 ) -> Result<(Vec<u8>, SpareKeys), SpareKeysError> {
@@ -115,10 +129,10 @@ pub fn make_spare(
     let provider = Provider::default();
     let package = KeyPackage::builder()
         .key_package_lifetime(lifetime)
-        .leaf_node_capabilities(mls::capabilities())
+        .leaf_node_capabilities(mls::capabilities(issuer.suites()))
         // So that joining does not erase it on its own: the endpoint does, in the joining transaction.
         .mark_as_last_resort()
-        .build(CIPHERSUITE, &provider, &leaf, leaf.credential(&certificate))
+        .build(suite.mls(), &provider, &leaf, leaf.credential(&certificate))
         .map_err(|_| SpareKeysError)?;
     let bytes = package.key_package().tls_serialize_detached().map_err(|_| SpareKeysError)?;
     let [entry] = <[_; 1]>::try_from(provider.state.entries()).map_err(|_| SpareKeysError)?;
@@ -166,7 +180,7 @@ impl fmt::Debug for SpareKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackageError {
-    /// Not a valid KeyPackage of the suite of this version.
+    /// Not a valid KeyPackage of a suite that this build knows.
     #[error("the KeyPackage does not verify")]
     Invalid,
     /// Its lifetime does not include the system's time.
@@ -185,6 +199,7 @@ pub enum PackageError {
 pub struct Spare {
     pub(crate) package: KeyPackage,
     pub(crate) certificate: Certificate,
+    pub(crate) suite: Suite,
 }
 
 impl Spare {
@@ -198,8 +213,8 @@ impl Spare {
             KeyPackageVerifyError::LifetimeError(_) => PackageError::Lifetime,
             _ => PackageError::Invalid,
         })?;
-        let certificate = check_package(&package, expect, now)?;
-        Ok(Self { package, certificate })
+        let (suite, certificate) = check_package(&package, expect, now)?;
+        Ok(Self { package, certificate, suite })
     }
 
     /// Whose it is.
@@ -207,18 +222,44 @@ impl Spare {
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+
+    /// For groups of which suite it is.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// What its endpoint speaks, of what this build knows: signed by its leaf key, so that nobody can take one away.
+    #[must_use]
+    pub fn suites(&self) -> Suites {
+        let said = self.package.leaf_node().capabilities().ciphersuites().iter().map(|code| code.value());
+        // The one that it is for is always among them.
+        Suites::of_codes(said.chain([self.suite.code()])).unwrap_or_default()
+    }
+
+    /// Unix seconds until which it is valid: of two of one endpoint, the later one is the newer.
+    #[must_use]
+    pub fn not_after(&self) -> u64 {
+        self.package.life_time().not_after()
+    }
 }
 
 /// What must hold of a KeyPackage that OpenMLS has validated, before anybody is let into a group with it.
-pub(crate) fn check_package(package: &KeyPackage, expect: &Expect, now: u64) -> Result<Certificate, PackageError> {
+pub(crate) fn check_package(
+    package: &KeyPackage,
+    expect: &Expect,
+    now: u64,
+) -> Result<(Suite, Certificate), PackageError> {
     let leaf = package.leaf_node();
-    if package.ciphersuite() != CIPHERSUITE || !package.last_resort() {
+    let suite = Suite::of_mls(package.ciphersuite()).ok_or(PackageError::Invalid)?;
+    if !package.last_resort() {
         return Err(PackageError::Invalid);
     }
-    // OpenMLS shows a leaf's encryption key only as TLS: two bytes of length before it.
+    // OpenMLS shows a leaf's encryption key only as TLS: a length of one or two bytes before it, by the first one's highest bits.
     let encryption_key = leaf.encryption_key().tls_serialize_detached().map_err(|_| PackageError::Invalid)?;
-    let encryption_key = encryption_key.get(2..).unwrap_or_default();
-    if !hpke::is_sound(package.hpke_init_key().as_slice()) || !hpke::is_sound(encryption_key) {
+    let length = encryption_key.first().map_or(0, |first| 1 << (first >> 6));
+    let encryption_key = encryption_key.get(length..).unwrap_or_default();
+    if !hpke::is_sound(suite, package.hpke_init_key().as_slice()) || !hpke::is_sound(suite, encryption_key) {
         return Err(PackageError::UnsoundKey);
     }
     let credential = BasicCredential::try_from(leaf.credential().clone()).map_err(|_| PackageError::Invalid)?;
@@ -226,5 +267,11 @@ pub(crate) fn check_package(package: &KeyPackage, expect: &Expect, now: u64) -> 
     if leaf.signature_key().as_slice() != certificate.leaf() {
         return Err(PackageError::Certificate(CertificateError::WrongIdentity));
     }
-    Ok(certificate)
+    Ok((suite, certificate))
+}
+
+/// For which suite a KeyPackage is, by its head alone; `None` if this build does not know it.
+pub(crate) fn suite_of(package: &[u8]) -> Option<Suite> {
+    let [_, _, high, low] = *package.first_chunk::<4>()?;
+    Suite::of_code(u16::from_be_bytes([high, low]))
 }

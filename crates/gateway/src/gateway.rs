@@ -8,6 +8,7 @@ use std::time::Duration;
 use bulla_client::endpoint::{BusinessOptions, CommandError, Endpoint, Options, RoleOptions, StartError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::link::{Link, LinkError};
+use bulla_e2ee::suite::Suites;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -272,6 +273,7 @@ impl Shared<'_> {
         let Opened { store, root, account, restored } = opened;
         let handle = account.handle.clone();
         let options = Options {
+            suites: Suites::DEFAULT,
             role: RoleOptions::Business(BusinessOptions {
                 handle: handle.clone(),
                 name: account.name.clone(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::sabotage::{RULES, Rule};
+use bulla_e2ee::suite::Suite;
 use bulla_testkit::decoders::endpoint::impostor;
 use bulla_testkit::sim::{self, Options, Story};
 
@@ -42,7 +43,8 @@ fn who_sees(rule: Rule) -> Seen {
         Rule::SaidAgain => Seen::History("I"),
         Rule::SameIds => Seen::History("I4 ghost"),
         Rule::SpareOnce => Seen::History("I11 kept"),
-        Rule::ForkNoticed | Rule::SameIdentity => Seen::Impostor,
+        Rule::MovesUp => Seen::History("I12 suite"),
+        Rule::ForkNoticed | Rule::SameIdentity | Rule::NoDowngrade => Seen::Impostor,
     }
 }
 
@@ -89,6 +91,9 @@ fn in_a_story(rule: Rule, story: Story, name: &str) -> Option<String> {
 fn by_an_impostor(rule: Rule) -> Option<String> {
     let seen = match rule {
         Rule::ForkNoticed => !impostor::notices_a_fork(Some(rule)),
+        Rule::NoDowngrade => {
+            [true, false].iter().all(|late| impostor::talked_down(*late, Some(rule)) == Some(Suite::Classical))
+        }
         _ => impostor::another_identity(Some(rule)).told.is_empty(),
     };
     seen.then(|| "by a device in front of an impostor".to_owned())
@@ -162,4 +167,17 @@ fn mls_09_a_spare_is_good_once_and_is_replaced() {
     assert_eq!(spent, expected);
     let broken = impostor::one_spare_twice(Some(Rule::SpareOnce));
     assert!(broken.kept > 0 && broken.followed[2] > 0, "what is kept could be used again: {broken:?}");
+}
+
+/// Where both speak a better suite, nothing that comes late takes it back; and who has been in it does not go on in a worse one, whoever asks.
+#[test]
+fn a_conversation_is_not_talked_down_to_a_worse_suite() {
+    assert_eq!(impostor::talked_down(true, None), Some(Suite::Hybrid), "an older spare that comes late");
+    assert_eq!(impostor::talked_down(false, None), None, "a newer spare of a program of before: rather a Hello");
+}
+
+/// What a later version made is kept and told, and the conversation goes on.
+#[test]
+fn a_statement_of_a_later_version_is_told_and_ends_nothing() {
+    assert_eq!(impostor::later_version(), (1, true));
 }

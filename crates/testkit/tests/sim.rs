@@ -1,12 +1,14 @@
 //! Random histories of [`bulla_testkit::sim`]: faults for up to 40 days, then quiet, then the verdict.
 //!
 //! `BULLA_SIM_FIRST` and `BULLA_SIM_SEEDS` choose the seeds (`cargo xtask torture sim` does that), `BULLA_SIM_EVERYTHING` also runs what is known
-//! not to hold yet. `SEED=n` runs one history and shows everything that happens in it, as it happens.
+//! not to hold yet, `BULLA_SIM_CLASSICAL` lets all speak the classical suite alone, which is cheaper. `SEED=n` runs one history and shows everything
+//! that happens in it, as it happens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_testkit::sim::{Figures, Options, RelaySabotage, Sabotage, run};
 
 /// Histories in CI.
@@ -25,7 +27,8 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn options() -> Options {
-    Options { everything: std::env::var_os("BULLA_SIM_EVERYTHING").is_some(), ..Options::default() }
+    let suites = std::env::var_os("BULLA_SIM_CLASSICAL").map(|_| Suites::only(Suite::Classical));
+    Options { everything: std::env::var_os("BULLA_SIM_EVERYTHING").is_some(), suites, ..Options::default() }
 }
 
 /// A history, or how it broke; a panic inside of it is one way.

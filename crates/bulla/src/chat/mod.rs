@@ -17,6 +17,7 @@ use bulla_e2ee::content::MessageId;
 use bulla_e2ee::device::Invitation;
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
+use bulla_e2ee::suite::Suites;
 use tokio::sync::mpsc::UnboundedReceiver;
 use zeroize::Zeroizing;
 
@@ -120,7 +121,12 @@ impl To {
 impl Session {
     async fn open(args: &Args, to: &To, data: &std::path::Path) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
         let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
-        let options = Options { role: RoleOptions::Customer, clock: Arc::new(SystemClock), restored: false };
+        let options = Options {
+            role: RoleOptions::Customer,
+            suites: Suites::DEFAULT,
+            clock: Arc::new(SystemClock),
+            restored: false,
+        };
         let folder = data.to_owned();
         let started =
             tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
@@ -165,6 +171,12 @@ fn devices_changed(added: &[String], removed: &[String]) -> String {
         (added, removed) => format!("devices of yours have changed: {} came in, {} went", list(added), list(removed)),
     }
 }
+
+/// Said where a program is out of date.
+const OUTDATED: &str = "this program and the business's have no cipher suite in common: one of them is out of date. What you write is kept until it is updated";
+
+/// Said where another's is newer.
+const NEWER: &str = "something came from a newer program than this one; it is kept. Update this program";
 
 /// Said on a device that was removed.
 const REMOVED: &str =

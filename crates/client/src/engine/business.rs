@@ -9,6 +9,7 @@ use bulla_e2ee::hello::Hello;
 use bulla_e2ee::identity::{BusinessIdentity, IdentityHash, UserId};
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::sabotage::{Rule, broken};
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::{Purpose, Tag};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
 use bulla_protocol::limits;
@@ -82,7 +83,8 @@ impl Engine {
         let current = self.current_bundle(ctx)?;
         let fresh = current.as_ref().is_some_and(|b| {
             let joins = BusinessKeys::from_bytes(&b.keys.0).is_ok_and(|keys| keys.has_key_package());
-            joins && now < b.made_ms.saturating_add(BUNDLE_RENEWED_MS)
+            let lists = b.suites.clone().unwrap_or_else(|| Suites::DEFAULT.codes());
+            joins && lists == self.suites.codes() && now < b.made_ms.saturating_add(BUNDLE_RENEWED_MS)
         });
         if !fresh {
             self.endpoint.bundle += 1;
@@ -97,6 +99,7 @@ impl Engine {
                 contact,
                 readers: self.own_readers().unwrap_or_default(),
                 endpoint: "gateway".into(),
+                suites: self.suites,
                 now: now / 1000,
             };
             let identity = self.identity()?;
@@ -109,6 +112,7 @@ impl Engine {
                 keys: SecretVec(keys.to_bytes().to_vec()),
                 made_ms: now,
                 published: false,
+                suites: Some(self.suites.codes()),
             };
             ctx.tx.put(Table::BundleKeys, &serial.to_be_bytes(), Scope::Endpoint, &record)?;
             self.erase_old_keys(ctx)?;
@@ -212,12 +216,24 @@ impl Engine {
         let joined = Mls::join(&keys, &business, &hello, now / 1000);
         ctx.tx.put(Table::Hellos, &hello.digest(), Scope::Endpoint, &now)?;
         match joined {
+            // One that was held back on its way until both had moved on, or of a program that speaks less: it is not gone back to.
+            Ok(mls) if !self.may_join_hello(ctx, &hello.user_id(&business), mls.suite())? => {
+                tracing::warn!(suite = ?mls.suite(), "a Hello in a suite that is not spoken in its conversation: answered with the bundle");
+                self.say_again(ctx, &hello)
+            }
             Ok(mls) => self.joined(ctx, mailbox, &business, &hello, mls),
             Err(JoinError::NoKeyPackage) => self.say_again(ctx, &hello),
             Err(e) => {
                 tracing::warn!(error = %e, "a Hello whose group is not in order: dropped");
                 Ok(())
             }
+        }
+    }
+
+    fn may_join_hello(&self, ctx: &Ctx<'_, '_>, user: &UserId, suite: Suite) -> Result<bool, StoreError> {
+        match self.peer(ctx, user)? {
+            Some(known) => self.may_be_in(ctx, known.conversation, suite),
+            None => Ok(self.suites.has(suite)),
         }
     }
 
@@ -276,6 +292,8 @@ impl Engine {
         let mut group = self.group(ctx, number)?;
         Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
+        group.suite = Some(mls.suite().code());
+        group.stands();
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
         let Some(member) = sender.map(|who| self.member_of(ctx, number, &who)).transpose()?.flatten() else {
             return Err(damaged(Table::Members));

@@ -75,6 +75,11 @@ pub enum CommandError {
         "this link does not lead to the business that it names: {0}. Nothing was sent. Get the link again from the business itself"
     )]
     Bundle(String),
+    /// The business's program and this one have no cipher suite, or no version, in common.
+    #[error(
+        "this program and the one that it should talk to have no cipher suite in common. One of them is out of date: update this program, or try again when the other is updated"
+    )]
+    OutOfDate,
     /// The link leads nowhere.
     #[error("{0}")]
     Fetch(String),

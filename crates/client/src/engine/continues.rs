@@ -2,7 +2,7 @@
 
 use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::MessageId;
-use bulla_e2ee::continues::{Continues, Reason, Turn};
+use bulla_e2ee::continues::{Continues, ContinuesError, Reason, Turn};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError, Sender};
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::sabotage::{Rule, broken};
@@ -61,13 +61,11 @@ impl Engine {
         let mut record = self.conversation_record(ctx, number)?;
         let mut group = self.group(ctx, number)?;
         let business = IdentityHash::new(*record.business);
-        let Ok(says) = Continues::open(body, &business, &user_of(&record)?) else {
-            return Self::keep_unreadable(
-                ctx,
-                Some(number),
-                "it continues another conversation, or nobody signed it",
-                body,
-            );
+        let says = match Continues::open(body, &business, &user_of(&record)?) {
+            Ok(says) => says,
+            // Its maker will find that we do not follow, and we that it speaks elsewhere: the conversation begins again from here.
+            Err(ContinuesError::Newer) => return Self::keep_newer(ctx, number, body),
+            Err(why) => return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body),
         };
         let of_own_side = says.role == self.own_role();
         if !group.is_news(of_own_side, &says) || !self.may_continue(ctx, number, &says)? {
@@ -105,6 +103,10 @@ impl Engine {
             // Who says it cannot begin: then we do.
             group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
+            if says.reason == Reason::Newer {
+                self.drop_old_spares(ctx, number)?;
+                return self.break_group(ctx, number, Reason::Newer);
+            }
             return self.break_group(ctx, number, Reason::Gap);
         }
         let (customer, now) = (Self::customer_key(&record)?, ctx.tx.now_ms());
@@ -122,6 +124,10 @@ impl Engine {
                     tracing::warn!(error = %why, "a statement that continues a conversation brings into no group: refused");
                     return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body);
                 }
+                Ok(mls) if !self.may_be_in(ctx, number, mls.suite())? => {
+                    tracing::warn!(suite = ?mls.suite(), "a new group in a worse suite, or in one that is not spoken here: refused");
+                    break;
+                }
                 Ok(mls) => {
                     if spare.used_ms.is_none() {
                         spare.used_ms = Some(now);
@@ -135,7 +141,7 @@ impl Engine {
         }
         group.note(of_own_side, &says);
         let Some(mls) = joined else {
-            // The spare that it used is gone here: then it is for us to begin.
+            // The spare that it used is gone here, or it is no group for us: then it is for us to begin.
             self.save_group(ctx, number, record.peer, &group)?;
             return self.break_group(ctx, number, Reason::Gap);
         };
@@ -146,6 +152,8 @@ impl Engine {
         if record.state != ConversationState::New {
             record.state = ConversationState::Open;
         }
+        group.suite = Some(mls.suite().code());
+        group.stands();
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
         self.say_undelivered_again(ctx, number, &mut record, &[])?;
         self.save_conversation(ctx, number, &record)?;

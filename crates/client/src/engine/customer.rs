@@ -1,6 +1,6 @@
 //! A customer's beginnings: from a verified bundle to a Hello, and to the Hello that has to be said again.
 
-use bulla_e2ee::bundle::Bundle;
+use bulla_e2ee::bundle::{Bundle, BundleError};
 use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
@@ -23,6 +23,9 @@ use crate::store::{StoreError, Table};
 /// Pause before an expired bundle is fetched again.
 const FETCH_AGAIN_MS: u64 = 10_000;
 
+/// Pause before a bundle that this program can do nothing with is fetched again.
+const OUTDATED_AGAIN_MS: u64 = 600_000;
+
 /// A Hello that is not answered for this long may be lost: with the customer's next message it is said anew.
 const HELLO_AGAIN_MS: u64 = 600_000;
 
@@ -39,8 +42,13 @@ impl Engine {
             return Err(CommandError::WrongRole);
         }
         let name = begin.name.as_deref().map(clean_name).transpose()?;
-        let verified = Bundle::verify(bundle, link.key(), ctx.tx.now_ms() / 1000)
-            .map_err(|e| CommandError::Bundle(e.to_string()))?;
+        let verified = Bundle::verify(bundle, link.key(), ctx.tx.now_ms() / 1000).map_err(|e| match e {
+            BundleError::Suite | BundleError::Newer => CommandError::OutOfDate,
+            e => CommandError::Bundle(e.to_string()),
+        })?;
+        if verified.suites_with(self.suites).is_none() {
+            return Err(CommandError::OutOfDate);
+        }
         if verified.handle() != link.handle() {
             return Err(CommandError::Bundle("its handle is another".into()));
         }
@@ -106,6 +114,10 @@ impl Engine {
             }
             return Ok(Head::Wait);
         };
+        let Some(suite) = self.hello_suite(ctx, number, &bundle)? else {
+            self.out_of_date(ctx, number, record)?;
+            return Ok(Head::Wait);
+        };
         if self.link(ctx.out, &LinkKey::anonymous(bundle.relay())).is_none() {
             return Ok(Head::Wait);
         }
@@ -115,8 +127,10 @@ impl Engine {
         let permits = self.give(ctx, number, record, Carrier::Message)?.ok_or(damaged(Table::Grants))?;
         let cannot = |_| damaged(Table::Mls);
         let endpoint = self.own_endpoint(ctx, record);
-        let (mut mls, welcome) = Mls::begin(&pseudonym, &endpoint, &bundle, now / 1000, &mut ctx.tx.rng())
-            .map_err(|_| damaged(Table::Mls))?;
+        let rng = &mut ctx.tx.rng();
+        let begun = Mls::begin(&pseudonym, &endpoint, self.suites, &bundle, suite, now / 1000, rng);
+        let (mut mls, welcome) = begun.map_err(|_| damaged(Table::Mls))?;
+        record.outdated = None;
         let message = mls.seal(&entry.content.0).map_err(|_| damaged(Table::Mls))?;
         let reply_key = ReplyKey::generate(&mut ctx.tx.rng()).map_err(cannot)?;
         let says = HelloParams {
@@ -164,9 +178,13 @@ impl Engine {
     pub(super) fn fetched(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, bundle: &[u8]) -> Result<(), StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
         let business = IdentityHash::new(*record.business);
-        if record.state != ConversationState::New || Bundle::verify(bundle, &business, ctx.tx.now_ms() / 1000).is_err()
-        {
+        if record.state != ConversationState::New {
             return Ok(());
+        }
+        match Bundle::verify(bundle, &business, ctx.tx.now_ms() / 1000) {
+            Ok(verified) if self.hello_suite(ctx, number, &verified)?.is_some() => {}
+            Ok(_) | Err(BundleError::Suite | BundleError::Newer) => return self.out_of_date(ctx, number, &mut record),
+            Err(_) => return Ok(()),
         }
         record.bundle = Some(ByteVec::from(bundle.to_vec()));
         self.save_conversation(ctx, number, &record)?;
@@ -186,17 +204,49 @@ impl Engine {
         let reply_key = ReplyKey::from_bytes(&hello.reply_key.0).map_err(|_| damaged(Table::Conversations))?;
         let business = IdentityHash::new(*record.business);
         let Ok(bundle) = HelloAgain::open(&reply_key, &hello.digest, body) else { return Ok(()) };
-        if let Err(e) = Bundle::verify(&bundle, &business, ctx.tx.now_ms() / 1000) {
-            tracing::warn!(error = %e, "an answer to our Hello brought a bundle of someone else: refused");
-            return Ok(());
-        }
+        let is_enough = match Bundle::verify(&bundle, &business, ctx.tx.now_ms() / 1000) {
+            // Our Hello to this same bundle was refused, and there are suites in it that we do not speak: it was for that.
+            Ok(verified) => {
+                !(record.bundle.as_ref().is_some_and(|b| ***b == *bundle) && verified.lists_more(self.suites))
+            }
+            Err(BundleError::Suite | BundleError::Newer) => false,
+            Err(e) => {
+                tracing::warn!(error = %e, "an answer to our Hello brought a bundle of someone else: refused");
+                return Ok(());
+            }
+        };
         record.state = ConversationState::New;
         record.hello = None;
         record.bundle = Some(ByteVec::from(bundle));
         self.forget_mls(ctx, number)?;
         self.say_undelivered_again(ctx, number, &mut record, &[])?;
+        self.something_to_say(ctx, number, &mut record)?;
         self.save_conversation(ctx, number, &record)?;
+        if !is_enough {
+            return self.out_of_date(ctx, number, &mut record);
+        }
         self.pump(ctx, number)
+    }
+
+    /// The business's bundle is of no use to this program, or would take the conversation back to a worse suite. What is written waits, the person
+    /// is told, and the bundle is looked at again from time to time.
+    fn out_of_date(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
+        let was = record.outdated.replace(true);
+        record.bundle = None;
+        self.save_conversation(ctx, number, record)?;
+        let (lane, again) = (LaneId::intents(number), ctx.tx.now_ms() + OUTDATED_AGAIN_MS);
+        self.lanes.entry(lane).or_default().waits_until = Some(again);
+        self.timers.insert((again, Timer::Lane(lane)));
+        if was == Some(true) {
+            return Ok(());
+        }
+        tracing::warn!("no suite in common with the business: one of the programs is out of date");
+        self.tell_conversation(ctx, number)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use bulla_e2ee::certificate::{Expect, Role, endpoint_name};
 use bulla_e2ee::conversation::{Change, Sender};
-use bulla_e2ee::device::{Device, Invitation, Join};
+use bulla_e2ee::device::{Device, DeviceError, Invitation, Join};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
 use bulla_e2ee::spare::Spare;
+use bulla_e2ee::suite::Suite;
 use bulla_e2ee::tag::Purpose;
 use zeroize::Zeroizing;
 
@@ -15,6 +16,7 @@ use super::members::Member;
 use super::messages::conversation_view;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, InvitationRecord, MemberRecord, OutboxRecord, SecretVec};
+use super::suites::suite_of;
 use super::{Ctx, Engine, RoleOptions, damaged};
 use crate::event::{Conversation, ConversationId, ConversationState, Event, OwnDevice};
 use crate::store::vault::Scope;
@@ -77,7 +79,7 @@ impl Engine {
             return Err(CommandError::TooManyDevices);
         }
         let business = IdentityHash::new(*record.business);
-        let device = Device::issue(&pseudonym, &business, now / 1000, &mut ctx.tx.rng())
+        let device = Device::issue(&pseudonym, &business, self.suites, now / 1000, &mut ctx.tx.rng())
             .map_err(|_| damaged(Table::Conversations))?;
         let permits = self.permits_for_invited(ctx, to.0, &record)?;
         let invitation = Invitation {
@@ -88,6 +90,7 @@ impl Engine {
             inviter: self.own_endpoint(ctx, &mut record),
             relay: permits.relay,
             permits: permits.permits,
+            suite: Some(suite_of(&self.group(ctx, to.0)?).code()),
         };
         let key = invitation_key(to.0, invitation.device.certificate().endpoint());
         let invited = InvitationRecord { until_ms: now + INVITED_MS };
@@ -105,7 +108,13 @@ impl Engine {
         if !matches!(self.role, RoleOptions::Customer) {
             return Err(CommandError::WrongRole);
         }
-        let invited = Invitation::decode(invitation).map_err(|e| CommandError::Invitation(e.to_string()))?;
+        let invited = Invitation::decode(invitation).map_err(|e| match e {
+            DeviceError::Newer => CommandError::OutOfDate,
+            e => CommandError::Invitation(e.to_string()),
+        })?;
+        // Without a suite in it, it was made when there was one.
+        let suite = invited.suite.map_or(Some(Suite::Hybrid), Suite::of_code).filter(|suite| self.suites.has(*suite));
+        let suite = suite.ok_or(CommandError::OutOfDate)?;
         let certificate = invited.device.certificate();
         if self.conversation_with(ctx, certificate.business())?.is_some() {
             return Err(CommandError::Invitation("this device has a conversation with that business already".into()));
@@ -134,9 +143,10 @@ impl Engine {
         let inviter = MemberRecord { out: true, ..MemberRecord::new(true, invited.inviter) };
         let inviter = self.new_member(ctx, number, peer, inviter)?;
         self.take(ctx, number, peer, inviter.number, &invited.relay, &invited.permits)?;
-        let spare = self.spare_to_give(ctx, number, &mut record)?.ok_or(damaged(Table::Spares))?;
+        let spares = self.spares_to_join(ctx, number, &mut record, Some(suite))?;
+        let (spare, more) = spares.split_first().ok_or(damaged(Table::Spares))?;
         let permits = self.give(ctx, number, &mut record, Carrier::Receipt)?.ok_or(damaged(Table::Grants))?;
-        let body = Join::seal(&invited.device, &permits, &spare);
+        let body = Join::seal(&invited.device, &permits, spare, more);
         let copy = OutboxRecord::body(Kind::Join as u8, body, Purpose::Control.to_wire());
         self.enqueue_copy(ctx, LaneId { conversation: number, member: inviter.number }, peer, &copy)?;
         self.save_conversation(ctx, number, &record)?;
@@ -153,12 +163,13 @@ impl Engine {
         let now = ctx.tx.now_ms();
         let join = match Join::open(body, &expect, now / 1000) {
             Ok(join) => join,
+            Err(DeviceError::Newer) => return Self::keep_newer(ctx, number, body),
             Err(why) => {
                 tracing::warn!(error = %why, "somebody who is no device of ours asks to be let in: refused");
                 return Ok(());
             }
         };
-        let endpoint = join.spare.certificate().endpoint().to_owned();
+        let endpoint = join.endpoint().to_owned();
         let who = Sender { role: Role::Customer, identity: Self::customer_key(&record)?, endpoint: endpoint.clone() };
         if let Some(known) = self.member_of(ctx, number, &who)? {
             let is_it = Self::is_its_grant(ctx, number, known.number, &join.permits.permits)?;
@@ -195,7 +206,14 @@ impl Engine {
         join: &Join,
     ) -> Result<(), StoreError> {
         self.take(ctx, number, record.peer, member.number, &join.permits.relay, &join.permits.permits)?;
-        Self::put_spare(ctx, number, record.peer, member.number, &join.spare_bytes)?;
+        let suite = suite_of(&self.group(ctx, number)?);
+        let fits = join.spares.iter().find(|(spare, _)| spare.suite() == suite).or(join.spares.first());
+        let known = self.members(ctx, number)?.into_iter().find(|m| m.number == member.number);
+        if let (Some((spare, bytes)), Some(known)) = (fits, known)
+            && Self::note_spoken(ctx, number, record.peer, &known, spare)?
+        {
+            Self::put_spare(ctx, number, record.peer, member.number, bytes)?;
+        }
         if member.is_in() {
             self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
         }
@@ -217,12 +235,13 @@ impl Engine {
             return Ok(changes);
         }
         let record = self.conversation_record(ctx, number)?;
+        let suite = suite_of(&self.group(ctx, number)?);
         for member in members {
             if member.record.leaving {
                 changes.remove.extend(member.is_in().then_some(member.record.endpoint));
             } else if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
                 let spare = Spare::verify(&bytes, &self.expect_member(&record, &member)?, ctx.tx.now_ms() / 1000);
-                changes.add.extend(spare.ok());
+                changes.add.extend(spare.ok().filter(|spare| spare.suite() == suite));
             }
         }
         Ok(changes)

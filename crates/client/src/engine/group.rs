@@ -25,6 +25,7 @@ use super::members::Member;
 use super::messages::{Wait, message_key};
 use super::permits::Carrier;
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place};
+use super::suites::suite_of;
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
 use crate::store::tx::after_prefix;
@@ -56,7 +57,7 @@ fn pause(tries: u32) -> u64 {
     RETRY_MS.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_RETRY_MS)
 }
 
-fn reason_to_stored(reason: Reason) -> u8 {
+pub(super) fn reason_to_stored(reason: Reason) -> u8 {
     match reason {
         Reason::Fork => 1,
         Reason::Gap => 2,
@@ -166,9 +167,16 @@ impl Engine {
 
     /// Finds the conversations that wait to begin again.
     pub(super) fn load_broken(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
-        for (key, group) in ctx.tx.scan_prefix::<GroupRecord>(Table::Groups, b"")? {
-            if let (Some(number), Some(_)) = (key.first_chunk::<8>(), group.broken) {
-                self.to_reform.insert(u64::from_be_bytes(*number));
+        for (key, mut group) in ctx.tx.scan_prefix::<GroupRecord>(Table::Groups, b"")? {
+            let Some(number) = key.first_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
+            if group.broken.is_none() && !self.suites.has(suite_of(&group)) {
+                let record = self.conversation_record(ctx, number)?;
+                if !matches!(record.state, ConversationState::New | ConversationState::Removed) {
+                    self.gives_up_suite(ctx, number, record.peer, &mut group)?;
+                }
+            }
+            if group.broken.is_some() {
+                self.to_reform.insert(number);
             }
         }
         Ok(())
@@ -298,11 +306,12 @@ impl Engine {
         let Some(device) = Self::device(record)? else { return Ok(None) };
         group.spare_ms = 0;
         self.save_group(ctx, number, record.peer, group)?;
-        let spare = self.spare_to_give(ctx, number, record)?.ok_or(damaged(Table::Spares))?;
-        group.spare_ms = ctx.tx.now_ms();
+        let spares = self.spares_to_join(ctx, number, record, None)?;
+        let (spare, more) = spares.split_first().ok_or(damaged(Table::Spares))?;
+        (group.spare_ms, group.offered) = (ctx.tx.now_ms(), self.group(ctx, number)?.offered);
         record.control_given = 0;
         let permits = self.give(ctx, number, record, Carrier::Receipt)?.ok_or(damaged(Table::Grants))?;
-        let body = Join::seal(&device, &permits, &spare);
+        let body = Join::seal(&device, &permits, spare, more);
         Ok(Some(OutboxRecord::body(Kind::Join as u8, body, Purpose::Control.to_wire())))
     }
 
@@ -364,8 +373,19 @@ impl Engine {
         record.bundle = None;
         self.forget_mls(ctx, number)?;
         self.say_undelivered_again(ctx, number, record, &[])?;
+        self.something_to_say(ctx, number, record)?;
+        self.save_conversation(ctx, number, record)?;
+        self.pump(ctx, number)
+    }
+
+    /// A Hello carries a first message; with nothing to say, an empty receipt.
+    pub(super) fn something_to_say(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
         if record.next_sequence == 1 || self.is_lane_empty(ctx, number)? {
-            // A Hello carries a first message; with nothing to say, an empty receipt.
             let body =
                 Body::Receipt(Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] });
             let mut content = Content::new(ctx.tx.random(), body);
@@ -373,8 +393,7 @@ impl Engine {
             let intent = OutboxRecord::notice(bytes, Purpose::Service.to_wire(), None);
             self.enqueue(ctx, number, record, &intent)?;
         }
-        self.save_conversation(ctx, number, record)?;
-        self.pump(ctx, number)
+        Ok(())
     }
 
     /// The state of a new group takes the place of the old one's.
@@ -388,6 +407,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         self.leave_group(ctx, number, group);
         group.broken = None;
+        group.suite = Some(mls.suite().code());
         group.renewed_ms = ctx.tx.now_ms();
         // The others' spares are spent, or may be, and who was away may have lost our permits: ours go with the next receipt.
         group.spare_ms = 0;
@@ -410,6 +430,7 @@ impl Engine {
         self.wanted.reads.remove(&number);
         self.wanted.foreign.remove(&number);
         self.doubted.remove(&number);
+        self.newer.remove(&number);
     }
 
     /// The newest messages of others that are here; of an endpoint that went back, those that it had then. What it was told since, in a
@@ -528,6 +549,7 @@ impl Engine {
             group.lost_from = group.lost_from.filter(|_| !(told && group.unanswered));
             if std::mem::take(&mut group.unanswered) {
                 self.drop_foreign(ctx, number)?;
+                group.stands();
             }
             (group.tries, group.retry_ms) = (0, 0);
             self.save_group(ctx, number, peer, &group)?;

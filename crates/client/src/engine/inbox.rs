@@ -190,6 +190,7 @@ impl Engine {
             return self.break_group(ctx, number, Reason::Restored);
         }
         // It may have brought the permit, the spare or the sign of life that was waited for.
+        self.want_better(ctx, number)?;
         self.renew_if_old(ctx, number)?;
         self.commit(ctx, number)?;
         if self.is_broken(ctx, number)? {
@@ -298,6 +299,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps what a later version than this has made, and says so.
+    pub(super) fn keep_newer(ctx: &mut Ctx<'_, '_>, number: u64, body: &[u8]) -> Result<(), StoreError> {
+        Self::keep(ctx, Some(number), "it is of a later version than this program", body)?;
+        ctx.emit(Event::Newer { conversation: ConversationId(number) })
+    }
+
     /// Keeps an envelope that could not be read, so that nothing accepted is silently lost, and goes on.
     pub(super) fn keep_unreadable(
         ctx: &mut Ctx<'_, '_>,
@@ -305,12 +312,16 @@ impl Engine {
         reason: &str,
         envelope: &[u8],
     ) -> Result<(), StoreError> {
+        Self::keep(ctx, number, reason, envelope)?;
+        ctx.emit(Event::Unreadable { conversation: number.map(ConversationId) })
+    }
+
+    fn keep(ctx: &mut Ctx<'_, '_>, number: Option<u64>, reason: &str, envelope: &[u8]) -> Result<(), StoreError> {
         tracing::warn!(reason, "an envelope could not be read and is kept");
         let now = ctx.tx.now_ms();
         let key = [now.to_be_bytes().as_slice(), &number.unwrap_or(0).to_be_bytes(), &ctx.tx.random::<4>()].concat();
         let record =
             UnreadableRecord { reason: reason.to_owned(), envelope: ByteVec::from(envelope.to_vec()), stored_ms: now };
-        ctx.tx.put(Table::Unreadable, &key, Scope::Endpoint, &record)?;
-        ctx.emit(Event::Unreadable { conversation: number.map(ConversationId) })
+        ctx.tx.put(Table::Unreadable, &key, Scope::Endpoint, &record)
     }
 }

@@ -10,7 +10,7 @@ use super::members::Member;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
 use super::{Ctx, Engine, Timer, damaged};
-use crate::event::{ConversationId, Direction, Event, Failure, Message, Shown, Status};
+use crate::event::{ConversationId, ConversationState, Direction, Event, Failure, Message, Shown, Status};
 use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
 
@@ -469,7 +469,10 @@ pub(super) fn conversation_view(
         handle: record.handle.clone(),
         readers: record.readers.clone(),
         last_heard_ms: record.last_heard_ms,
-        state: record.state,
+        state: match (record.state, record.outdated) {
+            (ConversationState::New, Some(true)) => ConversationState::Outdated,
+            (state, _) => state,
+        },
         unread: record.unread,
     })
 }

@@ -2,6 +2,7 @@
 
 use bulla_e2ee::conversation::{Conversation as Mls, OpenError, Opened, SealError};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::Suite;
 
 use super::{Ctx, Engine, LOADED_CONVERSATIONS, damaged};
 use crate::store::vault::Scope;
@@ -46,6 +47,11 @@ impl Engine {
         let mls = self.mls(ctx, number)?;
         let epoch = mls.epoch();
         Ok((epoch, mls.authenticator(epoch).unwrap_or_default()))
+    }
+
+    /// The cipher suite that a conversation's group is in.
+    pub fn suite(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Suite, StoreError> {
+        Ok(self.mls(ctx, number)?.suite())
     }
 
     /// Writes what a loaded conversation's state has changed.

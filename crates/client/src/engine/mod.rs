@@ -7,7 +7,7 @@
 //! - [`links`]: connections, mailboxes, subscriptions
 //! - [`business`]: identity, bundles, Hellos that come in; [`customer`]: Hellos that go out
 //! - [`mls`]: the groups' state; [`commits`]: how it moves on; [`group`]: how it begins again when it cannot; [`continues`]: what is said of
-//!   that, and whose word stands; [`spares`]: the KeyPackages for it
+//!   that, and whose word stands; [`spares`]: the KeyPackages for it; [`suites`]: in which suite
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, handing to the members; [`lanes`]: where all that lies; [`sending`]: one envelope and its answer
 //! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
@@ -34,10 +34,12 @@ mod permits;
 pub mod record;
 mod sending;
 mod spares;
+mod suites;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulla_e2ee::conversation::Conversation as Mls;
+use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::TagKey;
 use bulla_protocol::frame::server_frame;
 use bulla_protocol::id::{Incarnation, IncarnationNonce, MailboxId};
@@ -215,11 +217,14 @@ enum Timer {
     Reform,
     /// Held messages of an unknown group.
     Foreign(u64),
+    /// A conversation begins again in a better suite.
+    Newer(u64),
 }
 
 /// The state machine.
 pub struct Engine {
     role: RoleOptions,
+    suites: Suites,
     endpoint: EndpointRecord,
     tag_key: TagKey,
     incarnation: Incarnation,
@@ -237,6 +242,8 @@ pub struct Engine {
     begun: HashMap<u64, u64>,
     /// Conversations that we began again and in which the other side was heard elsewhere, and since when, Unix ms.
     doubted: HashMap<u64, u64>,
+    /// Conversations that could be in a better suite, and since when, Unix ms.
+    newer: HashMap<u64, u64>,
     superseded: bool,
     /// The lease was held in this run: whoever takes it now is another copy, and newer.
     held: bool,
@@ -255,8 +262,8 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Raises the incarnation (in `tx`: commit before any frame leaves) and loads what has to be at hand.
-    /// With `restored`, nothing of the groups in it is used any more.
-    pub fn start(role: RoleOptions, restored: bool, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
+    /// It speaks `suites`. With `restored`, nothing of the groups in it is used any more.
+    pub fn start(role: RoleOptions, suites: Suites, restored: bool, ctx: &mut Ctx<'_, '_>) -> Result<Self, StoreError> {
         let tx = &mut *ctx.tx;
         let mut endpoint = match tx.get::<EndpointRecord>(Table::Meta, b"endpoint")? {
             Some(record) => record,
@@ -278,7 +285,7 @@ impl Engine {
         }
         endpoint.granted = Some(false);
         endpoint.nonce = tx.random::<16>().into();
-        let mut engine = Self::over(role, endpoint);
+        let mut engine = Self::over(role, suites, endpoint);
         if matches!(engine.role, RoleOptions::Business(_)) {
             engine.start_business(ctx)?;
         }
@@ -295,14 +302,15 @@ impl Engine {
         let missing = damaged(Table::Meta);
         let endpoint = ctx.tx.get::<EndpointRecord>(Table::Meta, b"endpoint")?.ok_or(missing)?;
         let (superseded, held, poison) = (self.superseded, self.held, std::mem::take(&mut self.poison));
-        *self = Self::over(self.role.clone(), endpoint);
+        *self = Self::over(self.role.clone(), self.suites, endpoint);
         (self.superseded, self.held, self.poison) = (superseded, held, poison);
         self.load(ctx)
     }
 
-    fn over(role: RoleOptions, endpoint: EndpointRecord) -> Self {
+    fn over(role: RoleOptions, suites: Suites, endpoint: EndpointRecord) -> Self {
         Self {
             role,
+            suites,
             tag_key: TagKey::from_bytes(endpoint.tag_key.0),
             incarnation: Incarnation { number: endpoint.incarnation, nonce: IncarnationNonce::new(*endpoint.nonce) },
             endpoint,
@@ -317,6 +325,7 @@ impl Engine {
             spent: BTreeSet::new(),
             begun: HashMap::new(),
             doubted: HashMap::new(),
+            newer: HashMap::new(),
             superseded: false,
             held: false,
             sealed: false,
@@ -400,6 +409,7 @@ impl Engine {
                     self.foreign_stays(ctx, conversation)?;
                 }
                 Timer::Foreign(_) => {}
+                Timer::Newer(conversation) => self.newer_due(ctx, conversation)?,
             }
         }
         Ok(())

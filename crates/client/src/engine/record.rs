@@ -169,6 +169,9 @@ pub struct ConversationRecord {
     /// A linked device of a customer has this and no pseudonym: leaf key and certificate, as the e2ee crate stores them.
     #[n(26)]
     pub device: Option<SecretVec>,
+    /// A customer: it cannot say Hello, because the business and this program have no suite, or version, in common.
+    #[n(27)]
+    pub outdated: Option<bool>,
 }
 
 impl ConversationRecord {
@@ -209,6 +212,7 @@ impl ConversationRecord {
             link: None,
             endpoint: None,
             device: None,
+            outdated: None,
         }
     }
 }
@@ -473,6 +477,9 @@ pub struct BundleRecord {
     /// The relay serves it.
     #[n(3)]
     pub published: bool,
+    /// Numbers of the suites that it lists.
+    #[n(4)]
+    pub suites: Option<Vec<u16>>,
 }
 
 /// `Receipts`, by conversation: what is to be said.
@@ -552,6 +559,15 @@ pub struct GroupRecord {
     /// not what we had.
     #[n(13)]
     pub lost_from: Option<u64>,
+    /// Number of its suite.
+    #[n(14)]
+    pub suite: Option<u16>,
+    /// Number of the best suite of a group in which the two sides heard each other: the conversation does not go below it.
+    #[n(15)]
+    pub floor: Option<u16>,
+    /// What the last spare that we left said: its suite's number, then those of all that we spoke.
+    #[n(16)]
+    pub offered: Option<Vec<u16>>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.
@@ -627,13 +643,19 @@ pub struct MemberRecord {
     /// It has given us a permit at some time. One that has not is about to: it, or we, have just come in.
     #[n(4)]
     pub gave: bool,
+    /// Numbers of the suites that it speaks, by its newest spare.
+    #[n(5)]
+    pub suites: Option<Vec<u16>>,
+    /// Until when that spare is valid, Unix seconds.
+    #[n(6)]
+    pub spoken_until: Option<u64>,
 }
 
 impl MemberRecord {
     /// One that is in the group.
     #[must_use]
     pub fn new(own_side: bool, endpoint: String) -> Self {
-        Self { own_side, endpoint, out: false, leaving: false, gave: false }
+        Self { own_side, endpoint, out: false, leaving: false, gave: false, suites: None, spoken_until: None }
     }
 }
 

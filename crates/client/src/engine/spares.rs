@@ -6,9 +6,11 @@ use bulla_e2ee::continues::Turn;
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
 use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::spare::{Issuer, Spare, make_spare};
+use bulla_e2ee::suite::Suite;
 use minicbor::bytes::ByteVec;
 
 use super::members::{Member, Number, member_key};
+use super::messages::Wait;
 use super::record::{ConversationRecord, SecretVec, SpareRecord};
 use super::{Ctx, Engine, RoleOptions, damaged};
 use crate::store::tx::after_prefix;
@@ -17,6 +19,9 @@ use crate::store::{Order, StoreError, Table};
 
 /// A spare is renewed when it is this old; its lifetime is four times as long.
 const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
+
+/// While a better suite waits for everybody's spares: one of them may have been lost.
+const OFFERED_AGAIN_MS: u64 = 600_000;
 
 /// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
 const SPENT_KEPT_MS: u64 = 3_600_000;
@@ -53,8 +58,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The newest spares, as far as they still verify, of all who belong into a new group: also of those who are out of this one. The first
-    /// device may be, where one that it has removed was faster to tell.
+    /// The newest spares, as far as they still verify, of all who belong into a new group: all of the suite that it will be of. Also of those who
+    /// are out of this group: the first device may be, where one that it has removed was faster to tell.
     pub(super) fn spares(
         &self,
         ctx: &Ctx<'_, '_>,
@@ -71,7 +76,7 @@ impl Engine {
                 spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());
             }
         }
-        Ok(spares)
+        self.of_best_suite(ctx, number, spares)
     }
 
     /// Whose certificate a member must have.
@@ -102,16 +107,18 @@ impl Engine {
     ) -> Result<R, StoreError> {
         if let RoleOptions::Business(options) = &self.role {
             let identity = self.identity()?;
-            let issuer = Issuer::Business { identity: &identity, handle: &options.handle, endpoint: "gateway" };
+            let (handle, suites) = (&options.handle, self.suites);
+            let issuer = Issuer::Business { identity: &identity, handle, endpoint: "gateway", suites };
             return Ok(f(&issuer, &Speaker::Business(&identity)));
         }
         if let Some(device) = Self::device(record)? {
-            return Ok(f(&Issuer::Linked(&device), &Speaker::Linked(&device)));
+            return Ok(f(&Issuer::Linked(&device, self.suites), &Speaker::Linked(&device)));
         }
         let endpoint = self.own_endpoint(ctx, record);
         let key = record.pseudonym.as_ref().ok_or(damaged(Table::Conversations))?;
         let (pseudonym, business) = (Pseudonym::from_bytes(&key.0), IdentityHash::new(*record.business));
-        let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business, endpoint: &endpoint };
+        let (endpoint, suites) = (&*endpoint, self.suites);
+        let issuer = Issuer::Customer { pseudonym: &pseudonym, business: &business, endpoint, suites };
         Ok(f(&issuer, &Speaker::Customer(&pseudonym)))
     }
 
@@ -122,12 +129,43 @@ impl Engine {
         number: u64,
         record: &mut ConversationRecord,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut group = self.group(ctx, number)?;
-        let now = ctx.tx.now_ms();
-        if now < group.spare_ms.saturating_add(SPARE_RENEWED_MS) && group.spare_ms > 0 {
+        let group = self.group(ctx, number)?;
+        let renewed = if self.waits_for_better(ctx, number)? { OFFERED_AGAIN_MS } else { SPARE_RENEWED_MS };
+        let is_fresh = ctx.tx.now_ms() < group.spare_ms.saturating_add(renewed) && group.spare_ms > 0;
+        if is_fresh && self.offer(ctx, number)? == Self::offered(&group) {
             return Ok(None);
         }
-        let made = self.with_issuer(ctx, record, |issuer, _| make_spare(issuer, now / 1000, &mut ctx.tx.rng()))?;
+        let suite = self.suite_to_offer(ctx, number)?;
+        self.make_spare(ctx, number, record, suite).map(Some)
+    }
+
+    /// Spares for who does not know which suite the group will be of when it comes in: one of each that we speak, `first` of the one it is of.
+    pub(super) fn spares_to_join(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        first: Option<Suite>,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let first = match first {
+            Some(suite) => suite,
+            None => self.suite_to_offer(ctx, number)?,
+        };
+        let all = [first].into_iter().chain(self.suites.iter().filter(|suite| *suite != first));
+        all.map(|suite| self.make_spare(ctx, number, record, suite)).collect()
+    }
+
+    fn make_spare(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        suite: Suite,
+    ) -> Result<Vec<u8>, StoreError> {
+        let mut group = self.group(ctx, number)?;
+        let now = ctx.tx.now_ms();
+        let made =
+            self.with_issuer(ctx, record, |issuer, _| make_spare(issuer, suite, now / 1000, &mut ctx.tx.rng()))?;
         let Ok((bytes, keys)) = made else { return Err(damaged(Table::Spares)) };
         let prefix = number.to_be_bytes();
         let kept = ctx.tx.scan_bytes(Table::Spares, &prefix, after_prefix(&prefix).as_deref(), Order::Ascending, 64)?;
@@ -139,13 +177,14 @@ impl Engine {
         let spare = SpareRecord { keys: SecretVec(keys.to_bytes().to_vec()), made_ms: now, used_ms: None, after: None };
         ctx.tx.put(Table::Spares, &key, Scope::Peer(record.peer), &spare)?;
         group.spare_ms = now;
+        group.offered = Some(self.offer(ctx, number)?);
         self.save_group(ctx, number, record.peer, &group)?;
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 
     /// Keeps the spare that a member left, if it is one of its own.
     pub(super) fn take_spare(
-        &self,
+        &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &ConversationRecord,
@@ -153,11 +192,20 @@ impl Engine {
         spare: &[u8],
     ) -> Result<(), StoreError> {
         let verified = Spare::verify(spare, &self.expect_member(record, member)?, ctx.tx.now_ms() / 1000);
-        if !verified.is_ok_and(|s| s.certificate().endpoint() == member.record.endpoint) {
+        let Some(verified) = verified.ok().filter(|s| s.certificate().endpoint() == member.record.endpoint) else {
             tracing::warn!("a spare KeyPackage that does not verify: ignored");
             return Ok(());
+        };
+        if !Self::note_spoken(ctx, number, record.peer, member, &verified)? {
+            tracing::warn!("an older spare KeyPackage that takes a suite back: ignored");
+            return Ok(());
         }
-        Self::put_spare(ctx, number, record.peer, member.number, spare)
+        Self::put_spare(ctx, number, record.peer, member.number, spare)?;
+        // What it speaks may be what we waited for to leave a spare of a better suite.
+        if self.offer(ctx, number)? != Self::offered(&self.group(ctx, number)?) {
+            self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
+        }
+        Ok(())
     }
 
     /// Keeps a member's spare KeyPackage.

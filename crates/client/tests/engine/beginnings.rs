@@ -10,6 +10,7 @@ use bulla_e2ee::envelope::EnvelopeKey;
 use bulla_e2ee::hello::{Hello, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{ClientFrame, ClientHello, Role, Send, ServerFrame, client_frame, server_frame};
 use bulla_protocol::id::{Challenge, GrantId, MailboxId, SendId, TagBlock};
@@ -36,6 +37,7 @@ fn foreign_bundle(real: &Bundle, now: u64) -> Vec<u8> {
         contact: permit,
         readers: Vec::new(),
         endpoint: "gateway".into(),
+        suites: Suites::DEFAULT,
         now,
     };
     make_bundle(&BusinessIdentity::generate(&mut OsRng), &params, &mut OsRng).unwrap().0
@@ -176,7 +178,8 @@ async fn a_replayed_hello_is_acknowledged_and_forgotten() {
     let now = world.clock.now_ms() / 1000;
     let bundle = Bundle::verify(&bytes, link.key(), now).unwrap();
     let pseudonym = Pseudonym::generate(&mut OsRng);
-    let (mut mls, welcome) = Mls::begin(&pseudonym, "phone", &bundle, now, &mut OsRng).unwrap();
+    let (mut mls, welcome) =
+        Mls::begin(&pseudonym, "phone", Suites::DEFAULT, &bundle, Suite::Hybrid, now, &mut OsRng).unwrap();
     let content = Content::new([1; 16], Body::text("once")).encode().unwrap();
     let message = mls.seal(&content).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();

@@ -121,7 +121,12 @@ async fn nothing_is_acknowledged_while_the_store_fails() {
     let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
     let full = Arc::new(AtomicBool::new(false));
     let store = FullDisk { inner: SqliteStore::open(&folder).unwrap(), full: full.clone() };
-    let options = Options { role: world.business_role(), clock: Arc::new(world.clock.clone()), restored: false };
+    let options = Options {
+        role: world.business_role(),
+        suites: bulla_e2ee::suite::Suites::DEFAULT,
+        clock: Arc::new(world.clock.clone()),
+        restored: false,
+    };
     let (endpoint, mut events) = Endpoint::start_over(store, root, options, Box::new(NoProjector)).unwrap();
     while !endpoint.business_card().await.unwrap().ready {
         tokio::task::yield_now().await;

@@ -92,6 +92,7 @@ fn every_stored_record_loads() {
         link: Some("https://shop.example/@cortado".into()),
         endpoint: None,
         device: None,
+        outdated: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {
@@ -101,6 +102,7 @@ fn every_stored_record_loads() {
         ..conversation
     };
     check("conversation-linked", &linked);
+    check("conversation-outdated", &ConversationRecord { outdated: Some(true), ..linked });
     check("peer", &PeerRecord { scope: 1, conversation: 2, name: "Alice".into() });
     let message = MessageRecord {
         id: hash,
@@ -151,9 +153,15 @@ fn every_stored_record_loads() {
     let grant =
         GrantRecord { conversation: 1, purpose: 4, grant: id, mailbox: id, envelope_key: secret, revoked: true };
     check("grant", &grant);
-    let bundle =
-        BundleRecord { bundle: vec![15; 16].into(), keys: SecretVec(vec![17; 18]), made_ms: 19, published: true };
+    let bundle = BundleRecord {
+        bundle: vec![15; 16].into(),
+        keys: SecretVec(vec![17; 18]),
+        made_ms: 19,
+        published: true,
+        suites: None,
+    };
     check("bundle", &bundle);
+    check("bundle-suites", &BundleRecord { suites: Some(vec![0x4f, 1]), ..bundle });
     check("receipts", &ReceiptsRecord { delivered: vec![hash], read: vec![hash], due_ms: 20 });
     let group = GroupRecord {
         said: 1,
@@ -170,9 +178,15 @@ fn every_stored_record_loads() {
         began: Some(1),
         untold: Some(true),
         lost_from: None,
+        suite: None,
+        floor: None,
+        offered: None,
     };
     check("group", &group);
-    check("group-lost", &GroupRecord { lost_from: Some(10), ..group });
+    let lost = GroupRecord { lost_from: Some(10), ..group };
+    check("group-lost", &lost);
+    let (suite, offered) = (Some(0x4f), Some(vec![0x4f, 1]));
+    check("group-suites", &GroupRecord { suite, floor: suite, offered, ..lost });
     let claim = ClaimRecord {
         slot: hash,
         sealed: vec![1; 2].into(),
@@ -183,10 +197,17 @@ fn every_stored_record_loads() {
     check("claim", &claim);
     check("held", &HeldRecord { purpose: 1, mls: vec![2; 3].into(), stored_ms: 4 });
     check("spare", &SpareRecord { keys: SecretVec(vec![1; 2]), made_ms: 3, used_ms: Some(4), after: None });
-    check(
-        "member",
-        &MemberRecord { own_side: true, endpoint: "abcdefgh".into(), out: true, leaving: true, gave: true },
-    );
+    let member = MemberRecord {
+        own_side: true,
+        endpoint: "abcdefgh".into(),
+        out: true,
+        leaving: true,
+        gave: true,
+        suites: None,
+        spoken_until: None,
+    };
+    check("member", &member);
+    check("member-suites", &MemberRecord { suites: Some(vec![1]), spoken_until: Some(10), ..member });
     check("invitation", &InvitationRecord { until_ms: 1 });
     check("unreadable", &UnreadableRecord { reason: "why".into(), envelope: vec![21; 22].into(), stored_ms: 23 });
 }
@@ -228,6 +249,7 @@ async fn a_whole_endpoint_of_version_1_loads() {
         let root = keyfile::load_or_create(&temporary.path().join("key"), None, &mut OsRng).unwrap();
         let options = bulla_client::endpoint::Options {
             role: RoleOptions::Customer,
+            suites: bulla_e2ee::suite::Suites::DEFAULT,
             clock: std::sync::Arc::new(bulla_client::clock::SystemClock),
             restored: false,
         };

@@ -11,5 +11,6 @@ mod restarts;
 mod restore;
 mod secrets;
 mod staying;
+mod suites;
 mod tx;
 mod world;

@@ -107,7 +107,12 @@ struct Customer {
 
 impl Customer {
     async fn begins(world: &World, link: &Link, n: usize) -> Self {
-        let options = Options { role: RoleOptions::Customer, clock: Arc::new(world.clock.clone()), restored: false };
+        let options = Options {
+            role: RoleOptions::Customer,
+            suites: bulla_e2ee::suite::Suites::DEFAULT,
+            clock: Arc::new(world.clock.clone()),
+            restored: false,
+        };
         let root = RootKey::generate(&mut OsRng);
         let party = Party::new(Endpoint::start_over(Disk::default(), root, options, Box::new(NoProjector)).unwrap());
         let begin = Begin { name: Some(format!("Customer {n}")), pseudonym: None };

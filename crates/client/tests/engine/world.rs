@@ -12,9 +12,11 @@ use bulla_client::clock::{Clock, ManualClock};
 use bulla_client::endpoint::{Begin, BusinessOptions, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Connection, Conversation, Event, Message, Status};
 use bulla_client::store::keyfile;
+use bulla_e2ee::bundle::Bundle;
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::link::Link;
 use bulla_e2ee::seals;
+use bulla_e2ee::suite::Suites;
 use bulla_protocol::permit::RelayName;
 use rand_core::OsRng;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -85,29 +87,43 @@ impl World {
     }
 
     pub(crate) fn start(&self, name: &str, role: RoleOptions) -> Actor {
-        self.start_as(name, role, false)
+        self.start_as(name, role, Suites::DEFAULT, false)
+    }
+
+    /// Starts a program that speaks these suites.
+    pub(crate) fn start_speaking(&self, name: &str, role: RoleOptions, suites: Suites) -> Actor {
+        self.start_as(name, role, suites, false)
     }
 
     /// Starts a folder that its owner says is a copy.
     pub(crate) fn start_restored(&self, name: &str, role: RoleOptions) -> Actor {
-        self.start_as(name, role, true)
+        self.start_as(name, role, Suites::DEFAULT, true)
     }
 
-    fn start_as(&self, name: &str, role: RoleOptions, restored: bool) -> Actor {
+    fn start_as(&self, name: &str, role: RoleOptions, suites: Suites, restored: bool) -> Actor {
         let folder = self.folder.path().join(name);
         let root = keyfile::load_or_create(&folder.join("key"), None, &mut OsRng).unwrap();
-        let options = Options { role, clock: Arc::new(self.clock.clone()), restored };
+        let options = Options { role, suites, clock: Arc::new(self.clock.clone()), restored };
         let (endpoint, events) = Endpoint::start(&folder, root, options, Box::new(NoProjector)).unwrap();
         Actor { endpoint, events, folder, seen: Vec::new() }
     }
 
     /// Starts the business and waits until customers can write to it.
     pub(crate) async fn business(&self) -> Actor {
-        let actor = self.start("cortado", self.business_role());
+        self.business_speaking(Suites::DEFAULT).await
+    }
+
+    pub(crate) async fn business_speaking(&self, suites: Suites) -> Actor {
+        let actor = self.start_speaking("cortado", self.business_role(), suites);
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let card = actor.endpoint.business_card().await.unwrap();
-            if card.ready {
+            // At its start it still has the bundle of before.
+            let of_now = |bundle: &Vec<u8>| {
+                let bundle = Bundle::verify(bundle, &card.key, self.clock.now_ms() / 1000);
+                bundle.is_ok_and(|bundle| bundle.suites_with(Suites::ALL) == Some(suites))
+            };
+            if card.ready && card.bundle.as_ref().is_some_and(of_now) {
                 *self.bundle.lock().unwrap() = card.bundle;
                 return actor;
             }
@@ -153,7 +169,11 @@ impl World {
 
     /// A customer who has opened the link and written nothing yet.
     pub(crate) async fn customer(&self, name: &str, link: &Link) -> (Actor, Conversation) {
-        let actor = self.start(name, RoleOptions::Customer);
+        self.customer_speaking(name, link, Suites::DEFAULT).await
+    }
+
+    pub(crate) async fn customer_speaking(&self, name: &str, link: &Link, suites: Suites) -> (Actor, Conversation) {
+        let actor = self.start_speaking(name, RoleOptions::Customer, suites);
         let begin = Begin { name: Some(name.into()), pseudonym: None };
         let conversation = actor.endpoint.begin(link, begin).await.unwrap();
         (actor, conversation)

@@ -145,8 +145,9 @@ impl Conversation {
             Change::Add(spares) => {
                 let expect = self.meta.expect(self.meta.role);
                 for spare in *spares {
-                    let certificate = check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
-                    if self.roster.has(certificate.role(), certificate.endpoint()) {
+                    let (suite, certificate) =
+                        check_package(&spare.package, &expect, now).map_err(|_| CommitError::NotOurs)?;
+                    if suite != self.suite() || self.roster.has(certificate.role(), certificate.endpoint()) {
                         return Err(CommitError::NotOurs);
                     }
                 }
@@ -281,7 +282,8 @@ impl Conversation {
                 Proposal::Add(add) => {
                     let expect = self.meta.expect(by.role());
                     let certificate = check_package(add.key_package(), &expect, now);
-                    let who = super::Sender::from(&certificate.map_err(|_| OpenError::NotAllowed)?);
+                    let (_, certificate) = certificate.map_err(|_| OpenError::NotAllowed)?;
+                    let who = super::Sender::from(&certificate);
                     // Names tell endpoints apart: no two of a side have the same.
                     if self.roster.has(who.role, &who.endpoint) || added.contains(&who) {
                         return Err(OpenError::NotAllowed);

@@ -13,9 +13,10 @@ use crate::bundle::{Bundle, BusinessKeys, state_with};
 use crate::certificate::{Certificate, CertificateError, Role};
 use crate::hello::Hello;
 use crate::identity::{IdentityHash, Pseudonym};
-use crate::mls::{self, CIPHERSUITE, LeafKey, Provider};
+use crate::mls::{self, LeafKey, Provider};
 use crate::spare::{Issuer, Spare, SpareKeys};
 use crate::state::StateError;
+use crate::suite::{Suite, Suites};
 use crate::{hpke, limits};
 
 /// A conversation could not be begun.
@@ -25,7 +26,7 @@ pub enum BeginError {
     /// OpenMLS or its provider failed: nothing of the peer's can cause this, since what it gave was verified.
     #[error("the conversation could not be made")]
     Crypto,
-    /// Our own misuse: no KeyPackage of the other side among those given, or too many.
+    /// Our own misuse: no KeyPackage of the other side among those given, too many, or of several suites.
     #[error("a conversation needs both sides")]
     Members,
 }
@@ -49,20 +50,24 @@ pub enum JoinError {
 }
 
 impl Conversation {
-    /// The customer's side: a new group with the bundle's KeyPackage. Returns the Welcome for the Hello. `endpoint` is this device's name.
+    /// The customer's side: a new group of `suite` ([`Bundle::suites_with`]) with the bundle's KeyPackage. Returns the Welcome for the Hello.
+    /// `endpoint` is this device's name, `suites` are what it speaks.
     pub fn begin(
         pseudonym: &Pseudonym,
         endpoint: &str,
+        suites: Suites,
         bundle: &Bundle,
+        suite: Suite,
         now: u64,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Self, Vec<u8>), BeginError> {
         let business = *bundle.identity_hash();
-        let issuer = Issuer::Customer { pseudonym, business: &business, endpoint };
+        let issuer = Issuer::Customer { pseudonym, business: &business, endpoint, suites };
+        let package = bundle.package(suite).ok_or(BeginError::Members)?;
         // From the bundle's time if ours is behind, so that a wrong clock does not break the first contact.
         let not_after = now.max(bundle.not_after()).saturating_add(limits::CUSTOMER_CERTIFICATE_SECS);
         let side = Side { issuer: &issuer, role: Role::Customer, business, customer: pseudonym.public() };
-        side.make(std::slice::from_ref(bundle.package()), not_after, now, rng)
+        side.make(suite, std::slice::from_ref(package), not_after, now, rng)
     }
 
     /// A new group in place of one that cannot go on, with the spares that the other side, and our own other endpoints, left. Returns
@@ -76,19 +81,23 @@ impl Conversation {
     ) -> Result<(Self, Vec<u8>), BeginError> {
         let role = issuer.role();
         let has_other = spares.iter().any(|s| s.certificate.role() != role);
-        if !has_other || spares.len() >= limits::MEMBERS {
+        let suite = spares.first().ok_or(BeginError::Members)?.suite;
+        if !has_other || spares.len() >= limits::MEMBERS || spares.iter().any(|s| s.suite != suite) {
             return Err(BeginError::Members);
         }
         let side = Side { issuer, role, business: issuer.business(), customer };
         let packages: Vec<_> = spares.iter().map(|s| s.package.clone()).collect();
-        side.make(&packages, now.saturating_add(limits::SPARE_SECS), now, rng)
+        side.make(suite, &packages, now.saturating_add(limits::SPARE_SECS), now, rng)
     }
 
     /// The business's side: joins the group of an opened Hello, after checking who is in it.
     pub fn join(keys: &BusinessKeys, business: &IdentityHash, hello: &Hello, now: u64) -> Result<Self, JoinError> {
-        let package = keys.package_at(now).ok_or(JoinError::NoKeyPackage)?;
+        let packages = keys.packages_at(now);
+        if packages.is_empty() {
+            return Err(JoinError::NoKeyPackage);
+        }
         let side = Joins { role: Role::Business, business: *business, customer: *hello.pseudonym(), most: 2 };
-        side.join(package, keys.leaf(), hello.welcome(), now)
+        side.join(packages, keys.leaf(), hello.welcome(), now)
     }
 
     /// Joins the group that another member made in place of one that could not go on, or added us to, after checking who is in it.
@@ -104,7 +113,7 @@ impl Conversation {
             return Err(JoinError::NoKeyPackage);
         }
         let side = Joins { role, business: *business, customer: *customer, most: limits::MEMBERS };
-        side.join(&keys.package, &keys.leaf, welcome, now)
+        side.join(std::slice::from_ref(&keys.package), &keys.leaf, welcome, now)
     }
 }
 
@@ -119,6 +128,7 @@ struct Side<'a> {
 impl Side<'_> {
     fn make(
         &self,
+        suite: Suite,
         packages: &[KeyPackage],
         not_after: u64,
         now: u64,
@@ -132,9 +142,9 @@ impl Side<'_> {
             Meta { role: self.role, business: self.business, customer: self.customer, group: group_id.to_vec(), leaf };
         let provider = Provider::default();
         let group_id = GroupId::from_slice(&group_id);
-        let mut group =
-            MlsGroup::new_with_group_id(&provider, &meta.leaf, &mls::create_config(now), group_id, credential)
-                .map_err(|_| BeginError::Crypto)?;
+        let config = mls::create_config(suite, self.issuer.suites(), now);
+        let mut group = MlsGroup::new_with_group_id(&provider, &meta.leaf, &config, group_id, credential)
+            .map_err(|_| BeginError::Crypto)?;
         // With a path: then no leaf of ours carries a lifetime, and a wrong clock does not break the join.
         let (_commit, welcome, _group_info) =
             group.add_members(&provider, &meta.leaf, packages).map_err(|_| BeginError::Crypto)?;
@@ -164,12 +174,12 @@ struct Joins {
 impl Joins {
     fn join(
         self,
-        package: &(Vec<u8>, Zeroizing<Vec<u8>>),
+        packages: &[(Vec<u8>, Zeroizing<Vec<u8>>)],
         leaf: &LeafKey,
         welcome: &[u8],
         now: u64,
     ) -> Result<Conversation, JoinError> {
-        let provider = Provider::new(state_with(package));
+        let provider = Provider::new(state_with(packages));
         let welcome = parse_welcome(welcome).ok_or(JoinError::Refused)?;
         let builder = StagedWelcome::build_from_welcome(&provider, &mls::join_config(), welcome).map_err(join_error)?;
         if !builder.processed_welcome().psks().is_empty() {
@@ -179,8 +189,8 @@ impl Joins {
         let staged = builder.skip_lifetime_validation().build().map_err(join_error)?;
 
         let own = staged.own_leaf_index();
-        let is_plain = staged.group_context().ciphersuite() == CIPHERSUITE
-            && staged.group_context().extensions().iter().next().is_none();
+        let suite = Suite::of_mls(staged.group_context().ciphersuite()).ok_or(JoinError::Refused)?;
+        let is_plain = staged.group_context().extensions().iter().next().is_none();
         let members: Vec<_> = staged.members().collect();
         if !is_plain || members.len() < 2 || members.len() > self.most || staged.welcome_sender_index() == own {
             return Err(JoinError::Refused);
@@ -194,7 +204,7 @@ impl Joins {
         };
         let (mut endpoints, mut others) = (std::collections::BTreeSet::new(), 0);
         for member in members {
-            if !hpke::is_sound(&member.encryption_key) {
+            if !hpke::is_sound(suite, &member.encryption_key) {
                 return Err(JoinError::Refused);
             }
             let credential = BasicCredential::try_from(member.credential).map_err(|_| JoinError::Refused)?;
@@ -215,8 +225,8 @@ impl Joins {
         }
         let sender = staged.welcome_sender_index();
         let group = staged.into_group(&provider).map_err(join_error)?;
-        // The KeyPackage is the bundle's or a spare's, not the conversation's: erasing it there must erase it everywhere.
-        provider.state.forget(&package.0);
+        // KeyPackages are the bundle's or a spare's, not the conversation's: erasing one there must erase it everywhere.
+        packages.iter().for_each(|package| provider.state.forget(&package.0));
         meta.group = group.group_id().to_vec();
         meta.store(&provider.state);
         let roster = Roster::of(&group, &meta)?;

@@ -8,6 +8,7 @@ use bulla_e2ee::envelope::{EnvelopeKey, Kind};
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloError, HelloParams, ReplyKey, hello_digest};
 use bulla_e2ee::identity::{BusinessIdentity, IdentityHash, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::TagBlock;
 use bulla_protocol::label;
@@ -21,7 +22,8 @@ use crate::world::{
     BUSINESS_MAILBOX, Business, CUSTOMER_MAILBOX, conversation, customer_permits, now, params, permit, says_hello,
 };
 
-const SUBJECT: Subject<'_> = Subject { handle: "rosi", endpoint: "gateway", not_after: u64::MAX };
+const SUBJECT: Subject<'_> =
+    Subject { handle: "rosi", endpoint: "gateway", not_after: u64::MAX, suites: Suites::DEFAULT };
 
 fn open(business: &Business, hello: &[u8]) -> Result<(), HelloError> {
     let tag = params().contact.permit.tag;
@@ -174,7 +176,8 @@ fn a_bundle_is_refused_for_each_thing_that_is_wrong_in_it() {
     };
     let text = |t: &str| minicbor::to_vec(t).unwrap();
     assert_eq!(verify(0, vec![1]), Ok(()));
-    assert_eq!(verify(0, vec![2]), Err(BundleError::Malformed));
+    assert_eq!(verify(0, vec![2]), Err(BundleError::Newer));
+    assert_eq!(verify(0, vec![0]), Err(BundleError::Malformed));
     assert_eq!(verify(2, text("Rosi")), Err(BundleError::Malformed));
     assert_eq!(verify(2, text("mallory")), Err(BundleError::Certificate(CertificateError::WrongIdentity)));
     assert_eq!(verify(4, text("https://relay.example/")), Err(BundleError::Malformed));
@@ -182,12 +185,16 @@ fn a_bundle_is_refused_for_each_thing_that_is_wrong_in_it() {
     assert_eq!(verify(6, permit(BUSINESS_MAILBOX, Purpose::Service, 1).encode()), Err(BundleError::Malformed));
     assert_eq!(verify(7, bstr(&[1; 1215])), Err(BundleError::UnsoundKey));
     assert_eq!(verify(8, bstr(&[1; 100])), Err(BundleError::KeyPackage));
-    assert_eq!(verify(9, vec![0x81, 0x01]), Err(BundleError::Suite));
+    // One that it has no KeyPackage for, one with ECDSA (MLS-05), and none that anybody knows.
+    for code in [0x01, 0x02, 0x17] {
+        assert_eq!(verify(9, vec![0x81, code]), Err(BundleError::Suite));
+    }
     assert_eq!(verify(9, vec![0x80]), Err(BundleError::Malformed));
     assert_eq!(verify(10, minicbor::to_vec(now() - 1).unwrap()), Err(BundleError::Expired));
     assert_eq!(verify(11, array(&vec![array(&[text("a"), text("b")]); 65])), Err(BundleError::Malformed));
     let mut longer = good.clone();
-    longer.push(vec![0xf6]);
+    // After the KeyPackages of other suites.
+    longer.extend([vec![0x80], vec![0xf6]]);
     let signed = sign(&rosi.identity.to_bytes(), label::BUNDLE, &longer);
     assert!(Bundle::verify(&signed, &rosi.identity.hash(), now()).is_ok(), "a later version adds at the end");
     let late = Bundle::verify(&rosi.bundle, &rosi.identity.hash(), now() + 15 * 24 * 3600).map(drop);
@@ -220,7 +227,7 @@ fn a_certificate_is_good_for_one_business_role_identity_and_time() {
     let result = Certificate::verify(&forged, 0, &Expect::business(rosi.hash())).map(drop);
     assert_eq!(result, Err(CertificateError::WrongIdentity));
     let mut old = payload(&hers);
-    old[8] = vec![0x81, 0x01];
+    old[8] = vec![0x81, 0x02];
     let old = sign(&anna.to_bytes(), label::CERTIFICATE, &old);
     assert_eq!(Certificate::verify(&old, 0, &expect).map(drop), Err(CertificateError::Suite));
 }
@@ -363,7 +370,8 @@ fn mls_12_a_hello_and_a_bundle_are_bounded() {
     let business = Business::new();
     let bundle = business.verified();
     let anna = Pseudonym::generate(&mut OsRng);
-    let (_, welcome) = Conversation::begin(&anna, "phone", &bundle, now(), &mut OsRng).unwrap();
+    let (_, welcome) =
+        Conversation::begin(&anna, "phone", Suites::DEFAULT, &bundle, Suite::Hybrid, now(), &mut OsRng).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();
     let hello = |message: usize, permits: usize| {
         let mut list = vec![permit(CUSTOMER_MAILBOX, Purpose::Control, 2); permits - 1];

@@ -5,6 +5,7 @@ use bulla_e2ee::conversation::{Change, CommitError, Conversation, JoinError, Ope
 use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use rand_core::OsRng;
 
 use crate::world::{Store, Two, now, says};
@@ -220,11 +221,16 @@ fn key_03_a_side_brings_in_and_removes_its_own_endpoints_alone() {
     let of_shop = std::slice::from_ref(&of_shop);
     assert_eq!(two.phone.stage(&Change::Add(of_shop), now()).unwrap_err(), CommitError::NotOurs);
     let stranger = Pseudonym::generate(&mut OsRng);
-    let issuer = Issuer::Customer { pseudonym: &stranger, business: two.shop.business(), endpoint: "tablet" };
-    let (bytes, _) = make_spare(&issuer, now(), &mut OsRng).unwrap();
+    let issuer = Issuer::Customer {
+        pseudonym: &stranger,
+        business: two.shop.business(),
+        endpoint: "tablet",
+        suites: Suites::DEFAULT,
+    };
+    let (bytes, _) = make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap();
     let expect = Expect::customer(*two.shop.business(), two.anna.public());
     assert!(Spare::verify(&bytes, &expect, now()).is_err(), "another pseudonym's is not ours");
-    let (bytes, _) = make_spare(&two.anna(), now(), &mut OsRng).unwrap();
+    let (bytes, _) = make_spare(&two.anna(), Suite::Hybrid, now(), &mut OsRng).unwrap();
     for at in (0..bytes.len()).step_by(37) {
         let mut turned = bytes.clone();
         turned[at] ^= 1;
@@ -276,7 +282,12 @@ fn either_side_begins_a_new_group_between_the_same_identities() {
         let room = two.shop.room_uri().as_str().to_owned();
         let (mut made, mut joined) = if by_shop {
             let (spare, keys) = two.spare_of_anna();
-            let issuer = Issuer::Business { identity: &two.business.identity, handle: "rosi", endpoint: "gateway" };
+            let issuer = Issuer::Business {
+                identity: &two.business.identity,
+                handle: "rosi",
+                endpoint: "gateway",
+                suites: Suites::DEFAULT,
+            };
             let (made, welcome) = Conversation::reform(&issuer, customer, &[spare], now(), &mut OsRng).unwrap();
             let keys = SpareKeys::from_bytes(&keys.to_bytes()).unwrap();
             let joined = Conversation::rejoin(&keys, Role::Customer, &business, &customer, &welcome, now());
@@ -300,7 +311,12 @@ fn a_welcome_joins_for_whom_it_was_made_and_for_the_conversation_it_continues() 
     let two = Two::talking();
     let (business, customer) = (*two.shop.business(), two.anna.public());
     let (spare, keys) = two.spare_of_anna();
-    let issuer = Issuer::Business { identity: &two.business.identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business {
+        identity: &two.business.identity,
+        handle: "rosi",
+        endpoint: "gateway",
+        suites: Suites::DEFAULT,
+    };
     let (_, welcome) = Conversation::reform(&issuer, customer, &[spare], now(), &mut OsRng).unwrap();
     let (_, other_keys) = two.spare_of_anna();
     let join = |keys: &SpareKeys, role, customer: &[u8; 32], welcome: &[u8], at| {
@@ -314,6 +330,11 @@ fn a_welcome_joins_for_whom_it_was_made_and_for_the_conversation_it_continues() 
     // With a spare that was left for another business nothing is even begun.
     let other = Two::talking();
     let (spare, _) = two.spare_of_anna();
-    let issuer = Issuer::Business { identity: &other.business.identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business {
+        identity: &other.business.identity,
+        handle: "rosi",
+        endpoint: "gateway",
+        suites: Suites::DEFAULT,
+    };
     assert!(Conversation::reform(&issuer, customer, &[spare], now(), &mut OsRng).is_err());
 }

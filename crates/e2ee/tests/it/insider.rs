@@ -6,6 +6,7 @@ use bulla_e2ee::conversation::{Change, Conversation, OpenError};
 use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::spare::{Issuer, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use ed25519_dalek::SigningKey;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
@@ -137,8 +138,8 @@ fn spare_bytes(
     business: &bulla_e2ee::identity::IdentityHash,
     endpoint: &str,
 ) -> (Vec<u8>, SpareKeys) {
-    let issuer = Issuer::Customer { pseudonym: anna, business, endpoint };
-    make_spare(&issuer, now(), &mut OsRng).unwrap()
+    let issuer = Issuer::Customer { pseudonym: anna, business, endpoint, suites: Suites::DEFAULT };
+    make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap()
 }
 
 fn package(bytes: &[u8]) -> KeyPackage {
@@ -194,8 +195,13 @@ const FORBIDDEN: &[Kind] = &[
         commit!(phone, force_self_update(true), propose_adds([other]))
     }),
     ("an endpoint of the business comes in", |phone, three| {
-        let issuer = Issuer::Business { identity: &three.business.identity, handle: "rosi", endpoint: "second" };
-        let other = package(&make_spare(&issuer, now(), &mut OsRng).unwrap().0);
+        let issuer = Issuer::Business {
+            identity: &three.business.identity,
+            handle: "rosi",
+            endpoint: "second",
+            suites: Suites::DEFAULT,
+        };
+        let other = package(&make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap().0);
         commit!(phone, force_self_update(true), propose_adds([other]))
     }),
     ("a device comes in whose name is taken", |phone, three| {
@@ -252,7 +258,12 @@ const FORBIDDEN: &[Kind] = &[
             &three.anna,
             &phone.leaf.0.verifying_key().to_bytes(),
             three.shop.business(),
-            &bulla_e2ee::certificate::Subject { handle: "", endpoint: "tablet", not_after: now() + 3_600 },
+            &bulla_e2ee::certificate::Subject {
+                handle: "",
+                endpoint: "tablet",
+                not_after: now() + 3_600,
+                suites: Suites::DEFAULT,
+            },
         );
         let leaf = leaf_with(&certificate, &Leaf(phone.leaf.0.clone()));
         commit!(phone, force_self_update(true), leaf_node_parameters(leaf))
@@ -402,7 +413,12 @@ fn mls_08_nobody_comes_in_from_outside_though_a_member_gives_the_group_away() {
         &three.anna,
         &signer.0.verifying_key().to_bytes(),
         three.shop.business(),
-        &bulla_e2ee::certificate::Subject { handle: "", endpoint: "ghost", not_after: now() + 3_600 },
+        &bulla_e2ee::certificate::Subject {
+            handle: "",
+            endpoint: "ghost",
+            not_after: now() + 3_600,
+            suites: Suites::DEFAULT,
+        },
     );
     let credential = CredentialWithKey {
         credential: BasicCredential::new(certificate).into(),
@@ -610,12 +626,13 @@ fn part_and_begin_again(three: Three, what: &str) {
     let (mut ahead, mut behind) = if shop.epoch() > tablet.epoch() { (shop, tablet) } else { (tablet, shop) };
     let message = ahead.seal(b"words").unwrap();
     assert_eq!(behind.open(&message), Err(OpenError::FutureEpoch), "{what}: it knows that it is behind");
-    let issuer = Issuer::Business { identity: &business.identity, handle: "rosi", endpoint: "gateway" };
-    let (bytes, keys) = make_spare(&issuer, now(), &mut OsRng).unwrap();
+    let issuer =
+        Issuer::Business { identity: &business.identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
+    let (bytes, keys) = make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap();
     let hash = *ahead.business();
     let expect = bulla_e2ee::certificate::Expect::business(hash);
     let spare = bulla_e2ee::spare::Spare::verify(&bytes, &expect, now()).unwrap();
-    let begins = Issuer::Customer { pseudonym: &anna, business: &hash, endpoint: "tablet" };
+    let begins = Issuer::Customer { pseudonym: &anna, business: &hash, endpoint: "tablet", suites: Suites::DEFAULT };
     let (mut tablet, welcome) = Conversation::reform(&begins, anna.public(), &[spare], now(), &mut OsRng).unwrap();
     let mut shop = Conversation::rejoin(&keys, Role::Business, &hash, &anna.public(), &welcome, now()).unwrap();
     says(&mut shop, &mut [&mut tablet]);

@@ -9,4 +9,5 @@ mod insider;
 mod liar;
 mod messages;
 mod mimi;
+mod suites;
 mod world;

@@ -5,6 +5,7 @@ use bulla_e2ee::conversation::{Conversation, JoinError, OpenError, SealError};
 use bulla_e2ee::hello::{Hello, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::limits;
+use bulla_e2ee::suite::Suites;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -179,7 +180,7 @@ impl Raw {
         let certified = if tricks.other_leaf { business.identity.public() } else { public };
         let of = if tricks.other_business { BusinessIdentity::generate(&mut OsRng) } else { business.identity.clone() };
         let not_after = if tricks.expired { now() - 1 } else { now() + 1_000 };
-        let subject = Subject { handle: "", endpoint: "raw", not_after };
+        let subject = Subject { handle: "", endpoint: "raw", not_after, suites: Suites::DEFAULT };
         let certificate = issue_customer(pseudonym, &certified, &of.hash(), &subject);
         let capabilities = Capabilities::new(
             Some(&[ProtocolVersion::Mls10]),

@@ -11,6 +11,7 @@ use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::spare::{Issuer, Spare, SpareKeys, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::{Purpose, Tag, TagKey};
 use bulla_protocol::id::{GrantId, MailboxId};
 use bulla_protocol::permit::{Class, MacRoot, Permit};
@@ -56,6 +57,7 @@ pub(crate) fn params() -> BundleParams {
         contact: permit(BUSINESS_MAILBOX, Purpose::Contact, 1),
         readers: vec![Reader { name: "Team".to_owned(), role: "agents".to_owned() }],
         endpoint: "gateway".to_owned(),
+        suites: Suites::DEFAULT,
         now: now(),
     }
 }
@@ -100,7 +102,8 @@ pub(crate) struct Said {
 
 /// The customer says Hello, with `first` as the first message's content.
 pub(crate) fn says_hello(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Said {
-    let (mut conversation, welcome) = Conversation::begin(pseudonym, "phone", bundle, now(), &mut OsRng).unwrap();
+    let (mut conversation, welcome) =
+        Conversation::begin(pseudonym, "phone", Suites::DEFAULT, bundle, Suite::Hybrid, now(), &mut OsRng).unwrap();
     let message = conversation.seal(first).unwrap();
     let reply_key = ReplyKey::generate(&mut OsRng).unwrap();
     let hello = Hello::seal(
@@ -149,11 +152,16 @@ impl Two {
     }
 
     pub(crate) fn anna(&self) -> Issuer<'_> {
-        Issuer::Customer { pseudonym: &self.anna, business: self.shop.business(), endpoint: "tablet" }
+        Issuer::Customer {
+            pseudonym: &self.anna,
+            business: self.shop.business(),
+            endpoint: "tablet",
+            suites: Suites::DEFAULT,
+        }
     }
 
     pub(crate) fn spare_of_anna(&self) -> (Spare, SpareKeys) {
-        let (bytes, keys) = make_spare(&self.anna(), now(), &mut OsRng).unwrap();
+        let (bytes, keys) = make_spare(&self.anna(), Suite::Hybrid, now(), &mut OsRng).unwrap();
         let expect = Expect::customer(*self.shop.business(), self.anna.public());
         (Spare::verify(&bytes, &expect, now()).unwrap(), keys)
     }
@@ -176,8 +184,13 @@ impl Two {
     }
 
     pub(crate) fn spare_of_the_shop(&self) -> (Spare, SpareKeys) {
-        let issuer = Issuer::Business { identity: &self.business.identity, handle: "rosi", endpoint: "gateway" };
-        let (bytes, keys) = make_spare(&issuer, now(), &mut OsRng).unwrap();
+        let issuer = Issuer::Business {
+            identity: &self.business.identity,
+            handle: "rosi",
+            endpoint: "gateway",
+            suites: Suites::DEFAULT,
+        };
+        let (bytes, keys) = make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap();
         (Spare::verify(&bytes, &Expect::business(*self.shop.business()), now()).unwrap(), keys)
     }
 }

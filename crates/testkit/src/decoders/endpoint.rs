@@ -33,6 +33,7 @@ use bulla_e2ee::identity::Pseudonym;
 use bulla_e2ee::link::Link;
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::VERSION;
 use bulla_protocol::frame::{
@@ -119,6 +120,7 @@ pub fn business(bytes: &[u8]) -> Verdict {
 /// An endpoint under test with the relay that it believes to be connected to.
 struct Stage {
     role: RoleOptions,
+    suites: Suites,
     rows: Disk,
     vault: Vault,
     rng: RefCell<Rng>,
@@ -142,12 +144,17 @@ struct Relay {
 
 impl Stage {
     /// Starts an endpoint on a store and connects it.
-    fn start(role: RoleOptions, mut rows: Disk, now_ms: u64, seed: u64) -> Self {
+    fn start(role: RoleOptions, rows: Disk, now_ms: u64, seed: u64) -> Self {
+        Self::start_speaking(role, Suites::DEFAULT, rows, now_ms, seed)
+    }
+
+    fn start_speaking(role: RoleOptions, suites: Suites, mut rows: Disk, now_ms: u64, seed: u64) -> Self {
         let vault = Vault::new(RootKey::new([6; 32]));
         let rng: RefCell<Rng> = RefCell::new(Box::new(Chance::new(seed)));
         let (engine, effects) =
-            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), false, ctx));
-        let mut stage = Self { role, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
+            transact(&mut rows, &vault, &rng, now_ms, |ctx| Engine::start(role.clone(), suites, false, ctx));
+        let mut stage =
+            Self { role, suites, rows, vault, rng, now_ms, engine, relay: Relay::default(), events: Vec::new() };
         stage.release(effects);
         stage
     }
@@ -227,7 +234,7 @@ impl Stage {
 
     /// Loads everything again, as after a crash, and shows it.
     fn restart(self) {
-        let mut again = Self::start(self.role, self.rows, self.now_ms, 13);
+        let mut again = Self::start_speaking(self.role, self.suites, self.rows, self.now_ms, 13);
         again.ask(|engine, ctx| {
             for conversation in engine.conversations(ctx).expect("conversations can be shown") {
                 let messages = engine.messages(ctx, conversation.id, None, 1_000).expect("messages can be shown");
@@ -571,7 +578,8 @@ impl Stage {
 /// A customer's Hello to a bundle; none with a first message that is too large for one.
 fn greet(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Option<(Conversation, Vec<u8>)> {
     let mut rng = Chance::new(10);
-    let (mut conversation, welcome) = Conversation::begin(pseudonym, "phone", bundle, NOW, &mut rng).unwrap();
+    let (mut conversation, welcome) =
+        Conversation::begin(pseudonym, "phone", Suites::DEFAULT, bundle, Suite::Hybrid, NOW, &mut rng).unwrap();
     let message = conversation.seal(first).ok()?;
     let says = HelloParams {
         relay: RELAY,

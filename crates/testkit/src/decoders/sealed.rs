@@ -192,7 +192,7 @@ pub fn join(bytes: &[u8]) -> Verdict {
     let mut verdict = Verdict::Refused;
     for request in [bytes, &signed] {
         if let Ok(join) = Join::open(request, &expect, NOW) {
-            assert_eq!(join.spare.certificate().endpoint(), world::device().certificate().endpoint());
+            assert_eq!(join.endpoint(), world::device().certificate().endpoint());
             assert!(!join.permits.permits.is_empty());
             verdict = Verdict::Accepted;
         }

@@ -17,6 +17,7 @@ use bulla_e2ee::identity::{BusinessIdentity, Pseudonym};
 use bulla_e2ee::permits::GivenPermit;
 use bulla_e2ee::spare::{Issuer, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::{Purpose, Tag, TagKey};
 use bulla_protocol::id::{GrantId, MailboxId, TagBlock};
 use bulla_protocol::label::{self, Label};
@@ -202,6 +203,7 @@ pub fn params(now: u64) -> BundleParams {
         contact: permit(BUSINESS_MAILBOX, Purpose::Contact, 1),
         readers: vec![Reader { name: "Team".to_owned(), role: "agents".to_owned() }],
         endpoint: "gateway".to_owned(),
+        suites: Suites::DEFAULT,
         now,
     }
 }
@@ -218,8 +220,9 @@ pub fn live_bundle() -> &'static [Vec<u8>] {
 
 /// A linked device of the customer's.
 pub fn device() -> &'static Device {
-    static DEVICE: LazyLock<Device> =
-        LazyLock::new(|| Device::issue(&pseudonym(), &identity().hash(), NOW, &mut Chance::new(30)).unwrap());
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        Device::issue(&pseudonym(), &identity().hash(), Suites::DEFAULT, NOW, &mut Chance::new(30)).unwrap()
+    });
     &DEVICE
 }
 
@@ -232,8 +235,11 @@ pub fn device_leaf() -> [u8; 32] {
 
 /// A KeyPackage that it made today.
 pub fn live_spare() -> &'static [u8] {
-    static LIVE: LazyLock<Vec<u8>> =
-        LazyLock::new(|| make_spare(&Issuer::Linked(device()), system_now(), &mut Chance::new(31)).unwrap().0);
+    static LIVE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        make_spare(&Issuer::Linked(device(), Suites::DEFAULT), Suite::Hybrid, system_now(), &mut Chance::new(31))
+            .unwrap()
+            .0
+    });
     &LIVE
 }
 

@@ -19,7 +19,8 @@
 //! - **I8** within five round trips of the quiet every device speaks again, and one that is invited then comes in;
 //! - **I9** nothing was sealed twice under one key, over all endpoints and their copies ([`bulla_e2ee::seals`]);
 //! - **I10** where nobody forked a group of two, it did not begin again for a fork;
-//! - **I11** the secrets of a spare are gone an hour after its use.
+//! - **I11** the secrets of a spare are gone an hour after its use;
+//! - **I12** a conversation is in the best suite that all in it speak: in one history of four programs are updated when they start, or in the end.
 //!
 //! What may be lost, and which device has to have what, is said in one place, [`verdict`].
 //!
@@ -46,6 +47,7 @@ use std::sync::LazyLock;
 
 use bulla_e2ee::sabotage::{self, Rule};
 use bulla_e2ee::seals;
+use bulla_e2ee::suite::Suites;
 
 use crate::chance::Chance;
 
@@ -72,6 +74,8 @@ pub struct Options {
     /// that goes back itself, lies about the order or about who is the older one, or throws away what it accepted; and permits that are good
     /// and refused.
     pub everything: bool,
+    /// What all programs speak; without it, one history in four is of two generations, and all others speak what programs speak.
+    pub suites: Option<Suites>,
 }
 
 /// Ways to break a double on purpose.
@@ -174,7 +178,10 @@ impl fmt::Display for Broken {
 ///
 /// If it broke the contract.
 pub fn run(seed: u64, options: Options) -> Result<Figures, Box<Broken>> {
-    scene();
+    // Rehearsed while nothing is broken.
+    for suites in [None, Some(plan::OLD)] {
+        let _ = scene(suites);
+    }
     seals::watch(true);
     sabotage::break_rule(options.breaks);
     let _logged = options.trace.then(log::here);
@@ -196,11 +203,13 @@ fn begins_ms() -> u64 {
     *BEGINS
 }
 
-/// The scene with which most runs begin: a business, and customers who have talked to it.
-fn scene() -> &'static world::Scene {
-    static SCENE: LazyLock<world::Scene> = LazyLock::new(|| {
+/// The scene with which most runs begin: a business, and customers who have talked to it, all with programs of now or of before.
+fn scene(suites: Option<Suites>) -> &'static world::Scene {
+    fn rehearse(suites: Option<Suites>) -> world::Scene {
         seals::watch(true);
-        plan::rehearse(Chance::new(0))
-    });
-    &SCENE
+        plan::rehearse(Chance::new(0), &Options { suites, ..Options::default() })
+    }
+    static NOW: LazyLock<world::Scene> = LazyLock::new(|| rehearse(None));
+    static BEFORE: LazyLock<world::Scene> = LazyLock::new(|| rehearse(Some(plan::OLD)));
+    if suites == Some(plan::OLD) { &BEFORE } else { &NOW }
 }

@@ -13,6 +13,7 @@ use bulla_client::store::vault::{RootKey, Vault};
 use bulla_client::store::{StoreError, Table};
 use bulla_e2ee::content::{Body, Content};
 use bulla_e2ee::seals::{self, Seal};
+use bulla_e2ee::suite::Suites;
 use bulla_protocol::frame::ServerHello;
 use bulla_protocol::id::MailboxId;
 
@@ -102,6 +103,8 @@ pub(super) struct Node {
     /// Which device it is.
     pub(super) device: usize,
     role: RoleOptions,
+    /// What the program speaks that is started next.
+    pub(super) suites: Suites,
     pub(super) folder: Folder,
     vault: Vault,
     rng: RefCell<Rng>,
@@ -129,6 +132,7 @@ impl Node {
             name,
             device,
             role,
+            suites: Suites::DEFAULT,
             folder,
             vault: Vault::new(root),
             rng: RefCell::new(Box::new(Chance::new(seed))),
@@ -148,8 +152,8 @@ impl Node {
         self.links.clear();
         self.inbox.clear();
         self.vault.forget();
-        let role = self.role.clone();
-        match self.transact(now_ms, |ctx| Engine::start(role, restored, ctx)) {
+        let (role, suites) = (self.role.clone(), self.suites);
+        match self.transact(now_ms, |ctx| Engine::start(role, suites, restored, ctx)) {
             Ok((engine, effects, batch)) => {
                 self.make_durable(batch);
                 self.engine = Some(engine);

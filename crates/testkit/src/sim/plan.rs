@@ -1,6 +1,7 @@
 //! What happens in a run, drawn from its seed.
 
 use bulla_client::event::ConversationState;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_protocol::frame::{ClientFrame, PublishBundle, client_frame};
 
 use super::hostile::{Malice, Powers};
@@ -23,10 +24,13 @@ pub(super) const ROUNDS: usize = 5;
 /// waits longer each time, at most an hour.
 const REST_MS: [u64; ROUNDS] = [20_000, 40_000, 120_000, 600_000, 3_700_000];
 
+/// What programs of before speak, where there are two generations.
+pub(super) const OLD: Suites = Suites::only(Suite::Classical);
+
 /// A business and customers who have talked to it for a while, without faults.
-pub(super) fn rehearse(chance: Chance) -> Scene {
+pub(super) fn rehearse(chance: Chance, options: &Options) -> Scene {
     let malice = Malice::new(0, Powers::default());
-    let mut world = World::new(super::begins_ms(), chance, malice, &Options::default());
+    let mut world = World::new(super::begins_ms(), chance, malice, options);
     world.join("shop");
     world.open_shop();
     for n in 1..=CUSTOMERS {
@@ -81,7 +85,13 @@ pub(super) struct Plan {
 }
 
 /// Runs the history of a seed up to its verdict.
-pub(super) fn history(seed: u64, options: Options) -> World {
+pub(super) fn history(seed: u64, mut options: Options) -> World {
+    // Drawn beside all other: what happens in a history is the same with and without.
+    let mut generations = Chance::of_round(0x501e, seed);
+    let updates = (options.suites.is_none() && generations.once_in(4)).then_some(generations);
+    if updates.is_some() {
+        options.suites = Some(OLD);
+    }
     let mut chance = Chance::of_round(0x5117, seed);
     let mut powers = powers(&mut chance);
     if !options.everything {
@@ -103,8 +113,9 @@ pub(super) fn history(seed: u64, options: Options) -> World {
         }
         world
     } else {
-        World::from(super::scene(), people, chance, malice, &options)
+        World::from(super::scene(options.suites), people, chance, malice, &options)
     };
+    world.updates = updates;
     let begun_ms = world.now_ms;
     world.act(|| format!("seed {seed}: {people} people, {powers:?}, {faults:?}, slowest {slowest_ms} ms, relay goes back: {relay_goes_back}"));
     (world.faults, world.slowest_ms) = (faults, slowest_ms);
@@ -481,6 +492,12 @@ impl Plan {
             }
             world.nodes[node].reachable = sabotage != Some(Sabotage::StaysAway) || device == BUSINESS;
             world.start(node, false);
+        }
+        // Everybody has the newest program in the end, or some have not.
+        if let Some(mut updates) = world.updates.take()
+            && updates.once_in(2)
+        {
+            (0..world.devices.len()).for_each(|device| world.update(device));
         }
         // The business may have been away for longer than its bundle lives.
         world.run_for(5_000);

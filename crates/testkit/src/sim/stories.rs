@@ -45,7 +45,7 @@ const BERTA: usize = 2;
 /// How it ended badly.
 pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Vec<String>> {
     let options = Options { breaks, ..Options::default() };
-    let (mut chance, scene) = (Chance::of_round(0x7a1e, seed), super::scene());
+    let (mut chance, scene) = (Chance::of_round(0x7a1e, seed), super::scene(None));
     let malice = Malice::new(chance.below(u64::MAX), Powers::default());
     let mut world = World::from(scene, 3, chance, malice, &options);
     seals::watch(true);

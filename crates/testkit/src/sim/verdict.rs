@@ -36,10 +36,11 @@ use std::collections::BTreeSet;
 
 use bulla_client::engine::Ctx;
 use bulla_client::engine::record::SpareRecord;
-use bulla_client::event::Status;
+use bulla_client::event::{ConversationId, Status};
 use bulla_client::store::Table;
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::seals::Ledger;
+use bulla_e2ee::suite::Suites;
 use bulla_protocol::id::MailboxId;
 
 use super::CANARY;
@@ -89,6 +90,7 @@ pub(super) fn check(world: &mut World) {
     let excused = Excused::of(world);
     for customer in world.customers() {
         breaches.extend(agreement(world, customer));
+        breaches.extend(best_suite(world, customer));
         for listener in members(world, customer) {
             breaches.extend(hears(world, customer, listener, &excused));
         }
@@ -181,6 +183,27 @@ pub(super) fn agreement(world: &mut World, customer: usize) -> Vec<String> {
     }
     let numbers: Vec<_> = epochs.iter().map(|e| e.map(|(number, _)| number)).collect();
     vec![format!("I7 fork: the business and {}'s devices are in epochs {numbers:?}", world.devices[customer].name)]
+}
+
+/// I12.
+fn best_suite(world: &mut World, customer: usize) -> Vec<String> {
+    let all = members(world, customer);
+    let common = all.iter().try_fold(Suites::ALL, |common, device| common.common(world.speaks(*device)));
+    let mut breaches = Vec::new();
+    for device in all {
+        let (node, now) = (world.devices[device].active, world.now_ms);
+        let conversation = world.conversation(device, customer);
+        let suite = |conversation: ConversationId| {
+            world.nodes[node].look(now, |engine, ctx| engine.suite(ctx, conversation.0).ok())?
+        };
+        let suite = conversation.and_then(suite);
+        // Who went back to a folder of before may have met those who speak less.
+        if common.is_some_and(|common| suite.is_none_or(|suite| suite < common.best())) {
+            let name = &world.devices[device].name;
+            breaches.push(format!("I12 suite: {name} is in {suite:?}, and all speak {common:?}"));
+        }
+    }
+    breaches
 }
 
 /// A conversation as a folder of an endpoint has it.

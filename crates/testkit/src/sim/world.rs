@@ -13,6 +13,7 @@ use bulla_client::engine::{BusinessOptions, Effects, Engine, Input, LinkKey, Rol
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::identity::IdentityHash;
 use bulla_e2ee::seals::Seal;
+use bulla_e2ee::suite::Suites;
 use bulla_protocol::frame::{ServerHello, server_frame::Body as Answer};
 use bytes::Bytes;
 
@@ -156,6 +157,11 @@ pub(super) struct World {
     begun_ms: u64,
     commits: u64,
     pub(super) figures: super::Figures,
+    /// What the programs of devices speak, of those that are not like the scene's.
+    programs: BTreeMap<usize, Suites>,
+    program: Suites,
+    /// Draws whose program is updated when it starts; nobody's, if there is none.
+    pub(super) updates: Option<Chance>,
 }
 
 fn role(device: usize) -> RoleOptions {
@@ -199,6 +205,9 @@ impl World {
             begun_ms,
             commits: 0,
             figures: super::Figures::default(),
+            programs: BTreeMap::new(),
+            program: options.suites.unwrap_or_default(),
+            updates: None,
         }
     }
 
@@ -267,11 +276,33 @@ impl World {
             return;
         }
         self.tell_of(node, || if restored { "starts, restored".into() } else { "starts".into() });
-        self.devices[self.nodes[node].device].active = node;
+        let device = self.nodes[node].device;
+        self.devices[device].active = node;
+        if self.updates.as_mut().is_some_and(|chance| chance.once_in(3)) {
+            self.installs(device, Suites::ALL);
+        }
+        self.nodes[node].suites = self.speaks(device);
         let effects = self.nodes[node].start(restored, self.now_ms);
         self.tell_logged(node);
         self.failed(node);
         self.release(node, effects);
+    }
+
+    /// What a device's program speaks.
+    pub(super) fn speaks(&self, device: usize) -> Suites {
+        self.programs.get(&device).copied().unwrap_or(self.program)
+    }
+
+    pub(super) fn installs(&mut self, device: usize, program: Suites) {
+        self.programs.insert(device, program);
+    }
+
+    /// A device gets the newest program, and is started with it.
+    pub(super) fn update(&mut self, device: usize) {
+        let node = self.devices[device].active;
+        self.installs(device, Suites::ALL);
+        self.kill(node);
+        self.start(node, false);
     }
 
     /// kill -9.

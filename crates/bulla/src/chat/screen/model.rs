@@ -16,7 +16,7 @@ use super::palette::Palette;
 use super::view::{Rows, View};
 use super::when;
 use crate::chat::command::Typed;
-use crate::chat::{CONTINUED, KEY_CHANGE, REMOVED, devices_changed, why};
+use crate::chat::{CONTINUED, KEY_CHANGE, NEWER, OUTDATED, REMOVED, devices_changed, why};
 use crate::text::{one_line, sentence};
 
 /// Messages read from the store at once.
@@ -256,6 +256,10 @@ impl Model {
                 if conversation.readers != self.conversation.readers {
                     self.history.note(format!("who can read has changed: {}", readers(&conversation)));
                 }
+                let outdated = |c: &Conversation| c.state == ConversationState::Outdated;
+                if outdated(&conversation) && !outdated(&self.conversation) {
+                    self.history.note(OUTDATED.to_owned());
+                }
                 self.conversation = conversation;
             }
             Event::Message(message) => self.message(message),
@@ -268,6 +272,7 @@ impl Model {
             Event::Continued { .. } => self.history.note(CONTINUED.to_owned()),
             Event::KeyChange { .. } => self.key_changed = true,
             Event::Devices { added, removed, .. } => self.history.note(devices_changed(&added, &removed)),
+            Event::Newer { .. } => self.history.note(NEWER.to_owned()),
             Event::Unreadable { .. } => {
                 self.history.note("a message came that could not be read; it is kept".to_owned());
             }

@@ -1,9 +1,9 @@
 //! A customer's device in an open conversation whose other side says what no honest one of this version would: a receipt of another branch, that
-//! the conversation goes on under another identity (KEY-02), or in a newer suite, and a spare that is used again (MLS-09). Each is told what
-//! follows, for a test to judge.
+//! the conversation goes on under another identity (KEY-02), or in a newer suite, and a spare that is used again (MLS-09); or whose words are those
+//! of an older or a newer program. Each is told what follows, for a test to judge.
 
 use bulla_client::engine::record::SpareRecord;
-use bulla_client::event::{ConversationState, Direction};
+use bulla_client::event::{ConversationState, Direction, Shown};
 use bulla_client::store::Table;
 use bulla_e2ee::certificate::Expect;
 use bulla_e2ee::content::{Body, Content, Receipt};
@@ -12,23 +12,30 @@ use bulla_e2ee::conversation::Conversation;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::identity::BusinessIdentity;
 use bulla_e2ee::sabotage::{self, Rule};
-use bulla_e2ee::spare::{Issuer, Spare};
+use bulla_e2ee::spare::{Issuer, Spare, make_spare};
 use bulla_e2ee::state::State;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::frame::{Accepted, server_frame};
+use bulla_protocol::label;
 use bulla_protocol::permit::Permit;
 
 use bulla_client::engine::Input;
 use bulla_client::event::Event;
 
-use super::super::world;
+use super::super::world::{self, cbor};
 use super::{CONVERSATION, Scene, Stage};
 use crate::chance::Chance;
 
 /// The customer's device, and the business that talks to it.
 fn customer() -> (Stage, Conversation, &'static Scene) {
+    speaking(Suites::DEFAULT)
+}
+
+/// The same, of a program that speaks these suites.
+fn speaking(suites: Suites) -> (Stage, Conversation, &'static Scene) {
     let [scene, _] = Scene::of_customers();
-    let mut stage = Stage::start(scene.role.clone(), scene.rows.clone(), scene.now_ms, 12);
+    let mut stage = Stage::start_speaking(scene.role.clone(), suites, scene.rows.clone(), scene.now_ms, 12);
     stage.now_ms = stage.now_ms.max(world::system_now() * 1_000);
     (stage, Conversation::load(State::load(scene.peer.clone()).unwrap()).unwrap(), scene)
 }
@@ -49,6 +56,65 @@ pub fn notices_a_fork(breaks: Option<Rule>) -> bool {
     let state = stage.ask(|engine, ctx| engine.conversation(ctx, CONVERSATION).unwrap().unwrap().state);
     // Without a spare of the other side it says Hello anew.
     state == ConversationState::New
+}
+
+/// In which suite the customer begins again after a fork, if it can without a Hello, when both speak more than one and the business has left a
+/// spare of the worse alone: one of before that comes `late`, after one of now, or one of now, as a program of before would.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn talked_down(late: bool, breaks: Option<Rule>) -> Option<Suite> {
+    let (mut stage, mut peer, scene) = speaking(Suites::ALL);
+    sabotage::break_rule(breaks);
+    let identity = world::identity();
+    let mut says = |stage: &mut Stage, receipt: Receipt, spare: Option<(Suites, u64)>| {
+        let mut content = Content::new([stage.events.len() as u8; 16], Body::Receipt(receipt));
+        content.extensions.spare = spare.map(|(suites, now)| {
+            let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites };
+            make_spare(&issuer, suites.best(), now, &mut Chance::new(23)).unwrap().0
+        });
+        stage.hear(&scene.given, Purpose::Control, Kind::Mls, &peer.seal(&content.encode().unwrap()).unwrap());
+    };
+    let (now, old) = (stage.now_ms / 1_000, Suites::only(Suite::Classical));
+    says(&mut stage, Receipt::default(), Some((Suites::ALL, now)));
+    says(&mut stage, Receipt::default(), Some((old, if late { now - 3_600 } else { now + 3_600 })));
+    let fork = Receipt { epoch: 2, authenticator: [0xee; 8], ..Receipt::default() };
+    let epoch = stage.ask(|engine, ctx| engine.epoch(ctx, CONVERSATION.0).unwrap().0);
+    says(&mut stage, Receipt { epoch, ..fork }, None);
+    sabotage::break_rule(None);
+    let state = stage.ask(|engine, ctx| engine.conversation(ctx, CONVERSATION).unwrap().unwrap().state);
+    (state == ConversationState::Open).then(|| stage.ask(|engine, ctx| engine.suite(ctx, CONVERSATION.0).unwrap()))
+}
+
+/// The business's newer program says in its own way that the conversation goes on elsewhere, and then something in the old one. How often the person
+/// was told of a newer program, and whether what was said was shown.
+///
+/// # Panics
+///
+/// If the conversation is not as [`Scene`] made it.
+#[must_use]
+pub fn later_version() -> (usize, bool) {
+    let (mut stage, mut peer, scene) = customer();
+    let identity = world::identity();
+    let (business, user) = (identity.hash(), world::pseudonym().user_id(&identity.hash()));
+    let turn = Turn { at: stage.now_ms << 10, before: 0, seen: 0 };
+    let speaker = Speaker::Business(&identity);
+    let says = Continues::seal(&speaker, &business, &user, &turn, Reason::Newer, &[], b"").unwrap();
+    let outer = cbor::items(&says).unwrap();
+    let signed = cbor::items(&cbor::content(&outer[0]).unwrap()).unwrap();
+    let mut inner = cbor::items(&cbor::content(&signed[0]).unwrap()).unwrap();
+    inner[0] = vec![2];
+    let signed = world::sign(&identity.to_bytes(), label::CONTINUES, &cbor::array(&inner));
+    let later = cbor::array(&[cbor::bytes(&signed), outer[1].clone()]);
+    stage.hear(&scene.given, Purpose::Control, Kind::Continues, &later);
+    let body = Body::Text { body: "still here".to_owned(), language: String::new() };
+    let content = Content::new([7; 16], body).encode().unwrap();
+    stage.hear(&scene.given, Purpose::Service, Kind::Mls, &peer.seal(&content).unwrap());
+    let told = stage.events.iter().filter(|e| matches!(e, Event::Newer { .. })).count();
+    let shown = |e: &Event| matches!(e, Event::Message(m) if m.shown == Shown::Text("still here".to_owned()));
+    (told, stage.events.iter().any(shown))
 }
 
 /// What came of it when another identity said that it goes on with the conversation.
@@ -83,7 +149,7 @@ pub fn another_identity(breaks: Option<Rule>) -> KeyChange {
     let other = BusinessIdentity::generate(&mut Chance::new(21));
     // Who could make a group that is good in itself: what is wrong is whose word it is.
     let identity = world::identity();
-    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
     let mut theirs = Vec::new();
     for (n, reason) in [Reason::Restored, Reason::Fork, Reason::Gap, Reason::Newer].into_iter().enumerate() {
         let now = stage.now_ms / 1_000;
@@ -130,7 +196,7 @@ pub fn newer() -> (Vec<Reason>, usize) {
     stage.say("undelivered");
     stage.relay.sent.clear();
     stage.events.clear();
-    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
     let (now, spares) = (stage.now_ms / 1_000, std::slice::from_ref(&spare));
     let (mut group, welcome) = Conversation::reform(&issuer, customer, spares, now, &mut Chance::new(22)).unwrap();
     let turn = Turn { at: stage.now_ms << 10, before: 0, seen: 0 };
@@ -219,7 +285,7 @@ pub fn one_spare_twice(breaks: Option<Rule>) -> Spent {
 fn begins_again(stage: &Stage, spare: &Spare, seed: u64) -> (Conversation, Vec<u8>) {
     let (identity, pseudonym) = (world::identity(), world::pseudonym());
     let business = identity.hash();
-    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway" };
+    let issuer = Issuer::Business { identity: &identity, handle: "rosi", endpoint: "gateway", suites: Suites::DEFAULT };
     let (now, spares) = (stage.now_ms / 1_000, std::slice::from_ref(spare));
     let made = Conversation::reform(&issuer, pseudonym.public(), spares, now, &mut Chance::new(seed));
     let (group, welcome) = made.unwrap();

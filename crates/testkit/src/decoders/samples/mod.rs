@@ -15,6 +15,7 @@ use bulla_e2ee::bundle::{Bundle, make_bundle};
 use bulla_e2ee::content::{Body, Content};
 use bulla_e2ee::conversation::Conversation;
 use bulla_e2ee::hello::{Hello, HelloParams, ReplyKey};
+use bulla_e2ee::suite::{Suite, Suites};
 
 use super::world::{self, BUSINESS_MAILBOX, NOW, RELAY, cbor};
 use crate::chance::Chance;
@@ -39,7 +40,8 @@ pub fn make_world(folder: &Path) -> std::io::Result<()> {
     let (identity, pseudonym, mut rng) = (world::identity(), world::pseudonym(), Chance::new(1));
     let (bundle, keys) = make_bundle(&identity, &world::params(NOW), &mut rng).unwrap();
     let verified = Bundle::verify(&bundle, &identity.hash(), NOW).expect("the machine's clock is near to NOW");
-    let (mut customer, welcome) = Conversation::begin(&pseudonym, "phone", &verified, NOW, &mut rng).unwrap();
+    let (mut customer, welcome) =
+        Conversation::begin(&pseudonym, "phone", Suites::DEFAULT, &verified, Suite::Hybrid, NOW, &mut rng).unwrap();
     let first = customer.seal(&text("Have you got tulips?")).unwrap();
     let reply = ReplyKey::generate(&mut Chance::new(3)).unwrap();
     let says = HelloParams {

@@ -5,6 +5,7 @@ use bulla_e2ee::content::{Body, Content, Expires, MessageId, PermitsExtension, R
 use bulla_e2ee::continues::{Continues, Reason, Speaker, Turn};
 use bulla_e2ee::device::Invitation;
 use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::label;
 use ed25519_dalek::SigningKey;
@@ -148,9 +149,9 @@ impl Samples {
     pub(super) fn signed(&mut self) {
         let identity = world::identity();
         let leaf = SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
-        let subject = Subject { handle: "rosi", endpoint: "gateway", not_after: NOW + 1 };
+        let subject = Subject { handle: "rosi", endpoint: "gateway", not_after: NOW + 1, suites: Suites::DEFAULT };
         let business = issue_business(&identity, &leaf, &subject);
-        let nobody = Subject { handle: "", endpoint: "", not_after: u64::MAX };
+        let nobody = Subject { handle: "", endpoint: "", not_after: u64::MAX, suites: Suites::DEFAULT };
         let customer = issue_customer(&world::pseudonym(), &leaf, &identity.hash(), &nobody);
         let payload = |signed: &[u8]| cbor::content(&cbor::items(signed).unwrap()[0]).unwrap();
         let wrong = |payload: &[u8], at: usize, item: &[u8]| {
@@ -188,7 +189,7 @@ impl Samples {
         self.put("bundle", "ok-payload-of-the-day", &live);
         self.put("bundle", "ok-payload-with-a-later-field", {
             let mut items = cbor::items(&live).unwrap();
-            items.push(cbor::text("of a later version"));
+            items.extend([vec![0x80], cbor::text("of a later version")]);
             cbor::array(&items)
         });
         self.put("hello_again", "ok-payload-of-the-day", &live);
@@ -240,6 +241,7 @@ impl Samples {
             inviter: "phone".to_owned(),
             relay: RELAY.to_owned(),
             permits: vec![world::customer_permits().remove(0)],
+            suite: None,
         };
         let good = invitation.encode().to_vec();
         let wrong = |at: usize, item: &[u8]| {
@@ -250,14 +252,14 @@ impl Samples {
         let device = cbor::items(&world::device().to_bytes()).unwrap();
         let other_leaf = cbor::array(&[device[0].clone(), cbor::bytes(&[3; 32]), device[2].clone()]);
         let identity = world::identity();
-        let subject = Subject { handle: "rosi", endpoint: "gateway", not_after: NOW + 1 };
+        let subject = Subject { handle: "rosi", endpoint: "gateway", not_after: NOW + 1, suites: Suites::DEFAULT };
         let leaf = SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
         let business = issue_business(&identity, &leaf, &subject);
         let business = cbor::array(&[device[0].clone(), cbor::bytes(&[8; 32]), cbor::bytes(&business)]);
         self.put("invitation", "ok-whole", &good);
         self.put("invitation", "ok-with-a-later-field", {
             let mut items = cbor::items(&good).unwrap();
-            items.push(cbor::text("of a later version"));
+            items.extend([vec![0x18, 0x4f], cbor::text("of a later version")]);
             cbor::array(&items)
         });
         self.put("invitation", "no-empty", b"");

@@ -119,6 +119,8 @@ impl World {
         let name = format!("{}+{}", self.devices[customer].name, self.devices.len());
         let device = self.new_device(name, customer, Standing::Invited, invitation);
         self.act(|| "a device is invited".into());
+        // Who gets a new device gets the program that he has.
+        self.installs(device, self.speaks(customer));
         self.start(self.devices[device].active, false);
         self.come_in(device);
         Some(device)
