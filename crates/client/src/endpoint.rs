@@ -7,6 +7,7 @@ mod link;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +20,17 @@ use bulla_protocol::work::Task;
 use bytes::Bytes;
 use rand_core::OsRng;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, LocalSet};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 pub use crate::engine::commands::CommandError;
 pub use crate::engine::{Begin, BusinessOptions, NoProjector, Projector, RoleOptions};
 use crate::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, WorkFor};
-use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, Message, OwnDevice};
-use crate::store::sqlite::SqliteStore;
+use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, LinkCard, Message, OwnDevice};
+use crate::rt;
 use crate::store::tx::{Rng, Tx};
 use crate::store::vault::{RootKey, Vault};
 use crate::store::{Store, StoreError};
-use crate::transport::ws::WsTransport;
 use crate::transport::{Transport, TransportError};
 use link::FromLink;
 
@@ -46,12 +45,6 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// How long links may take to send what is left when the endpoint stops.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// The longest sleep: a clock that tests turn is looked at this often.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// Nonces searched at once before the search looks whether it is still wanted.
-const WORK_CHUNK: u64 = 1 << 16;
 
 /// How to run.
 #[derive(Clone)]
@@ -89,6 +82,7 @@ pub enum StartError {
 
 enum ToDriver {
     Command(Command),
+    Fetch(String, oneshot::Sender<Result<Vec<u8>, TransportError>>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -96,7 +90,6 @@ enum ToDriver {
 #[derive(Clone)]
 pub struct Endpoint {
     inputs: mpsc::UnboundedSender<ToDriver>,
-    transport: WsTransport,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -106,30 +99,30 @@ impl std::fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// Opens the store in `folder`, raises the incarnation, and starts.
+    /// Opens the store in `folder`, raises the incarnation, and starts on a thread of its own.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn start(
         folder: &Path,
         root: RootKey,
         options: Options,
         projector: Box<dyn Projector>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
-        let store = SqliteStore::open(folder)?;
+        let store = crate::store::sqlite::SqliteStore::open(folder)?;
         Self::start_over(store, root, options, projector)
     }
 
-    /// Starts over a store that is already open.
+    /// Starts over a store that is already open, on a thread of its own.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn start_over<S: Store + Send>(
         store: S,
         root: RootKey,
         options: Options,
         projector: Box<dyn Projector>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
-        let transport = WsTransport::new()?;
-        let (inputs, commands) = mpsc::unbounded_channel();
-        let (events, receiver) = mpsc::unbounded_channel();
+        let transport = crate::transport::ws::WsTransport::new()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (started, starting) = std::sync::mpsc::sync_channel(1);
-        let links = transport.clone();
+        let (endpoint, events, ends) = Self::channels();
         #[cfg(feature = "under-test")]
         let (watches, broken) = (bulla_e2ee::seals::watches(), bulla_e2ee::sabotage::broken_rule());
         std::thread::Builder::new().name("bulla-endpoint".into()).spawn(move || {
@@ -138,16 +131,55 @@ impl Endpoint {
                 bulla_e2ee::seals::watch(watches);
                 bulla_e2ee::sabotage::break_rule(broken);
             }
-            let vault = Vault::new(root);
-            let rng = RefCell::new(Box::new(OsRng) as Rng);
-            let world = World { store, vault, rng, options, projector, transport: links, events };
-            LocalSet::new().block_on(&runtime, world.run(commands, started));
+            let world = World::new(store, root, options, projector, transport, ends.events);
+            let running = world.run(ends.commands, move |begun| drop(started.send(begun)));
+            tokio::task::LocalSet::new().block_on(&runtime, running);
         })?;
         match starting.recv() {
-            Ok(Ok(())) => Ok((Self { inputs, transport }, receiver)),
+            Ok(Ok(())) => Ok((endpoint, events)),
             Ok(Err(e)) => Err(e.into()),
             Err(_) => Err(std::io::Error::other("it ended at once").into()),
         }
+    }
+
+    /// Starts over an open store beside whatever else this thread does: in a browser's worker.
+    pub async fn start_here<S: Store, T: Transport>(
+        store: S,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+        transport: T,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
+        let (endpoint, events, ends) = Self::channels();
+        let (started, starting) = oneshot::channel();
+        let world = World::new(store, root, options, projector, transport, ends.events);
+        rt::spawn_local(world.run(ends.commands, move |begun| drop(started.send(begun))));
+        match starting.await {
+            Ok(Ok(())) => Ok((endpoint, events)),
+            Ok(Err(e)) => Err(e.into()),
+            Err(_) => Err(std::io::Error::other("it ended at once").into()),
+        }
+    }
+
+    fn channels() -> (Self, mpsc::UnboundedReceiver<Event>, Ends) {
+        let (inputs, commands) = mpsc::unbounded_channel();
+        let (events, receiver) = mpsc::unbounded_channel();
+        (Self { inputs }, receiver, Ends { commands, events })
+    }
+
+    async fn fetch(&self, link: &Link) -> Result<Vec<u8>, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let ask = ToDriver::Fetch(link.bundle_url().to_owned(), answer);
+        self.inputs.send(ask).map_err(|_| CommandError::Stopped)?;
+        let fetched = answered.await.map_err(|_| CommandError::Stopped)?;
+        fetched.map_err(|e| CommandError::Fetch(e.to_string()))
+    }
+
+    /// Who a link leads to, once what is fetched has verified to it. Nothing is stored, and nothing but the fetch leaves.
+    pub async fn look(&self, link: &Link) -> Result<LinkCard, CommandError> {
+        let bundle = self.fetch(link).await?;
+        let link = link.clone();
+        self.run(move |_, ctx| crate::engine::look(ctx, &link, &bundle)).await
     }
 
     async fn run<R, F>(&self, f: F) -> Result<R, CommandError>
@@ -180,8 +212,7 @@ impl Endpoint {
             }
             return Ok(conversation);
         }
-        let fetched = self.transport.fetch(link.bundle_url()).await;
-        let bundle = fetched.map_err(|e| CommandError::Fetch(e.to_string()))?;
+        let bundle = self.fetch(link).await?;
         let link = link.clone();
         self.run(move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin)).await
     }
@@ -296,29 +327,47 @@ impl Endpoint {
     }
 }
 
+/// The driver's ends of a handle's channels.
+struct Ends {
+    commands: mpsc::UnboundedReceiver<ToDriver>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
 /// What the driver owns.
-struct World<S> {
+struct World<S, T> {
     store: S,
     vault: Vault,
     rng: RefCell<Rng>,
     options: Options,
     projector: Box<dyn Projector>,
-    transport: WsTransport,
+    transport: T,
     events: mpsc::UnboundedSender<Event>,
 }
 
 /// The connections as the driver sees them.
 #[derive(Default)]
 struct Links {
-    tasks: HashMap<LinkKey, AbortHandle>,
+    tasks: HashMap<LinkKey, rt::Task>,
     senders: HashMap<LinkKey, mpsc::UnboundedSender<Vec<Bytes>>>,
 }
 
-impl<S: Store> World<S> {
+impl<S: Store, T: Transport> World<S, T> {
+    fn new(
+        store: S,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+        transport: T,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let rng = RefCell::new(Box::new(OsRng) as Rng);
+        Self { store, vault: Vault::new(root), rng, options, projector, transport, events }
+    }
+
     async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<ToDriver>,
-        started: std::sync::mpsc::SyncSender<Result<(), StoreError>>,
+        started: impl FnOnce(Result<(), StoreError>),
     ) {
         let (to_engine, mut from_links) = mpsc::channel(QUEUE);
         let (found, mut results) = mpsc::unbounded_channel();
@@ -326,20 +375,24 @@ impl<S: Store> World<S> {
         let (role, suites, restored) = (self.options.role.clone(), self.options.suites, self.options.restored);
         let (mut engine, effects) = match self.transact(|ctx| Engine::start(role, suites, restored, ctx)).await {
             Ok(begun) => begun,
-            Err(e) => return drop(started.send(Err(e))),
+            Err(e) => return started(Err(e)),
         };
-        let _ = started.send(Ok(()));
+        started(Ok(()));
         self.release(effects, &mut links, &to_engine, &found);
 
         loop {
-            let sleep = engine
-                .wake_at()
-                .map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(self.options.clock.now_ms())).min(LOOK));
+            let sleep = engine.wake_at().map_or(rt::LOOK, |at| {
+                Duration::from_millis(at.saturating_sub(self.options.clock.now_ms())).min(rt::LOOK)
+            });
             let mut inputs = Vec::new();
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
                     Some(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
+                    Some(ToDriver::Fetch(url, answer)) => {
+                        self.fetch(url, answer);
+                        continue;
+                    }
                     Some(ToDriver::Shutdown(done)) => {
                         links.flush(&mut from_links).await;
                         drop(self);
@@ -350,7 +403,7 @@ impl<S: Store> World<S> {
                 },
                 Some(from) = from_links.recv() => inputs.push(links.input(from)),
                 Some(result) = results.recv() => inputs.push(result),
-                () = tokio::time::sleep(sleep) => {
+                () = rt::sleep(sleep) => {
                     if engine.wake_at().is_none_or(|at| at > self.options.clock.now_ms()) {
                         continue;
                     }
@@ -371,6 +424,7 @@ impl<S: Store> World<S> {
                 } else {
                     match commands.try_recv() {
                         Ok(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
+                        Ok(ToDriver::Fetch(url, answer)) => self.fetch(url, answer),
                         Ok(ToDriver::Shutdown(done)) => {
                             shutdown = Some(done);
                             break;
@@ -426,7 +480,7 @@ impl<S: Store> World<S> {
                 tracing::error!(error = %e, "the store failed; nothing of this step happened, trying again");
                 self.vault.forget();
                 links.close();
-                tokio::time::sleep(STORE_RETRY).await;
+                rt::sleep(STORE_RETRY).await;
                 self.reload(engine, links, to_engine, found).await;
             }
         }
@@ -446,7 +500,7 @@ impl<S: Store> World<S> {
                 Err(e) => {
                     tracing::error!(error = %e, "the store still fails");
                     self.vault.forget();
-                    tokio::time::sleep(STORE_RETRY).await;
+                    rt::sleep(STORE_RETRY).await;
                 }
             }
         }
@@ -468,11 +522,17 @@ impl<S: Store> World<S> {
         };
         // The links have this thread only when it waits: here they send what must not leave yet, and a crash finds it sent.
         #[cfg(feature = "sabotage-ack-before-commit")]
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        rt::sleep(Duration::from_millis(20)).await;
         self.store.commit(batch).await?;
         #[cfg(feature = "under-test")]
         bulla_e2ee::seals::left().add(bulla_e2ee::seals::take());
         Ok((result, out))
+    }
+
+    /// Fetches a bundle beside everything else.
+    fn fetch(&self, url: String, answer: oneshot::Sender<Result<Vec<u8>, TransportError>>) {
+        let transport = self.transport.clone();
+        rt::spawn_local(async move { drop(answer.send(transport.fetch(&url).await)) });
     }
 
     /// Lets go what may leave now that the batch is durable.
@@ -488,8 +548,7 @@ impl<S: Store> World<S> {
         }
         for key in effects.connect {
             let task = link::keep(self.transport.clone(), key.clone(), to_engine.clone());
-            let handle = tokio::task::spawn_local(task).abort_handle();
-            if let Some(old) = links.tasks.insert(key, handle) {
+            if let Some(old) = links.tasks.insert(key, rt::spawn(task)) {
                 old.abort();
             }
         }
@@ -509,7 +568,7 @@ impl<S: Store> World<S> {
         }
         for (number, url) in effects.fetch {
             let (transport, found) = (self.transport.clone(), found.clone());
-            tokio::task::spawn_local(async move {
+            rt::spawn_local(async move {
                 match transport.fetch(&url).await {
                     Ok(bundle) => drop(found.send(Input::Fetched(number, bundle))),
                     Err(why) => tracing::debug!(%why, "no bundle"),
@@ -525,17 +584,19 @@ impl<S: Store> World<S> {
     }
 }
 
-/// Searches a proof of work on a thread where it delays nobody; gives up when the endpoint is gone.
+/// Searches a proof of work where it delays nobody; gives up when the endpoint is gone.
 fn search(found: mpsc::UnboundedSender<Input>, what: WorkFor, task: Task, bits: u32) {
-    tokio::task::spawn_blocking(move || {
-        let mut from = 0;
-        while !found.is_closed() {
-            if let Some(nonce) = task.search(bits, from, WORK_CHUNK) {
-                let _ = found.send(Input::Work(what, nonce));
-                return;
-            }
-            from += WORK_CHUNK;
+    let mut from = 0;
+    rt::aside(move || {
+        if found.is_closed() {
+            return true;
         }
+        let nonce = task.search(bits, from, rt::SEARCHED_AT_ONCE);
+        from += rt::SEARCHED_AT_ONCE;
+        if let Some(nonce) = nonce {
+            let _ = found.send(Input::Work(what.clone(), nonce));
+        }
+        nonce.is_some()
     });
 }
 
@@ -579,7 +640,7 @@ impl Links {
                 };
             }
         };
-        if tokio::time::timeout(GOODBYE, all_down).await.is_err() {
+        if rt::timeout(GOODBYE, all_down).await.is_none() {
             tracing::debug!("a relay does not take what is left for it; it will be sent again");
         }
         self.close();

@@ -214,6 +214,21 @@ pub struct BusinessCard {
     pub bundle: Option<Vec<u8>>,
 }
 
+/// Who a link leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkCard {
+    /// The business's identity hash: the `k` of the link.
+    pub key: bulla_e2ee::identity::IdentityHash,
+    /// Its handle.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
+    /// Everyone who can read at the business: name, role.
+    pub readers: Vec<(String, String)>,
+    /// The relay that holds its mailbox.
+    pub relay_url: String,
+}
+
 /// How far a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]

@@ -15,7 +15,7 @@
 //! - [`event`]: drafts, messages, states and events, as programs see them
 //! - [`engine`]: the state machine
 //! - [`store`]: the store trait, its SQLite implementation, the sealing of values, the key file
-//! - [`transport`]: the trait over WebSocket and bundle fetches, and its native implementation
+//! - [`transport`]: the trait over WebSocket and bundle fetches, and its native implementation; `rt`: timers and tasks, native or the browser's
 //! - [`clock`]: time as a parameter
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -24,5 +24,6 @@ pub mod clock;
 pub mod endpoint;
 pub mod engine;
 pub mod event;
+mod rt;
 pub mod store;
 pub mod transport;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bulla_client::clock::{Clock, SystemClock};
 use url::Url;
 
+use crate::app::App;
 use crate::secret::Secret;
 
 /// From where the API may be reached.
@@ -43,6 +44,8 @@ pub struct Config {
     pub relay_url: String,
     /// Origin in links, as customers reach it. Default: `http://` and the public listener's address.
     pub public_url: Option<String>,
+    /// The app for browsers, served to whoever opens a link in one; without it, a page of text.
+    pub app: Option<App>,
     /// Businesses to be made, if they are not there.
     pub businesses: Vec<NewBusiness>,
     /// Where webhooks of all businesses go, until the API says otherwise.
@@ -65,6 +68,7 @@ impl Config {
             api_reach: ApiReach::default(),
             relay_url: relay_url.into(),
             public_url: None,
+            app: None,
             businesses: Vec::new(),
             webhook: None,
             passphrase: None,
@@ -83,6 +87,7 @@ impl std::fmt::Debug for Config {
             .field("api_reach", &self.api_reach)
             .field("relay_url", &self.relay_url)
             .field("public_url", &self.public_url)
+            .field("app", &self.app)
             .field("businesses", &self.businesses)
             .field("webhook", &self.webhook.is_some())
             .finish_non_exhaustive()

@@ -199,7 +199,9 @@ impl Gateway {
         let businesses: Arc<Vec<_>> = Arc::new(served.iter().map(|s: &Served| Arc::clone(&s.business)).collect());
         let api = cloud_api::Api { businesses: Arc::clone(&businesses), entropy };
         tasks.push(serve_http(api_listener, cloud_api::router(api), stop.clone()));
-        tasks.push(serve_http(public_listener, public::router(businesses), stop.clone()));
+        let (app, relay) = (config.app.clone().map(Arc::new), config.relay_url.as_str().into());
+        let for_customers = public::Public { businesses, app, relay };
+        tasks.push(serve_http(public_listener, public::router(for_customers), stop.clone()));
         tasks.push(tokio::spawn(env::serve(socket, config.data.clone(), Arc::clone(&served), stop.clone())));
         guard.disarm();
         Ok(Running { api_addr, public_addr, served, feed, ready, tasks, stop })

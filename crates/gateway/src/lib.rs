@@ -27,6 +27,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;
+mod app;
 pub mod backup;
 mod business;
 mod cloud_api;
@@ -48,6 +49,7 @@ mod watch;
 mod webhooks;
 
 pub use account::Credentials;
+pub use app::{App, AppError};
 pub use config::{ApiReach, Config, NewBusiness};
 pub use egress::{AddressError, EgressError};
 pub use env::{EnvError, read_credentials};

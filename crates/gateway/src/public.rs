@@ -1,4 +1,5 @@
-//! What customers see of the gateway: the signed bundle behind a link, and a page for who opens the link without an app.
+//! What customers see of the gateway: the signed bundle behind a link, and for who opens the link in a browser the app, or where this gateway
+//! serves none, a page of text.
 //!
 //! Nothing here is secret and nothing here is trusted: the app checks the bundle to the hash in the link's fragment, which is never sent to
 //! any server. For the same reason the page does not print the whole link: a page that could be forged must not be where the hash comes from.
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
+use crate::app::App;
 use crate::business::Business;
 
 /// The bundle's media type.
@@ -22,18 +24,44 @@ const CACHED: &str = "public, max-age=300";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-type Businesses = Arc<Vec<Arc<Business>>>;
-
-/// The listener's service.
-pub(crate) fn router(businesses: Businesses) -> Router {
-    Router::new().route("/{handle}", get(link)).fallback(nothing).with_state(businesses)
+/// What the listener serves.
+#[derive(Clone)]
+pub(crate) struct Public {
+    /// Whose links lead here.
+    pub(crate) businesses: Arc<Vec<Arc<Business>>>,
+    /// The app for browsers, if this gateway serves it.
+    pub(crate) app: Option<Arc<App>>,
+    /// The relay that the app connects to.
+    pub(crate) relay: Arc<str>,
 }
 
-async fn link(State(businesses): State<Businesses>, Path(segment): Path<String>, headers: HeaderMap) -> Response {
+/// The listener's service.
+pub(crate) fn router(public: Public) -> Router {
+    Router::new().route("/{handle}", get(link)).fallback(file).with_state(public)
+}
+
+async fn link(State(public): State<Public>, Path(segment): Path<String>, headers: HeaderMap) -> Response {
     let handle = segment.strip_prefix('@');
-    let business = businesses.iter().find(|b| Some(b.account.handle.as_str()) == handle);
-    let Some(business) = business else { return nothing().await };
-    if wants_bundle(&headers) { bundle(business).await } else { page(business) }
+    let business = public.businesses.iter().find(|b| Some(b.account.handle.as_str()) == handle);
+    let Some(business) = business else { return named(&public, &segment, &headers) };
+    match &public.app {
+        _ if wants_bundle(&headers) => bundle(business).await,
+        Some(app) => app.page(&public.relay, &headers),
+        None => page(business),
+    }
+}
+
+/// A file of the app's.
+async fn file(State(public): State<Public>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return nothing();
+    }
+    named(&public, uri.path().trim_start_matches('/'), &headers)
+}
+
+fn named(public: &Public, path: &str, headers: &HeaderMap) -> Response {
+    let found = public.app.as_ref().and_then(|app| app.file(path, &public.relay, headers));
+    found.unwrap_or_else(nothing)
 }
 
 async fn bundle(business: &Business) -> Response {
@@ -58,7 +86,7 @@ fn page(business: &Business) -> Response {
     answer(StatusCode::OK, TEXT, "no-store", words.into_bytes())
 }
 
-async fn nothing() -> Response {
+fn nothing() -> Response {
     answer(StatusCode::NOT_FOUND, TEXT, "no-store", b"There is nothing here.\n".to_vec())
 }
 

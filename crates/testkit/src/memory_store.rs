@@ -68,6 +68,6 @@ mod tests {
 
     #[tokio::test]
     async fn it_keeps_the_stores_contract() {
-        bulla_client::store::contract::run(Disk::default, |disk| disk).await;
+        bulla_client::store::contract::run(async || Disk::default(), async |disk| disk).await;
     }
 }

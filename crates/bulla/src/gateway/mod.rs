@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use bulla_gateway::{ApiReach, Config, Gateway, NewBusiness, Running, Secret};
+use bulla_gateway::{ApiReach, App, Config, Gateway, NewBusiness, Running, Secret};
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
@@ -15,7 +15,7 @@ use url::Url;
 /// A business's endpoint: holds its keys, speaks the Cloud API.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Backup(Backup),
     Restore(Restore),
 }
@@ -89,6 +89,10 @@ pub(crate) struct Serve {
     /// The origin that links begin with, as customers reach the public port: `https://shop.example`. Default: http:// and the public address.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+
+    /// A build of the app for browsers (`cargo xtask app`), served to whoever opens a link in one. Without it a page of text is.
+    #[arg(long, value_name = "DIR", env = "BULLA_APP")]
+    app: Option<PathBuf>,
 
     /// Where the Cloud API listens; port 0 takes any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8472")]
@@ -230,6 +234,7 @@ impl Serve {
         let mut config = Config::new(self.data.clone(), self.relay.clone());
         config.public_listen = self.public_listen;
         config.public_url = self.public_url.clone();
+        config.app = self.app.as_deref().map(App::from_folder).transpose()?;
         config.api_listen = self.api_listen;
         config.api_reach = if self.api_on_network { ApiReach::Network } else { ApiReach::Loopback };
         config.businesses = self.businesses.clone();

@@ -9,6 +9,7 @@ use rand_core::{OsRng, RngCore};
 use tokio::sync::mpsc;
 
 use crate::engine::LinkKey;
+use crate::rt;
 use crate::transport::{Connection, Transport, TransportError};
 
 /// First pause after a lost connection.
@@ -43,7 +44,7 @@ pub(super) async fn keep<T: Transport>(transport: T, key: LinkKey, engine: mpsc:
         if engine.send(FromLink::Down(key.clone(), wait)).await.is_err() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        rt::sleep(Duration::from_millis(wait)).await;
         pause = (pause * 2).min(LONGEST_PAUSE_MS);
     }
 }
@@ -54,15 +55,15 @@ async fn session<C: Connection>(
     engine: &mpsc::Sender<FromLink>,
 ) -> (bool, TransportError) {
     let ended = || TransportError("the relay closed the connection".into());
-    let first = tokio::time::timeout(limits::HELLO_TIMEOUT, connection.receive()).await;
+    let first = rt::timeout(limits::HELLO_TIMEOUT, connection.receive()).await;
     let hello = match first {
-        Ok(Ok(Some(frame))) => match ServerFrame::from_bytes(frame) {
+        Some(Ok(Some(frame))) => match ServerFrame::from_bytes(frame) {
             Ok((_, server_frame::Body::Hello(hello))) => hello,
             _ => return (false, TransportError("it is not a relay, or of a version that is not understood".into())),
         },
-        Ok(Ok(None)) => return (false, ended()),
-        Ok(Err(e)) => return (false, e),
-        Err(_) => return (false, TransportError("the relay says nothing".into())),
+        Some(Ok(None)) => return (false, ended()),
+        Some(Err(e)) => return (false, e),
+        None => return (false, TransportError("the relay says nothing".into())),
     };
     let (sender, mut frames) = mpsc::unbounded_channel();
     if engine.send(FromLink::Up(key.clone(), hello, sender)).await.is_err() {
@@ -80,8 +81,8 @@ async fn session<C: Connection>(
                     return (true, e);
                 }
             }
-            received = tokio::time::timeout(limits::IDLE_TIMEOUT, connection.receive()) => match received {
-                Ok(Ok(Some(frame))) => match ServerFrame::from_bytes(frame) {
+            received = rt::timeout(limits::IDLE_TIMEOUT, connection.receive()) => match received {
+                Some(Ok(Some(frame))) => match ServerFrame::from_bytes(frame) {
                     Ok((request, body)) => {
                         if engine.send(FromLink::Frame(key.clone(), request, body)).await.is_err() {
                             return (true, ended());
@@ -89,9 +90,9 @@ async fn session<C: Connection>(
                     }
                     Err(e) => return (true, TransportError(format!("the relay sent something that is not a frame: {e}"))),
                 },
-                Ok(Ok(None)) => return (true, ended()),
-                Ok(Err(e)) => return (true, e),
-                Err(_) => return (true, TransportError("the relay is silent".into())),
+                Some(Ok(None)) => return (true, ended()),
+                Some(Err(e)) => return (true, e),
+                None => return (true, TransportError("the relay is silent".into())),
             },
         }
     }

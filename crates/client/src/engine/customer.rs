@@ -16,7 +16,7 @@ use super::outbox::Head;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, HelloRecord, OutboxRecord, SealedRecord, Secret, SecretVec};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
-use crate::event::{Conversation, ConversationId, ConversationState, Event};
+use crate::event::{Conversation, ConversationId, ConversationState, Event, LinkCard};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
 
@@ -42,15 +42,9 @@ impl Engine {
             return Err(CommandError::WrongRole);
         }
         let name = begin.name.as_deref().map(clean_name).transpose()?;
-        let verified = Bundle::verify(bundle, link.key(), ctx.tx.now_ms() / 1000).map_err(|e| match e {
-            BundleError::Suite | BundleError::Newer => CommandError::OutOfDate,
-            e => CommandError::Bundle(e.to_string()),
-        })?;
+        let verified = verified(ctx, link, bundle)?;
         if verified.suites_with(self.suites).is_none() {
             return Err(CommandError::OutOfDate);
-        }
-        if verified.handle() != link.handle() {
-            return Err(CommandError::Bundle("its handle is another".into()));
         }
         let pseudonym = match &begin.pseudonym {
             Some(key) => Pseudonym::from_bytes(key),
@@ -69,7 +63,7 @@ impl Engine {
             mailbox: (*mailbox.as_bytes()).into(),
             peer_name: verified.name().to_owned(),
             handle: verified.handle().to_owned(),
-            readers: verified.readers().iter().map(|r| (r.name.clone(), r.role.clone())).collect(),
+            readers: readers_of(&verified),
             pseudonym: Some(Secret(*pseudonym.to_bytes())),
             own_name: name,
             reference: link.reference().map(str::to_owned),
@@ -248,6 +242,34 @@ impl Engine {
         tracing::warn!("no suite in common with the business: one of the programs is out of date");
         self.tell_conversation(ctx, number)
     }
+}
+
+/// What was fetched for a link, if it is the business's of that link.
+fn verified(ctx: &Ctx<'_, '_>, link: &Link, bundle: &[u8]) -> Result<Bundle, CommandError> {
+    let verified = Bundle::verify(bundle, link.key(), ctx.tx.now_ms() / 1000).map_err(|e| match e {
+        BundleError::Suite | BundleError::Newer => CommandError::OutOfDate,
+        e => CommandError::Bundle(e.to_string()),
+    })?;
+    if verified.handle() != link.handle() {
+        return Err(CommandError::Bundle("its handle is another".into()));
+    }
+    Ok(verified)
+}
+
+fn readers_of(bundle: &Bundle) -> Vec<(String, String)> {
+    bundle.readers().iter().map(|r| (r.name.clone(), r.role.clone())).collect()
+}
+
+/// Who a link leads to.
+pub(crate) fn look(ctx: &Ctx<'_, '_>, link: &Link, bundle: &[u8]) -> Result<LinkCard, CommandError> {
+    let verified = verified(ctx, link, bundle)?;
+    Ok(LinkCard {
+        key: *link.key(),
+        handle: verified.handle().to_owned(),
+        name: verified.name().to_owned(),
+        readers: readers_of(&verified),
+        relay_url: verified.relay().to_owned(),
+    })
 }
 
 /// How a customer begins.

@@ -53,6 +53,7 @@ use crate::store::{StoreError, Table};
 use record::{ConversationRecord, EndpointRecord};
 
 pub use customer::Begin;
+pub(crate) use customer::look;
 pub use links::{Link, LinkKey};
 
 /// Conversations kept loaded; with more, all are dropped and loaded again when needed.

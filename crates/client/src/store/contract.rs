@@ -19,11 +19,11 @@ fn batch(changes: &[Change<'_>]) -> Batch {
 }
 
 /// Runs the suite on stores from `fresh`; `reopen` closes one and opens it again.
-pub async fn run<S: Store>(mut fresh: impl FnMut() -> S, mut reopen: impl FnMut(S) -> S) {
+pub async fn run<S: Store>(mut fresh: impl AsyncFnMut() -> S, mut reopen: impl AsyncFnMut(S) -> S) {
     let (a, b) = (Table::Messages, Table::Outbox);
 
     // Values are set, replaced and removed; tables are apart.
-    let mut store = fresh();
+    let mut store = fresh().await;
     store.commit(batch(&[(a, b"k", Some(b"1")), (b, b"k", Some(b"2"))])).await.unwrap();
     assert_eq!(store.get(a, b"k").unwrap().unwrap(), b"1");
     assert_eq!(store.get(b, b"k").unwrap().unwrap(), b"2");
@@ -44,7 +44,7 @@ pub async fn run<S: Store>(mut fresh: impl FnMut() -> S, mut reopen: impl FnMut(
     assert_eq!(store.get(a, b"").unwrap().unwrap(), b"");
 
     // Scans are ordered bytewise, bounded on both sides and by number, in both directions.
-    let mut store = fresh();
+    let mut store = fresh().await;
     let keys: &[&[u8]] = &[b"a", b"a\0", b"a\xff", b"b", b"\xff", b"\xff\xff"];
     for key in keys {
         store.commit(batch(&[(a, key, Some(key))])).await.unwrap();
@@ -62,7 +62,7 @@ pub async fn run<S: Store>(mut fresh: impl FnMut() -> S, mut reopen: impl FnMut(
     // What was committed is there after closing, large values included.
     let large = vec![7; 300_000];
     store.commit(batch(&[(b, b"large", Some(&large))])).await.unwrap();
-    let store = reopen(store);
+    let store = reopen(store).await;
     assert_eq!(store.get(b, b"large").unwrap().unwrap(), large);
     assert_eq!(scan(&store, b"", None, Order::Ascending, 100), keys);
 }

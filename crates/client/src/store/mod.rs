@@ -6,7 +6,9 @@
 
 pub mod contract;
 mod hot;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod keyfile;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod sqlite;
 pub mod tx;
 pub mod vault;

@@ -215,11 +215,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut fresh = 0;
         super::super::contract::run(
-            || {
+            async || {
                 fresh += 1;
                 SqliteStore::open(&folder.path().join(fresh.to_string())).unwrap()
             },
-            |store| {
+            async |store: SqliteStore| {
                 let folder = store.path().parent().unwrap().to_path_buf();
                 drop(store);
                 SqliteStore::open(&folder).unwrap()

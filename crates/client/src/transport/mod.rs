@@ -1,5 +1,6 @@
 //! How frames and bundles get from here to a relay and back: a trait, because the browser has its own WebSocket.
 
+#[cfg(not(target_arch = "wasm32"))]
 pub mod ws;
 
 use std::future::Future;

@@ -1,0 +1,124 @@
+//! What the worker calls.
+
+use std::sync::Arc;
+
+use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
+use bulla_client::event::ConversationId;
+use bulla_e2ee::link::Link;
+use bulla_e2ee::suite::Suites;
+use js_sys::Function;
+use wasm_bindgen::prelude::*;
+
+use crate::clock::BrowserClock;
+use crate::shapes::{self, Card, Conversation, Draft, Event, Message, Refused, to_js};
+use crate::store::IndexedDbStore;
+use crate::transport::BrowserTransport;
+
+/// The database of this origin: one origin, one business.
+const DATABASE: &str = "bulla";
+
+/// Messages handed over at once, at most.
+const PAGE: usize = 200;
+
+/// A customer's device at one business.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Device {
+    endpoint: Endpoint,
+}
+
+#[wasm_bindgen]
+impl Device {
+    /// Opens what is stored in this origin, or begins a store, and runs. `on_event` is called with each event, after it is durable.
+    pub async fn create(on_event: Function) -> Result<Device, JsValue> {
+        console_error_panic_hook::set_once();
+        let store = IndexedDbStore::open(DATABASE).await.map_err(Refused::from)?;
+        let root = store.root_key().await.map_err(Refused::from)?;
+        let options = Options {
+            role: RoleOptions::Customer,
+            suites: Suites::DEFAULT,
+            clock: Arc::new(BrowserClock),
+            restored: false,
+        };
+        let started = Endpoint::start_here(store, root, options, Box::new(NoProjector), BrowserTransport).await;
+        let (endpoint, mut events) = started.map_err(Refused::from)?;
+        wasm_bindgen_futures::spawn_local(async move {
+            while let Some(event) = events.recv().await {
+                if let Some(Ok(event)) = Event::of(event).map(|event| to_js(&event)) {
+                    // What the page makes of it is the page's.
+                    let _ = on_event.call1(&JsValue::NULL, &event);
+                }
+            }
+        });
+        Ok(Device { endpoint })
+    }
+
+    /// The conversation of this origin, or null.
+    pub async fn open(&self) -> Result<JsValue, JsValue> {
+        let newest = self.newest().await?;
+        to_js(&newest.map(Conversation::from))
+    }
+
+    /// Who a link leads to.
+    pub async fn card(&self, link: String) -> Result<JsValue, JsValue> {
+        let card = self.endpoint.look(&parse(&link)?).await.map_err(Refused::from)?;
+        to_js(&Card::from(card))
+    }
+
+    /// Begins the conversation that a link leads to, or finds it.
+    pub async fn begin(&self, link: String, name: Option<String>) -> Result<JsValue, JsValue> {
+        let begin = Begin { name, pseudonym: None };
+        let begun = self.endpoint.begin(&parse(&link)?, begin).await.map_err(Refused::from)?;
+        to_js(&Conversation::from(begun))
+    }
+
+    /// Says something; it is durable once this returns.
+    pub async fn send(&self, draft: JsValue) -> Result<JsValue, JsValue> {
+        let draft: Draft = serde_wasm_bindgen::from_value(draft)?;
+        let draft = bulla_client::event::Draft::try_from(draft)?;
+        let said = self.endpoint.send(self.current().await?, draft).await.map_err(Refused::from)?;
+        to_js(&Message::from(said))
+    }
+
+    /// Everything up to this message was read.
+    #[wasm_bindgen(js_name = markRead)]
+    pub async fn mark_read(&self, id: String) -> Result<(), JsValue> {
+        let id = shapes::id_from_text(&id)?;
+        Ok(self.endpoint.mark_read(id).await.map_err(Refused::from)?)
+    }
+
+    /// The person types, or has stopped.
+    pub async fn typing(&self, on: bool) -> Result<(), JsValue> {
+        Ok(self.endpoint.typing(self.current().await?, on).await.map_err(Refused::from)?)
+    }
+
+    /// What the person calls herself.
+    #[wasm_bindgen(js_name = setName)]
+    pub async fn set_name(&self, name: String) -> Result<(), JsValue> {
+        Ok(self.endpoint.set_name(self.current().await?, name).await.map_err(Refused::from)?)
+    }
+
+    /// Up to `limit` messages before an order, or the newest; oldest first.
+    pub async fn messages(&self, before: Option<f64>, limit: usize) -> Result<JsValue, JsValue> {
+        let before = before.map(|order| order.max(0.0) as u64);
+        let found = self.endpoint.messages(self.current().await?, before, limit.min(PAGE)).await;
+        let all: Vec<Message> = found.map_err(Refused::from)?.into_iter().map(Message::from).collect();
+        to_js(&all)
+    }
+}
+
+impl Device {
+    async fn newest(&self) -> Result<Option<bulla_client::event::Conversation>, Refused> {
+        let all = self.endpoint.conversations().await?;
+        Ok(all.into_iter().max_by_key(|c| c.id))
+    }
+
+    async fn current(&self) -> Result<ConversationId, Refused> {
+        let nothing = || Refused { code: "not-ready", message: "no conversation has begun here".into() };
+        self.newest().await?.map(|c| c.id).ok_or_else(nothing)
+    }
+}
+
+fn parse(link: &str) -> Result<Link, Refused> {
+    Link::parse(link).map_err(|e| Refused { code: "bad-link", message: e.to_string() })
+}

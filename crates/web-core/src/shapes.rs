@@ -1,0 +1,374 @@
+//! What passes between Rust and JavaScript: the shapes of `apps/chat/src/lib/engine/types.ts`, which a test in the browser holds to these.
+
+use bulla_client::endpoint::{CommandError, StartError};
+use bulla_client::event::{self, ConversationState, Direction};
+use bulla_client::store::StoreError;
+use bulla_e2ee::content::MessageId;
+use data_encoding::BASE64URL_NOPAD;
+use js_sys::Reflect;
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+
+/// A message id in JavaScript.
+#[must_use]
+pub fn id_to_text(id: &MessageId) -> String {
+    BASE64URL_NOPAD.encode(id.as_bytes())
+}
+
+/// A message id from JavaScript.
+pub fn id_from_text(text: &str) -> Result<MessageId, Refused> {
+    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
+    bytes.map(MessageId::new).ok_or_else(|| Refused { code: "unknown", message: "not a message id".into() })
+}
+
+/// Why something was not done: a code for the page, and words for whoever reads logs.
+#[derive(Debug)]
+pub struct Refused {
+    /// One of `EngineErrorCode`.
+    pub code: &'static str,
+    /// In English.
+    pub message: String,
+}
+
+impl From<CommandError> for Refused {
+    fn from(e: CommandError) -> Self {
+        let code = match &e {
+            CommandError::Bundle(_) => "wrong-key",
+            CommandError::Fetch(_) => "unreachable",
+            CommandError::TooLong { .. } => "too-long",
+            CommandError::NotReady => "not-ready",
+            CommandError::OutOfDate => "outdated",
+            CommandError::Store(_) => "storage",
+            _ => "unknown",
+        };
+        Self { code, message: e.to_string() }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(e: StoreError) -> Self {
+        Self { code: "storage", message: e.to_string() }
+    }
+}
+
+impl From<StartError> for Refused {
+    fn from(e: StartError) -> Self {
+        Self { code: "storage", message: e.to_string() }
+    }
+}
+
+impl From<Refused> for JsValue {
+    fn from(refused: Refused) -> Self {
+        let error = js_sys::Error::new(&refused.message);
+        // An object that was just made takes a property.
+        let _ = Reflect::set(&error, &"code".into(), &refused.code.into());
+        error.into()
+    }
+}
+
+/// A value as plain JavaScript: objects, numbers, null.
+pub fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    let plain = serde_wasm_bindgen::Serializer::new()
+        .serialize_maps_as_objects(true)
+        .serialize_missing_as_null(true)
+        .serialize_large_number_types_as_bigints(false);
+    value.serialize(&plain).map_err(Into::into)
+}
+
+/// What a message shows.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Shown {
+    /// Text.
+    Text {
+        /// The newest text.
+        text: String,
+    },
+    /// A reaction, or none any more.
+    Reaction {
+        /// One emoji.
+        emoji: Option<String>,
+    },
+    /// An edit.
+    Edit {
+        /// The new text.
+        text: String,
+    },
+    /// Taken back.
+    Deleted,
+    /// Of a kind that this version cannot show.
+    Unsupported {
+        /// Its media type.
+        content_type: String,
+    },
+    /// It did not open.
+    Unreadable,
+}
+
+/// A reaction that stands on a message.
+#[derive(Debug, Serialize)]
+pub struct Reaction {
+    own: bool,
+    emoji: String,
+}
+
+/// A message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    order: u64,
+    id: String,
+    own: bool,
+    shown: Shown,
+    reply_to: Option<String>,
+    replaces: Option<String>,
+    sent_ms: u64,
+    stored_ms: u64,
+    status: &'static str,
+    failure: Option<&'static str>,
+    edited: bool,
+    deleted: bool,
+    reactions: Vec<Reaction>,
+    breach: bool,
+    by: Option<String>,
+}
+
+fn is_own(direction: Direction) -> bool {
+    direction == Direction::Outgoing
+}
+
+impl From<event::Message> for Message {
+    fn from(m: event::Message) -> Self {
+        let shown = match m.shown {
+            event::Shown::Text(text) => Shown::Text { text },
+            event::Shown::Reaction(emoji) => Shown::Reaction { emoji },
+            event::Shown::Edit(text) => Shown::Edit { text },
+            event::Shown::Deleted => Shown::Deleted,
+            event::Shown::Unsupported(content_type) => Shown::Unsupported { content_type },
+            _ => Shown::Unreadable,
+        };
+        let status = match m.status {
+            event::Status::Queued => "queued",
+            event::Status::Sent => "sent",
+            event::Status::Delivered => "delivered",
+            event::Status::Read => "read",
+            event::Status::Failed => "failed",
+            event::Status::Received => "received",
+        };
+        let failure = m.failure.map(|failure| match failure {
+            event::Failure::WindowClosed => "window-closed",
+            event::Failure::NoReceipt => "no-receipt",
+            event::Failure::TooLarge => "too-large",
+            _ => "refused",
+        });
+        let reactions = m.reactions.into_iter().map(|(whose, emoji)| Reaction { own: is_own(whose), emoji });
+        Self {
+            order: m.order,
+            id: id_to_text(&m.id),
+            own: is_own(m.direction),
+            shown,
+            reply_to: m.reply_to.as_ref().map(id_to_text),
+            replaces: m.replaces.as_ref().map(id_to_text),
+            sent_ms: m.sent_ms,
+            stored_ms: m.stored_ms,
+            status,
+            failure,
+            edited: m.edited,
+            deleted: m.deleted,
+            reactions: reactions.collect(),
+            breach: m.breach,
+            by: m.by,
+        }
+    }
+}
+
+/// Somebody who can read.
+#[derive(Debug, Serialize)]
+pub struct Reader {
+    name: String,
+    role: String,
+}
+
+fn readers(all: Vec<(String, String)>) -> Vec<Reader> {
+    all.into_iter().map(|(name, role)| Reader { name, role }).collect()
+}
+
+/// A conversation.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    id: u64,
+    user_id: String,
+    name: String,
+    handle: String,
+    readers: Vec<Reader>,
+    last_heard_ms: u64,
+    state: &'static str,
+    unread: u64,
+}
+
+impl From<event::Conversation> for Conversation {
+    fn from(c: event::Conversation) -> Self {
+        let state = match c.state {
+            ConversationState::New => "new",
+            ConversationState::Greeting => "greeting",
+            ConversationState::Open => "open",
+            ConversationState::Removed => "removed",
+            ConversationState::Outdated => "outdated",
+            _ => "stuck",
+        };
+        Self {
+            id: c.id.0,
+            user_id: c.user_id.as_str().to_owned(),
+            name: c.peer_name,
+            handle: c.handle,
+            readers: readers(c.readers),
+            last_heard_ms: c.last_heard_ms,
+            state,
+            unread: c.unread,
+        }
+    }
+}
+
+/// Who a link leads to.
+#[derive(Debug, Serialize)]
+pub struct Card {
+    name: String,
+    handle: String,
+    fingerprint: String,
+    readers: Vec<Reader>,
+    relay: String,
+}
+
+impl From<event::LinkCard> for Card {
+    fn from(card: event::LinkCard) -> Self {
+        let relay = url::Url::parse(&card.relay_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        Self {
+            name: card.name,
+            handle: card.handle,
+            fingerprint: fingerprint(&card.key.to_string()),
+            readers: readers(card.readers),
+            relay: relay.unwrap_or(card.relay_url),
+        }
+    }
+}
+
+/// A key's hash in groups of four, as one compares it with a printed one.
+fn fingerprint(hash: &str) -> String {
+    let letters: Vec<char> = hash.chars().collect();
+    letters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join(" ")
+}
+
+/// The connection.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Connection {
+    /// Trying.
+    Connecting,
+    /// Everything that waited has arrived.
+    Online,
+    /// Lost.
+    Offline {
+        /// Milliseconds until the next try.
+        retry_in_ms: u64,
+    },
+    /// Another copy of this device is in use.
+    Superseded,
+}
+
+/// What happened.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "as in types.ts, and `bulla_client::event::Event`")]
+pub enum Event {
+    Connection { connection: Connection },
+    Conversation { conversation: Conversation },
+    Message { message: Message },
+    Changed { message: Message },
+    Status { message: Message, at_ms: u64 },
+    Typing { on: bool },
+    Unreadable,
+    Newer,
+    Continued { by_us: bool, reason: String },
+    Devices { added: Vec<String>, removed: Vec<String> },
+    KeyChange { fingerprint: String },
+    Gap { missing: u64 },
+}
+
+impl Event {
+    /// What the page is told of an event; nothing of those that it does not know.
+    #[must_use]
+    pub fn of(event: event::Event) -> Option<Self> {
+        Some(match event {
+            event::Event::Connection(connection) => Self::Connection {
+                connection: match connection {
+                    event::Connection::Online => Connection::Online,
+                    event::Connection::Offline { retry_in_ms } => Connection::Offline { retry_in_ms },
+                    event::Connection::Superseded => Connection::Superseded,
+                    _ => Connection::Connecting,
+                },
+            },
+            event::Event::Conversation(c) => Self::Conversation { conversation: c.into() },
+            event::Event::Message(m) => Self::Message { message: m.into() },
+            event::Event::Changed(m) => Self::Changed { message: m.into() },
+            event::Event::Status { message, at_ms } => Self::Status { message: message.into(), at_ms },
+            event::Event::Typing { on, .. } => Self::Typing { on },
+            event::Event::Unreadable { .. } => Self::Unreadable,
+            event::Event::Newer { .. } => Self::Newer,
+            event::Event::Continued { by, reason, .. } => {
+                Self::Continued { by_us: is_own(by), reason: format!("{reason:?}").to_lowercase() }
+            }
+            event::Event::Devices { added, removed, .. } => Self::Devices { added, removed },
+            event::Event::KeyChange { identity, .. } => {
+                let hash = bulla_e2ee::identity::IdentityHash::of(&identity);
+                Self::KeyChange { fingerprint: fingerprint(&hash.to_string()) }
+            }
+            event::Event::Gap { missing, .. } => Self::Gap { missing },
+            _ => return None,
+        })
+    }
+}
+
+/// Something to be said.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "as in types.ts")]
+pub enum Draft {
+    Text {
+        body: String,
+        #[serde(default)]
+        reply_to: Option<String>,
+    },
+    Reaction {
+        to: String,
+        emoji: Option<String>,
+    },
+    Edit {
+        of: String,
+        body: String,
+    },
+    Delete {
+        of: String,
+    },
+}
+
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Draft(redacted)")
+    }
+}
+
+impl TryFrom<Draft> for event::Draft {
+    type Error = Refused;
+
+    fn try_from(draft: Draft) -> Result<Self, Refused> {
+        Ok(match draft {
+            Draft::Text { body, reply_to } => {
+                Self::Text { body, reply_to: reply_to.as_deref().map(id_from_text).transpose()? }
+            }
+            Draft::Reaction { to, emoji } => Self::Reaction { to: id_from_text(&to)?, emoji },
+            Draft::Edit { of, body } => Self::Edit { of: id_from_text(&of)?, body },
+            Draft::Delete { of } => Self::Delete { of: id_from_text(&of)? },
+        })
+    }
+}
