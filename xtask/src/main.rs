@@ -1,8 +1,9 @@
-//! The project's own tasks: `cargo xtask up`, `check`, `test`, `prove`, `bench`, `torture`, `fuzz`.
+//! The project's own tasks: `cargo xtask up`, `app`, `check`, `test`, `prove`, `bench`, `torture`, `fuzz`.
 //!
 //! Whatever a task fetches stays inside the project: tools, virtual environments and node modules in `.xtask/`, build output in
 //! cargo's target folder. A task needs rust and what its own help names; what is missing is said in one line with the command.
 
+mod app;
 mod bench;
 mod check;
 mod fuzz;
@@ -30,6 +31,8 @@ struct Cli {
 enum Task {
     /// Build the programs and start a relay and a business's gateway: arguments go to `bulla up`.
     Up(up::Args),
+    /// Build the customer's web app (needs node, and a compiler for WASM, which it fetches on Debian).
+    App(app::Args),
     /// Formatting, lints, dependency rules, licences, documentation, words.
     Check(check::Args),
     /// Every test: unit, outer (real processes), unmodified SDKs, the Python relay client.
@@ -47,6 +50,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Up(args) => up::run(args),
+        Task::App(args) => app::run(&args),
         Task::Check(args) => check::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Prove(args) => prove::run(&args),

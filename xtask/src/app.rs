@@ -1,0 +1,198 @@
+//! `cargo xtask app`: the customer's web app, from the engine's WASM to a folder that `bulla gateway serve --app` takes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::{need, shell};
+
+/// The target that a browser runs.
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Debian's packages with a compiler for that target, and the sources of its standard library.
+const DEBIAN: [&str; 3] = ["rustc-web", "rust-web-src", "libstd-rust-web-dev"];
+
+/// Arguments of `app`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the engine: `apps/chat/src/wasm`.
+    #[arg(long)]
+    engine: bool,
+
+    /// With what tests of the store need; not to be served.
+    #[arg(long)]
+    contract: bool,
+}
+
+/// Builds the app and says where it is.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    need::check(&[&need::RUST, &need::NODE])?;
+    let built = engine(args.contract)?;
+    println!("engine    {}", built.display());
+    if args.engine {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let dist = pages()?;
+    println!("app       {}   {}", dist.display(), manifest(&dist)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the app is built.
+fn folder() -> PathBuf {
+    shell::root().join("apps/chat")
+}
+
+/// Builds the engine and JavaScript's side of it.
+pub(crate) fn engine(contract: bool) -> Result<PathBuf> {
+    let compiler = compiler()?;
+    // A folder of its own: another compiler than the programs', and other flags.
+    let target = shell::target()?.join("web");
+    let began = Instant::now();
+    let mut build = shell::cargo(["build", "--locked", "--profile", "web", "-p", "bulla-web-core", "--target", TARGET]);
+    build.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cfg getrandom_backend=\"wasm_js\"");
+    if contract {
+        build.args(["--features", "contract"]);
+    }
+    if let Some(rustc) = compiler {
+        build.env("RUSTC", rustc);
+    }
+    println!("build     the engine for browsers: some minutes the first time");
+    shell::must(&mut build, "building the engine")?;
+    let module = target.join(TARGET).join("web/bulla_web_core.wasm");
+    let wasm = folder().join("src/wasm");
+    let mut bindgen = shell::cargo(["run", "--quiet", "--locked", "-p", "bulla-bindgen", "--"]);
+    shell::must(bindgen.args([&module, &wasm]), "making JavaScript's side of the engine")?;
+    println!("build     the engine in {} s", began.elapsed().as_secs());
+    Ok(wasm)
+}
+
+/// Builds the pages around it.
+fn pages() -> Result<PathBuf> {
+    let npm = |args: &[&str]| {
+        let mut command = Command::new("npm");
+        command.current_dir(folder()).args(args);
+        command
+    };
+    if !folder().join("node_modules/.package-lock.json").exists() {
+        shell::must(&mut npm(&["ci", "--no-audit", "--no-fund"]), "installing what the app is built with")?;
+    }
+    shell::must(&mut npm(&["run", "build"]), "building the app")?;
+    Ok(folder().join("dist"))
+}
+
+/// One hash over all files of a build, by name: what `sha256sum` prints for each, sorted, hashed again.
+fn manifest(dist: &Path) -> Result<String> {
+    let mut lines = Vec::new();
+    list(dist, "", &mut lines)?;
+    lines.sort();
+    Ok(hex(&Sha256::digest(lines.concat())))
+}
+
+fn list(folder: &Path, prefix: &str, lines: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), &format!("{name}/"), lines)?;
+        } else {
+            lines.push(format!("{}  {name}\n", hex(&Sha256::digest(std::fs::read(entry.path())?))));
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The compiler for the target, if it is not the one that builds everything else.
+fn compiler() -> Result<Option<PathBuf>> {
+    let sysroot = shell::stdout_of(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    if sysroot.join("lib/rustlib").join(TARGET).join("lib").exists() {
+        return Ok(None);
+    }
+    let offered = Command::new("apt-cache").args(["show", "rustc-web"]).output();
+    if !offered.is_ok_and(|shown| shown.status.success() && !shown.stdout.is_empty()) {
+        bail!("the compiler cannot build for {TARGET}: `rustup target add {TARGET}`, then again");
+    }
+    debian(&sysroot).map(Some)
+}
+
+/// A compiler out of Debian's packages, unpacked and not installed, with a standard library built from its sources.
+fn debian(sysroot: &Path) -> Result<PathBuf> {
+    let place = shell::private().join("wasm");
+    let rustc = place.join("rustc");
+    if place.join("done").exists() {
+        return Ok(rustc);
+    }
+    println!("build     a compiler for {TARGET} out of Debian's packages: a minute, once");
+    let _ = std::fs::remove_dir_all(&place);
+    let (root, packages, library) = (place.join("root"), place.join("packages"), place.join("std"));
+    for folder in [&root, &packages, &library.join("src")] {
+        std::fs::create_dir_all(folder)?;
+    }
+    let depends = |package: &str, prefix: &str| -> Result<String> {
+        let shown = shell::stdout_of(Command::new("apt-cache").args(["depends", package]))?;
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let found =
+            shown.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).find(|d| d.starts_with(prefix));
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("{package} depends on no {prefix}…: `apt-get update`, then again"))
+    };
+    let standard = depends("libstd-rust-web-dev", "libstd-rust-web-")?;
+    let llvm = depends(&standard, "libllvm")?;
+    let mut download = Command::new("apt-get");
+    download.current_dir(&packages).args(["download", "-qq"]).args(DEBIAN).args([&standard, &llvm]);
+    shell::must(&mut download, "fetching Debian's compiler")?;
+    for package in std::fs::read_dir(&packages)? {
+        shell::must(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(&root), "unpacking it")?;
+    }
+    let usr = root.join("usr");
+    let libraries = usr.join("lib/x86_64-linux-gnu");
+    let wrapper = format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH='{}'${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} exec '{}' \"$@\"\n",
+        libraries.display(),
+        usr.join("bin/rustc").display()
+    );
+    std::fs::write(&rustc, wrapper)?;
+    shell::must(Command::new("chmod").arg("+x").arg(&rustc), "making it a program")?;
+    // Debian's compiler comes without a linker for the target; the one that is here has one.
+    let host = "lib/rustlib/x86_64-unknown-linux-gnu/bin";
+    std::fs::create_dir_all(usr.join(host))?;
+    let _ = std::fs::remove_file(usr.join(host).join("rust-lld"));
+    std::os::unix::fs::symlink(sysroot.join(host).join("rust-lld"), usr.join(host).join("rust-lld"))?;
+    let built = standard_library(&library, &rustc)?;
+    let into = usr.join("lib/rustlib").join(TARGET).join("lib");
+    std::fs::create_dir_all(&into)?;
+    for part in std::fs::read_dir(built)? {
+        let part = part?;
+        let name = part.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".rlib") && !name.starts_with("libnothing") {
+            std::fs::copy(part.path(), into.join(name))?;
+        }
+    }
+    for folder in [&library, &packages] {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::write(place.join("done"), "")?;
+    Ok(rustc)
+}
+
+/// Builds the standard library below an empty crate; where its parts are then.
+fn standard_library(folder: &Path, rustc: &Path) -> Result<PathBuf> {
+    let manifest = "[package]\nname = \"nothing\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[workspace]\n\n\
+                    [profile.release]\npanic = \"abort\"\n";
+    std::fs::write(folder.join("Cargo.toml"), manifest)?;
+    std::fs::write(folder.join("src/lib.rs"), "")?;
+    let target = folder.join("target");
+    let mut build =
+        shell::cargo(["build", "--quiet", "--release", "-Zbuild-std=std,panic_abort,proc_macro", "--target", TARGET]);
+    build.current_dir(folder).env_remove("RUSTFLAGS").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
+    shell::must(build.env("CARGO_TARGET_DIR", &target), "building the standard library for browsers")?;
+    Ok(target.join(TARGET).join("release/deps"))
+}
