@@ -40,6 +40,8 @@ export interface Message {
   breach: boolean;
   /** Another device of this customer's said it: its name. */
   by: string | null;
+  /** Length of the sealed envelope in which it went or came, if the engine knows it: what the relay could see. */
+  envelopeBytes?: number | null;
 }
 
 export type State = 'new' | 'greeting' | 'open' | 'stuck' | 'removed' | 'outdated';
@@ -55,6 +57,11 @@ export interface Conversation {
   lastHeardMs: number;
   state: State;
   unread: number;
+  /** As in `Card`; kept, so that they can be shown without the link and without a connection. */
+  fingerprint?: string;
+  relay?: string;
+  /** The name that the customer gave, if one. */
+  ownName?: string | null;
 }
 
 /** Who a link leads to, once its bundle has verified to the link's fingerprint. */
@@ -88,7 +95,9 @@ export type EngineEvent =
   | { type: 'continued'; byUs: boolean; reason: string }
   | { type: 'devices'; added: string[]; removed: string[] }
   | { type: 'key-change'; fingerprint: string }
-  | { type: 'gap'; missing: number };
+  | { type: 'gap'; missing: number }
+  /** Said by the worker, not by the device: another tab took the engine over, and this one has stopped. */
+  | { type: 'taken-over' };
 
 export type Draft =
   | { kind: 'text'; body: string; replyTo?: MessageId }
@@ -124,8 +133,8 @@ export class EngineError extends Error {
 
 /** One customer's device at one business: one origin, one conversation. */
 export interface Engine {
-  /** Opens what this browser has of a business; null if nothing was begun here. */
-  open(): Promise<Conversation | null>;
+  /** Opens what this browser has of a business; null if nothing was begun here. `take-over`: also if another tab has it, which then stops. */
+  open(how?: 'take-over'): Promise<Conversation | null>;
   /** Fetches and verifies who a link leads to. Nothing is stored, nothing leaves but the fetch. */
   card(link: string): Promise<Card>;
   /** Begins the conversation; nothing leaves before the first message. */
@@ -135,7 +144,10 @@ export interface Engine {
   markRead(id: MessageId): Promise<void>;
   typing(on: boolean): Promise<void>;
   setName(name: string): Promise<void>;
-  /** Up to `limit` messages before an order (the newest without), oldest first. */
+  /**
+   * Up to `limit` messages before an order (the newest without), oldest first. Reactions, edits and deletions are among them, as messages
+   * of their own; what came of them is in the message that they are about: `reactions`, the new text in `shown`, `deleted`.
+   */
   messages(before: number | null, limit: number): Promise<Message[]>;
   onEvent(listener: (event: EngineEvent) => void): () => void;
 }
