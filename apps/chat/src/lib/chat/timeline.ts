@@ -71,10 +71,15 @@ export function rows(bubbles: readonly Message[], notices: readonly Notice[], un
   const waiting = [...notices].sort((a, b) => a.atMs - b.atMs);
   let before: Message | null = null;
   let day: number | null = null;
+  /** A clock that went back makes a day come twice; its key must not depend on what is above it, which grows. */
+  const days = new Map<string, number>();
   const newDay = (atMs: number) => {
     if (day !== null && sameDay(day, atMs)) return false;
     day = atMs;
-    out.push({ type: 'day', key: `day-${new Date(atMs).toDateString()}-${out.length}`, atMs });
+    const name = new Date(atMs).toDateString();
+    const times = (days.get(name) ?? 0) + 1;
+    days.set(name, times);
+    out.push({ type: 'day', key: `day-${name}-${times}`, atMs });
     return true;
   };
   for (const message of bubbles) {

@@ -5,12 +5,12 @@ import { acquire } from './lock';
 import { CALLS, describe, type Reply, type Request } from './rpc';
 import { EngineError } from './types';
 
-declare const self: DedicatedWorkerGlobalScope;
+const scope = self as unknown as DedicatedWorkerGlobalScope;
 
 // A glob, because the engine is built apart: without it the page can still be built and looked at, and says that it cannot encrypt.
 const built = import.meta.glob<WebCore>('../../wasm/web_core.js');
 
-const say = (reply: Reply) => self.postMessage(reply);
+const say = (reply: Reply) => scope.postMessage(reply);
 
 let device: Device | null = null;
 let starting: Promise<Device> | null = null;
@@ -20,7 +20,7 @@ async function stop() {
   say({ event: { type: 'taken-over' } });
   device?.free();
   device = null;
-  self.close();
+  scope.close();
 }
 
 async function load(): Promise<WebCore> {
@@ -64,7 +64,7 @@ async function answer({ call, args }: Request): Promise<unknown> {
   }
 }
 
-self.onmessage = ({ data }: MessageEvent<Request>) => {
+scope.onmessage = ({ data }: MessageEvent<Request>) => {
   answer(data).then(
     (ok) => say({ id: data.id, ok }),
     (thrown: unknown) => say({ id: data.id, error: describe(thrown) }),
