@@ -13,6 +13,7 @@ import {
   type Message,
   type MessageId,
 } from '../engine/types';
+import { plainName, plainText } from './plain';
 import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
 
 export type Problem = EngineErrorCode | 'taken-over';
@@ -42,14 +43,21 @@ export function summary(message: Message): string {
   switch (message.shown.kind) {
     case 'text':
     case 'edit':
-      return message.shown.text;
+      return plainText(message.shown.text);
     case 'unsupported':
-      return t('message.unsupported', { contentType: message.shown.contentType });
+      return t('message.unsupported', { contentType: plainName(message.shown.contentType) });
     case 'reaction':
       return message.shown.emoji ?? '';
     case 'unreadable':
       return t('message.unreadable');
   }
+}
+
+const cleanReaders = (readers: Card['readers']) => readers.map(({ name, role }) => ({ name: plainName(name), role: plainName(role) }));
+
+/** Names are cleaned once, where they come in: what is shown from here on can be put into a sentence. */
+function clean<T extends Card | Conversation>(from: T): T {
+  return { ...from, name: plainName(from.name), readers: cleanReaders(from.readers) };
 }
 
 export class Session {
@@ -83,10 +91,11 @@ export class Session {
   async open(link: string, how?: 'take-over'): Promise<void> {
     this.phase = { kind: 'opening' };
     try {
-      this.conversation = await this.#engine.open(how);
-      if (this.conversation) await this.#enter();
+      const begun = await this.#engine.open(how);
+      this.conversation = begun && clean(begun);
+      if (begun) await this.#enter();
       else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
-      else this.phase = { kind: 'welcome', card: await this.#engine.card(link), link };
+      else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link };
     } catch (thrown) {
       this.phase = { kind: 'problem', problem: problemOf(thrown) };
     }
@@ -94,7 +103,7 @@ export class Session {
 
   /** Begins with a first message. What was begun stays begun if only the message could not be kept: the chat then has it as a draft. */
   async begin(link: string, name: string | null, body: string): Promise<void> {
-    this.conversation = await this.#engine.begin(link, name);
+    this.conversation = clean(await this.#engine.begin(link, name));
     try {
       await this.send({ kind: 'text', body });
     } catch (thrown) {
@@ -181,7 +190,7 @@ export class Session {
         this.connection = event.connection;
         break;
       case 'conversation':
-        this.conversation = { ...this.conversation, ...event.conversation };
+        this.conversation = { ...this.conversation, ...clean(event.conversation) };
         break;
       case 'message':
         this.#arrived(event.message);
