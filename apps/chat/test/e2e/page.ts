@@ -53,7 +53,7 @@ export async function violations(page: Page): Promise<string[]> {
 export async function focused(page: Page): Promise<string> {
   return page.evaluate(() => {
     const element = document.activeElement;
-    return element?.getAttribute('aria-label') ?? element?.id ?? element?.tagName ?? '';
+    return element?.getAttribute('aria-label') || element?.id || element?.tagName || '';
   });
 }
 

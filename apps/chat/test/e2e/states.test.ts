@@ -47,9 +47,9 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['know', 'chat', 'article', async (page) => page.locator('.know').click()],
   ['settings', 'chat', 'article', async (page) => page.getByRole('button', { name: 'Settings' }).or(page.getByRole('button', { name: 'Einstellungen' })).click()],
   ['menu', 'chat', 'article', openMenu],
-  ['relay', 'chat', 'article', async (page) => (await openMenu(page), page.getByRole('menuitem').last().click())],
-  ['delete', 'chat', 'article', async (page) => (await openMenu(page), page.locator('[role=menuitem].danger').click())],
-  ['reply', 'chat', 'article', async (page) => (await openMenu(page), page.getByRole('menuitem').first().click())],
+  ['relay', 'chat', 'article', async (page) => (await openMenu(page), await page.getByRole('menuitem').last().click(), page.locator('dialog dl').waitFor())],
+  ['delete', 'chat', 'article', async (page) => (await openMenu(page), await page.locator('[role=menuitem].danger').click(), page.locator('dialog .choice').waitFor())],
+  ['reply', 'chat', 'article', async (page) => (await openMenu(page), await page.getByRole('menuitem').first().click(), page.locator('.about').waitFor())],
   ['too-long', 'chat', 'article', (page) => page.locator('textarea').fill('a'.repeat(4100))],
 ];
 
@@ -89,7 +89,7 @@ it.each(STATES)('%s is not wider than a small phone, in the longest language', a
   await act?.(page);
   const wide = await page.evaluate(() =>
     [...document.querySelectorAll<HTMLElement>('body, body *')]
-      .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5 && !element.closest('.hidden, svg, .know span'))
+      .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5 && !element.closest('.hidden, svg, .know span, .name, .quote'))
       .map((element) => element.outerHTML.slice(0, 120)),
   );
   expect(wide).toEqual([]);

@@ -174,7 +174,8 @@ export class Session {
       this.confirmed = before.confirmed;
     }
     this.unreadFrom = firstUnread(this.bubbles);
-    this.phase = { kind: 'chat' };
+    // Taken over while this was read: that stands.
+    if (this.phase.kind !== 'problem') this.phase = { kind: 'chat' };
   }
 
   async #readOlder(): Promise<void> {
