@@ -1,0 +1,289 @@
+/**
+ * An engine that plays a part, for looking at states of the page and for testing them one by one. It seals nothing and talks to nobody.
+ * `?state=` chooses the part. The word `SCRIPTED-ENGINE` must not be in a release; a test looks for it.
+ */
+import {
+  EngineError,
+  type Card,
+  type Conversation,
+  type Draft,
+  type Engine,
+  type EngineErrorCode,
+  type EngineEvent,
+  type Message,
+  type MessageId,
+} from '../src/lib/engine/types';
+
+export const MARK = 'SCRIPTED-ENGINE';
+
+const READERS = [
+  { name: 'Front desk', role: 'agent' },
+  { name: 'Order helper', role: 'bot' },
+  { name: 'Helpdesk Ltd', role: 'vendor' },
+];
+const FINGERPRINT = '9f3c 71ab 04de 5520 c1f7 88e2 3b6a 90d4';
+const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
+/** What a hostile business may put where. */
+const HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>"\'`${1}{{1}}\u202Egnp.exe';
+
+function id(order: number): MessageId {
+  return `m${order}`;
+}
+
+type Line = Partial<Message> & { text?: string };
+
+/** A story over three days that shows most of what a message can be. */
+function story(now: number): Line[] {
+  const at = (daysAgo: number, time: string) => {
+    const [hours, minutes] = time.split(':').map(Number);
+    return new Date(now - daysAgo * DAY).setHours(hours!, minutes!, 0, 0);
+  };
+  return [
+    { own: true, text: 'Hello! Do you have the Yirgacheffe as whole beans again?', sentMs: at(2, '9:41'), status: 'read' },
+    { text: 'Good morning! Yes, it was roasted yesterday. 250 g or 1 kg?', sentMs: at(2, '9:44') },
+    { text: 'The tasting notes are here: https://cortado.example/beans/yirgacheffe', sentMs: at(2, '9:45') },
+    { own: true, text: '1 kg, please. Can I pick it up tomorrow after six?', sentMs: at(2, '9:52'), status: 'read', replyTo: id(2), reactions: [{ own: false, emoji: '👍' }] },
+    { text: 'Of course. It is set aside under your name.', sentMs: at(2, '9:53'), reactions: [{ own: true, emoji: '❤️' }] },
+    { own: true, text: 'Perfect, thank you', sentMs: at(2, '9:53'), status: 'read', edited: true },
+    { text: '☕️', sentMs: at(2, '9:54') },
+    { own: true, sentMs: at(1, '18:10'), status: 'read', deleted: true, shown: { kind: 'deleted' } },
+    { own: true, text: 'I am at the door, is the side entrance open?', sentMs: at(1, '18:11'), status: 'read' },
+    { text: 'Yes! Come straight through to the bar.', sentMs: at(1, '18:12'), replyTo: id(9) },
+    { text: 'How was the first cup? If the grind is off, we are happy to adjust it for your machine. Just tell us which one you have: a photo of the label is enough.', sentMs: at(0, '8:30') },
+    { own: true, text: 'Wonderful. Blueberry and jasmine, just as it says.', sentMs: at(0, '8:41'), status: 'delivered', envelopeBytes: 1024 },
+    { own: true, text: 'I will order another bag next week.', sentMs: at(0, '8:41'), status: 'sent' },
+  ];
+}
+
+class Scripted implements Engine {
+  readonly part: string;
+  readonly #listeners = new Set<(event: EngineEvent) => void>();
+  #messages: Message[] = [];
+  #conversation: Conversation | null;
+  #order = 0;
+  readonly calls: { call: string; args: unknown[] }[] = [];
+
+  constructor(part: string) {
+    this.part = part;
+    const begun = !part.startsWith('welcome') && !part.startsWith('error-');
+    this.#conversation = begun ? this.#make('open') : null;
+    if (begun) this.#cast();
+  }
+
+  #make(state: Conversation['state']): Conversation {
+    const hostile = this.part.includes('hostile');
+    return {
+      id: 1,
+      userId: 'ZZ.k4tq7vd2m5xw3nbhc6yrp2sje7zgaf4u',
+      name: hostile ? HOSTILE : 'Cortado Coffee',
+      handle: 'cortado',
+      readers: hostile ? [{ name: HOSTILE, role: HOSTILE }] : READERS,
+      lastHeardMs: Date.now(),
+      state,
+      unread: 0,
+      fingerprint: FINGERPRINT,
+      relay: 'relay.cortado.example',
+      ownName: null,
+    };
+  }
+
+  #add(line: Line): Message {
+    const order = ++this.#order;
+    const own = line.own ?? false;
+    const sentMs = line.sentMs ?? Date.now();
+    const message: Message = {
+      order,
+      id: id(order),
+      own,
+      shown: { kind: 'text', text: line.text ?? '' },
+      replyTo: null,
+      replaces: null,
+      sentMs,
+      storedMs: sentMs,
+      status: own ? 'queued' : 'read',
+      failure: null,
+      edited: false,
+      deleted: false,
+      reactions: [],
+      breach: false,
+      by: null,
+      ...line,
+    };
+    this.#messages.push(message);
+    return message;
+  }
+
+  #cast(): void {
+    const now = Date.now();
+    const after = (work: () => void) => setTimeout(work);
+    if (this.part === 'empty') {
+      this.#conversation = this.#make('greeting');
+      this.#add({ own: true, text: 'Hello, are you open on Sunday?', status: 'sent' });
+      return;
+    }
+    if (this.part === 'long') {
+      for (let n = 1; n <= 2000; n += 1) {
+        this.#add({ own: n % 3 === 0, text: `Message ${n}${n % 7 === 0 ? '\nwith a second line\nand a third' : ''}`, sentMs: now - (2000 - n) * 7 * MINUTE, status: 'read' });
+      }
+      return;
+    }
+    for (const line of story(now)) this.#add(line);
+    switch (this.part) {
+      case 'unread':
+        this.#add({ text: 'By the way: the new Kenya arrives on Thursday.', status: 'received' });
+        this.#add({ text: 'Shall we keep a bag for you?', status: 'received' });
+        break;
+      case 'typing':
+        after(() => this.#say({ type: 'typing', on: true }));
+        break;
+      case 'failed':
+        this.#add({ own: true, text: 'Is anybody there?', status: 'failed', failure: 'refused' });
+        this.#add({ own: true, text: 'And this one?', status: 'failed', failure: 'no-receipt' });
+        break;
+      case 'offline':
+        this.#add({ own: true, text: 'One more thing: can you grind it for a French press?', status: 'queued' });
+        after(() => this.#say({ type: 'connection', connection: { kind: 'offline', retryInMs: 8_000 } }));
+        return;
+      case 'connecting':
+        return;
+      case 'kinds':
+        this.#add({ shown: { kind: 'unsupported', contentType: 'application/vnd.bulla.seat-map+cbor' } });
+        this.#add({ shown: { kind: 'unreadable' } });
+        this.#add({ text: 'A reminder you did not ask for.', breach: true });
+        this.#add({ own: true, text: 'Written on the train', by: 'Phone', status: 'read' });
+        break;
+      case 'notices':
+        after(() => {
+          this.#say({ type: 'continued', byUs: false, reason: 'restored' });
+          this.#say({ type: 'gap', missing: 2 });
+          this.#say({ type: 'unreadable' });
+          this.#say({ type: 'newer' });
+        });
+        break;
+      case 'devices':
+        after(() => this.#say({ type: 'devices', added: ['Firefox on Linux'], removed: [] }));
+        break;
+      case 'key-change':
+        after(() => this.#say({ type: 'key-change', fingerprint: '01aa 77f0 9c3e 4411 d0b2 6e58 ff19 2a03' }));
+        break;
+      case 'hostile':
+        this.#add({ text: HOSTILE });
+        this.#add({ text: 'javascript:alert(1) data:text/html,<script>alert(1)</script> https://user:pass@evil.example/ https://xn--pypal-4ve.example/ https://раypal.example/a' });
+        this.#add({ shown: { kind: 'unsupported', contentType: HOSTILE } });
+        break;
+      case 'stuck':
+      case 'removed':
+      case 'outdated':
+        this.#conversation = this.#make(this.part);
+        break;
+      case 'superseded':
+        after(() => this.#say({ type: 'connection', connection: { kind: 'superseded' } }));
+        return;
+      case 'taken-over':
+        after(() => this.#say({ type: 'taken-over' }));
+        break;
+    }
+    after(() => this.#say({ type: 'connection', connection: { kind: 'online' } }));
+  }
+
+  #say(event: EngineEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** For tests: whatever the other side or the relay does. */
+  say(event: EngineEvent): void {
+    this.#say(event);
+  }
+  receive(line: Line): Message {
+    const message = this.#add({ status: 'received', ...line });
+    this.#say({ type: 'message', message });
+    return message;
+  }
+  progress(message: Message, status: Message['status']): void {
+    const now = this.#change(message.id, { status });
+    if (now) this.#say({ type: 'status', message: now, atMs: Date.now() });
+  }
+
+  #change(messageId: MessageId, to: Partial<Message>): Message | null {
+    const at = this.#messages.findIndex((message) => message.id === messageId);
+    const before = this.#messages[at];
+    if (!before) return null;
+    return (this.#messages[at] = { ...before, ...to });
+  }
+
+  async open() {
+    this.calls.push({ call: 'open', args: [] });
+    if (this.part === 'opening') return new Promise<never>(() => undefined);
+    if (this.part.startsWith('error-')) throw new EngineError(this.part.slice(6) as EngineErrorCode, 'as asked');
+    return this.#conversation;
+  }
+
+  async card(): Promise<Card> {
+    const { name, handle, readers } = this.#make('new');
+    return { name, handle, readers: this.part === 'welcome-alone' ? [] : readers, fingerprint: FINGERPRINT, relay: 'relay.cortado.example' };
+  }
+
+  async begin(_link: string, name: string | null) {
+    this.calls.push({ call: 'begin', args: [name] });
+    this.#conversation = { ...this.#make('greeting'), ownName: name };
+    setTimeout(() => this.#say({ type: 'connection', connection: { kind: 'online' } }));
+    return this.#conversation;
+  }
+
+  async send(draft: Draft): Promise<Message> {
+    this.calls.push({ call: 'send', args: [draft] });
+    switch (draft.kind) {
+      case 'text': {
+        const message = this.#add({ own: true, text: draft.body, replyTo: draft.replyTo ?? null });
+        this.#say({ type: 'message', message });
+        if (this.part !== 'offline') setTimeout(() => this.progress(message, 'sent'));
+        return message;
+      }
+      case 'reaction': {
+        const of = this.#messages.find((message) => message.id === draft.to)!;
+        const others = of.reactions.filter((reaction) => !reaction.own);
+        const changed = this.#change(draft.to, { reactions: draft.emoji ? [...others, { own: true, emoji: draft.emoji }] : others })!;
+        const message = this.#add({ own: true, shown: { kind: 'reaction', emoji: draft.emoji }, replyTo: draft.to });
+        this.#say({ type: 'changed', message: changed });
+        return message;
+      }
+      case 'edit': {
+        const changed = this.#change(draft.of, { shown: { kind: 'text', text: draft.body }, edited: true })!;
+        const message = this.#add({ own: true, shown: { kind: 'edit', text: draft.body }, replaces: draft.of });
+        this.#say({ type: 'changed', message: changed });
+        return message;
+      }
+      case 'delete': {
+        const changed = this.#change(draft.of, { shown: { kind: 'deleted' }, deleted: true })!;
+        const message = this.#add({ own: true, shown: { kind: 'deleted' }, replaces: draft.of });
+        this.#say({ type: 'changed', message: changed });
+        return message;
+      }
+    }
+  }
+
+  async markRead(messageId: MessageId) {
+    this.calls.push({ call: 'markRead', args: [messageId] });
+  }
+  async typing(on: boolean) {
+    this.calls.push({ call: 'typing', args: [on] });
+  }
+  async setName(name: string) {
+    this.calls.push({ call: 'setName', args: [name] });
+  }
+  async messages(before: number | null, limit: number) {
+    const older = this.#messages.filter((message) => before === null || message.order < before);
+    return older.slice(-limit);
+  }
+  onEvent(listener: (event: EngineEvent) => void) {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+}
+
+export type { Scripted };
+
+export function scripted(part: string): Scripted {
+  return new Scripted(part);
+}

@@ -1,0 +1,252 @@
+/** What the page knows: the engine's answers and events, as state that the components show. */
+import { has, t } from '../i18n';
+import { keep, kept } from '../keep';
+import {
+  EngineError,
+  type Card,
+  type Connection,
+  type Conversation,
+  type Draft,
+  type Engine,
+  type EngineErrorCode,
+  type EngineEvent,
+  type Message,
+  type MessageId,
+} from '../engine/types';
+import { plainName, plainText } from './plain';
+import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
+
+export type Problem = EngineErrorCode | 'taken-over';
+export type Phase =
+  | { kind: 'opening' }
+  | { kind: 'problem'; problem: Problem }
+  | { kind: 'welcome'; card: Card; link: string }
+  | { kind: 'chat' };
+
+const PAGE = 60;
+/** Typing that is not renewed ends by itself: the notice of its end may be lost. */
+const TYPING_MS = 12_000;
+const KEPT_NOTICES = 50;
+
+export function problemOf(thrown: unknown): EngineErrorCode {
+  return thrown instanceof EngineError ? thrown.code : 'unknown';
+}
+
+export function problemText(problem: Problem): string {
+  const key = `error.${problem}`;
+  return t(has(key) ? key : 'error.unknown');
+}
+
+/** Text of a message as one line, for quotes and for announcements. */
+export function summary(message: Message): string {
+  if (message.deleted || message.shown.kind === 'deleted') return t('message.deleted');
+  switch (message.shown.kind) {
+    case 'text':
+    case 'edit':
+      return plainText(message.shown.text);
+    case 'unsupported':
+      return t('message.unsupported', { contentType: plainName(message.shown.contentType) });
+    case 'reaction':
+      return message.shown.emoji ?? '';
+    case 'unreadable':
+      return t('message.unreadable');
+  }
+}
+
+const cleanReaders = (readers: Card['readers']) => readers.map(({ name, role }) => ({ name: plainName(name), role: plainName(role) }));
+
+/** Names are cleaned once, where they come in: what is shown from here on can be put into a sentence. */
+function clean<T extends Card | Conversation>(from: T): T {
+  return { ...from, name: plainName(from.name), readers: cleanReaders(from.readers) };
+}
+
+export class Session {
+  readonly #engine: Engine;
+  phase = $state.raw<Phase>({ kind: 'opening' });
+  conversation = $state.raw<Conversation | null>(null);
+  connection = $state.raw<Connection>({ kind: 'connecting' });
+  messages = $state.raw<Message[]>([]);
+  notices = $state.raw<Notice[]>([]);
+  typing = $state(false);
+  /** Where the person left off; stays until they write. */
+  unreadFrom = $state.raw<MessageId | null>(null);
+  atBeginning = $state(false);
+  /** New messages in words, for who listens instead of looking. */
+  announced = $state.raw<{ id: string; text: string }[]>([]);
+  bubbles = $derived(this.messages.filter(isBubble));
+  byId = $derived(new Map(this.messages.map((message) => [message.id, message])));
+  urgent = $derived(this.notices.filter(mustBeSeen).filter((notice) => !this.confirmed.includes(notice.id)));
+  confirmed = $state.raw<string[]>([]);
+
+  #typingEnds: ReturnType<typeof setTimeout> | undefined;
+  #older: Promise<void> | null = null;
+  #readUpTo = 0;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+    engine.onEvent((event) => this.#happened(event));
+  }
+
+  /** Opens what is here, or shows who the link leads to. */
+  async open(link: string, how?: 'take-over'): Promise<void> {
+    this.phase = { kind: 'opening' };
+    try {
+      const begun = await this.#engine.open(how);
+      this.conversation = begun && clean(begun);
+      if (begun) await this.#enter();
+      else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
+      else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link };
+    } catch (thrown) {
+      this.phase = { kind: 'problem', problem: problemOf(thrown) };
+    }
+  }
+
+  /** Begins with a first message. What was begun stays begun if only the message could not be kept: the chat then has it as a draft. */
+  async begin(link: string, name: string | null, body: string): Promise<void> {
+    this.conversation = clean(await this.#engine.begin(link, name));
+    try {
+      await this.send({ kind: 'text', body });
+    } catch (thrown) {
+      keep('draft', body);
+      throw thrown;
+    } finally {
+      await this.#enter();
+    }
+    // Asked for only now: a person who has written has a reason to say yes. Refused, the conversation still works.
+    void navigator.storage?.persist?.();
+  }
+
+  async send(draft: Draft): Promise<Message> {
+    const message = await this.#engine.send(draft);
+    this.messages = merge(this.messages, [message]);
+    if (draft.kind === 'text') this.unreadFrom = null;
+    return message;
+  }
+
+  /** Reads an older page of the history; false once there is none. */
+  async older(): Promise<boolean> {
+    this.#older ??= this.#readOlder().finally(() => (this.#older = null));
+    await this.#older;
+    return !this.atBeginning;
+  }
+
+  /** Reads back until a message is here. */
+  async reach(id: MessageId): Promise<boolean> {
+    while (!this.byId.has(id) && !this.atBeginning) await this.older();
+    return this.byId.has(id);
+  }
+
+  /** The person has this message and all before it in sight. */
+  seen(message: Message): void {
+    if (message.own || message.order <= this.#readUpTo) return;
+    this.#readUpTo = message.order;
+    this.#engine.markRead(message.id).catch(() => (this.#readUpTo = 0));
+  }
+
+  sayTyping(on: boolean): void {
+    // Lost, it matters to nobody.
+    this.#engine.typing(on).catch(() => undefined);
+  }
+
+  async setName(name: string): Promise<void> {
+    await this.#engine.setName(name);
+    if (this.conversation) this.conversation = { ...this.conversation, ownName: name };
+  }
+
+  confirm(notice: Notice): void {
+    this.confirmed = [...this.confirmed, notice.id];
+    this.#keepNotices();
+  }
+
+  get writable(): boolean {
+    const state = this.conversation?.state;
+    return state !== 'removed' && state !== 'outdated' && this.connection.kind !== 'superseded';
+  }
+
+  async #enter(): Promise<void> {
+    const page = await this.#engine.messages(null, PAGE);
+    this.atBeginning = page.length < PAGE;
+    this.messages = merge(this.messages, page);
+    const before = await kept<{ notices: Notice[]; confirmed: string[] }>('notices');
+    if (before) {
+      const known = new Set(before.notices.map((notice) => notice.id));
+      this.notices = [...before.notices, ...this.notices.filter((notice) => !known.has(notice.id))];
+      this.confirmed = before.confirmed;
+    }
+    this.unreadFrom = firstUnread(this.bubbles);
+    // Taken over while this was read: that stands.
+    if (this.phase.kind !== 'problem') this.phase = { kind: 'chat' };
+  }
+
+  async #readOlder(): Promise<void> {
+    const oldest = this.messages[0];
+    const page = oldest ? await this.#engine.messages(oldest.order, PAGE) : [];
+    this.atBeginning = page.length < PAGE;
+    this.messages = merge(this.messages, page);
+  }
+
+  #happened(event: EngineEvent): void {
+    switch (event.type) {
+      case 'connection':
+        this.connection = event.connection;
+        break;
+      case 'conversation':
+        this.conversation = { ...this.conversation, ...clean(event.conversation) };
+        break;
+      case 'message':
+        this.#arrived(event.message);
+        break;
+      case 'changed':
+      case 'status':
+        this.messages = merge(this.messages, [event.message]);
+        break;
+      case 'typing':
+        this.#theyType(event.on);
+        break;
+      case 'taken-over':
+        this.phase = { kind: 'problem', problem: 'taken-over' };
+        break;
+      case 'continued':
+        this.#note({ kind: 'continued' });
+        break;
+      case 'unreadable':
+      case 'newer':
+        this.#note({ kind: event.type });
+        break;
+      case 'gap':
+        this.#note({ kind: 'gap', missing: event.missing });
+        break;
+      case 'devices':
+        this.#note({ kind: 'devices', added: event.added, removed: event.removed });
+        break;
+      case 'key-change':
+        this.#note({ kind: 'key-change', fingerprint: event.fingerprint });
+        break;
+    }
+  }
+
+  #arrived(message: Message): void {
+    this.messages = merge(this.messages, [message]);
+    if (message.own || !isBubble(message)) return;
+    this.#theyType(false);
+    const name = this.conversation?.name ?? '';
+    this.announced = [...this.announced.slice(-2), { id: message.id, text: t('chat.announce', { name, text: summary(message) }) }];
+    // Came while nobody looked: the marker shows where to go on.
+    if (document.hidden && this.unreadFrom === null) this.unreadFrom = message.id;
+  }
+
+  #theyType(on: boolean): void {
+    clearTimeout(this.#typingEnds);
+    this.typing = on;
+    if (on) this.#typingEnds = setTimeout(() => (this.typing = false), TYPING_MS);
+  }
+
+  #note(what: Notice['what']): void {
+    this.notices = [...this.notices, { id: crypto.randomUUID(), atMs: Date.now(), what }].slice(-KEPT_NOTICES);
+    this.#keepNotices();
+  }
+
+  #keepNotices(): void {
+    keep('notices', { notices: this.notices, confirmed: this.confirmed });
+  }
+}

@@ -1,0 +1,92 @@
+/** The engine as the page has it: calls go to a worker, each with a number, and come back under it; events come in between. */
+import type { Call, Reply, Request } from './rpc';
+import { describe } from './rpc';
+import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId } from './types';
+
+/** What this needs of a `Worker`. */
+export interface Port {
+  postMessage(request: Request): void;
+  onmessage: ((event: { data: Reply }) => void) | null;
+  onerror: ((event: { message?: string; preventDefault?(): void }) => void) | null;
+}
+
+interface Waiting {
+  resolve(value: never): void;
+  reject(error: EngineError): void;
+}
+
+export class WorkerEngine implements Engine {
+  readonly #port: Port;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #listeners = new Set<(event: EngineEvent) => void>();
+  #next = 1;
+  /** Set once the worker died: nothing comes any more. */
+  #dead: EngineError | null = null;
+
+  constructor(port: Port) {
+    this.#port = port;
+    port.onmessage = ({ data }) => this.#received(data);
+    port.onerror = (event) => this.#died(event.message ?? 'worker failed');
+  }
+
+  open(how?: 'take-over') {
+    return this.#call<Conversation | null>('open', how);
+  }
+  card(link: string) {
+    return this.#call<Card>('card', link);
+  }
+  begin(link: string, name: string | null) {
+    return this.#call<Conversation>('begin', link, name);
+  }
+  send(draft: Draft) {
+    return this.#call<Message>('send', draft);
+  }
+  markRead(id: MessageId) {
+    return this.#call<void>('markRead', id);
+  }
+  typing(on: boolean) {
+    return this.#call<void>('typing', on);
+  }
+  setName(name: string) {
+    return this.#call<void>('setName', name);
+  }
+  messages(before: number | null, limit: number) {
+    return this.#call<Message[]>('messages', before, limit);
+  }
+  onEvent(listener: (event: EngineEvent) => void) {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #call<T>(call: Call, ...args: unknown[]): Promise<T> {
+    if (this.#dead) return Promise.reject(this.#dead);
+    const id = this.#next++;
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#port.postMessage({ id, call, args });
+    });
+  }
+
+  #received(reply: Reply) {
+    if ('event' in reply) {
+      for (const listener of this.#listeners) listener(reply.event);
+      return;
+    }
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (!waiting) return;
+    if ('error' in reply) {
+      const { code, message } = describe(reply.error);
+      waiting.reject(new EngineError(code, message));
+    } else {
+      waiting.resolve(reply.ok as never);
+    }
+  }
+
+  #died(message: string) {
+    // A worker that could not be loaded or that panicked answers nothing: whoever waits hears of it now.
+    this.#dead = new EngineError(typeof WebAssembly === 'undefined' ? 'wasm' : 'unknown', message);
+    for (const { reject } of this.#waiting.values()) reject(this.#dead);
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,153 @@
+/** What the page and the engine's worker say to each other. The Rust side is `crates/web-core`; both are checked against each other in tests. */
+
+/** 32 bytes, base64url without padding. The same on both sides for ever. */
+export type MessageId = string;
+
+/** How far a message came. Incoming ones are `received` or `read`. */
+export type Status = 'queued' | 'sent' | 'delivered' | 'read' | 'failed' | 'received';
+
+export type Failure = 'window-closed' | 'refused' | 'no-receipt' | 'too-large';
+
+export type Shown =
+  | { kind: 'text'; text: string }
+  /** A reaction to `replyTo`; null takes it back. */
+  | { kind: 'reaction'; emoji: string | null }
+  /** An edit of `replaces`. */
+  | { kind: 'edit'; text: string }
+  | { kind: 'deleted' }
+  /** A kind that this version cannot show. */
+  | { kind: 'unsupported'; contentType: string }
+  | { kind: 'unreadable' };
+
+export interface Message {
+  /** Its place in the conversation: 1, 2, 3 … */
+  order: number;
+  id: MessageId;
+  /** Said by this customer, on this device or another. */
+  own: boolean;
+  shown: Shown;
+  replyTo: MessageId | null;
+  replaces: MessageId | null;
+  /** Unix ms. */
+  sentMs: number;
+  storedMs: number;
+  status: Status;
+  failure: Failure | null;
+  edited: boolean;
+  deleted: boolean;
+  reactions: { own: boolean; emoji: string }[];
+  /** The business wrote outside of the 24 hours in which it may. */
+  breach: boolean;
+  /** Another device of this customer's said it: its name. */
+  by: string | null;
+  /** Length of the sealed envelope in which it went or came, if the engine knows it: what the relay could see. */
+  envelopeBytes?: number | null;
+}
+
+export type State = 'new' | 'greeting' | 'open' | 'stuck' | 'removed' | 'outdated';
+
+export interface Conversation {
+  id: number;
+  userId: string;
+  /** The business's name. */
+  name: string;
+  handle: string;
+  /** Everyone who can read on the business's side. */
+  readers: { name: string; role: string }[];
+  lastHeardMs: number;
+  state: State;
+  unread: number;
+  /** As in `Card`; kept, so that they can be shown without the link and without a connection. */
+  fingerprint?: string;
+  relay?: string;
+  /** The name that the customer gave, if one. */
+  ownName?: string | null;
+}
+
+/** Who a link leads to, once its bundle has verified to the link's fingerprint. */
+export interface Card {
+  name: string;
+  handle: string;
+  /** The link's fingerprint in groups, for comparing with a printed one. */
+  fingerprint: string;
+  readers: { name: string; role: string }[];
+  /** Host of the relay that carries the envelopes. */
+  relay: string;
+}
+
+export type Connection =
+  | { kind: 'connecting' }
+  | { kind: 'online' }
+  | { kind: 'offline'; retryInMs: number }
+  /** Another copy of this device's data is in use: this one has stopped. */
+  | { kind: 'superseded' };
+
+export type EngineEvent =
+  | { type: 'connection'; connection: Connection }
+  | { type: 'conversation'; conversation: Conversation }
+  | { type: 'message'; message: Message }
+  | { type: 'changed'; message: Message }
+  | { type: 'status'; message: Message; atMs: number }
+  | { type: 'typing'; on: boolean }
+  | { type: 'unreadable' }
+  | { type: 'newer' }
+  /** The conversation began again between the same identities: a quiet line. */
+  | { type: 'continued'; byUs: boolean; reason: string }
+  | { type: 'devices'; added: string[]; removed: string[] }
+  | { type: 'key-change'; fingerprint: string }
+  | { type: 'gap'; missing: number }
+  /** Said by the worker, not by the device: another tab took the engine over, and this one has stopped. */
+  | { type: 'taken-over' };
+
+export type Draft =
+  | { kind: 'text'; body: string; replyTo?: MessageId }
+  | { kind: 'reaction'; to: MessageId; emoji: string | null }
+  | { kind: 'edit'; of: MessageId; body: string }
+  | { kind: 'delete'; of: MessageId };
+
+/**
+ * `bad-link`: not a link, or without a fingerprint; `wrong-key`: what the origin serves is not of the link's key; `unreachable`: nothing
+ * came; `storage`: this browser does not store (private mode, full, refused); `other-tab`: the engine runs in another tab; `wasm`: refused or
+ * not supported; `too-long`, `not-ready`, `outdated`, `unknown`: as they say.
+ */
+export type EngineErrorCode =
+  | 'bad-link'
+  | 'wrong-key'
+  | 'unreachable'
+  | 'storage'
+  | 'other-tab'
+  | 'wasm'
+  | 'too-long'
+  | 'not-ready'
+  | 'outdated'
+  | 'unknown';
+
+export class EngineError extends Error {
+  constructor(
+    readonly code: EngineErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** One customer's device at one business: one origin, one conversation. */
+export interface Engine {
+  /** Opens what this browser has of a business; null if nothing was begun here. `take-over`: also if another tab has it, which then stops. */
+  open(how?: 'take-over'): Promise<Conversation | null>;
+  /** Fetches and verifies who a link leads to. Nothing is stored, nothing leaves but the fetch. */
+  card(link: string): Promise<Card>;
+  /** Begins the conversation; nothing leaves before the first message. */
+  begin(link: string, name: string | null): Promise<Conversation>;
+  /** Returns once it is durable in the outbox. */
+  send(draft: Draft): Promise<Message>;
+  markRead(id: MessageId): Promise<void>;
+  typing(on: boolean): Promise<void>;
+  setName(name: string): Promise<void>;
+  /**
+   * Up to `limit` messages before an order (the newest without), oldest first. Reactions, edits and deletions are among them, as messages
+   * of their own; what came of them is in the message that they are about: `reactions`, the new text in `shown`, `deleted`.
+   */
+  messages(before: number | null, limit: number): Promise<Message[]>;
+  onEvent(listener: (event: EngineEvent) => void): () => void;
+}

@@ -1,0 +1,41 @@
+/// <reference lib="webworker" />
+/**
+ * Keeps the page's own files, so that it opens at once and offline. A new version is fetched in the background and used from the next
+ * start on: never two versions in one run. It sees no message: those go through the engine's worker, over a connection of its own.
+ */
+const scope = self as unknown as ServiceWorkerGlobalScope;
+
+// Both are filled in after the build.
+const VERSION = '__VERSION__';
+const SHELL = '__SHELL__' as unknown as string[];
+const CACHE = `bulla-${VERSION}`;
+
+scope.addEventListener('install', (event) => {
+  // Past the HTTP cache: what is kept must be what the server has now.
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(SHELL.map((url) => new Request(url, { cache: 'reload' })))));
+});
+
+scope.addEventListener('activate', (event) => {
+  event.waitUntil(
+    caches.keys().then((names) => Promise.all(names.filter((name) => name.startsWith('bulla-') && name !== CACHE).map((name) => caches.delete(name)))),
+  );
+});
+
+// Said by a page that is too old to go on.
+scope.addEventListener('message', (event) => {
+  if (event.data === 'update') void scope.skipWaiting();
+});
+
+scope.addEventListener('fetch', (event) => {
+  const url = new URL(event.request.url);
+  if (event.request.method !== 'GET' || url.origin !== scope.location.origin) return;
+  const page = event.request.mode === 'navigate' && (url.pathname === '/' || url.pathname.startsWith('/@'));
+  const key = page ? '/' : url.pathname;
+  if (!SHELL.includes(key)) return;
+  event.respondWith(
+    caches
+      .open(CACHE)
+      .then((cache) => cache.match(key))
+      .then((kept) => kept ?? fetch(event.request)),
+  );
+});

@@ -1,0 +1,71 @@
+/** What is released: nothing of the tests in it, small, under the strict policy, and there without a network. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { MARK } from '../../dev/scripted';
+import { launch } from './browser';
+import { until } from './page';
+import { serve } from './serve';
+
+const DIST = join(import.meta.dirname, '../../dist');
+const files = () => readdirSync(DIST, { recursive: true, encoding: 'utf8', withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+const text = (file: string) => readFileSync(file, 'latin1');
+
+let browser: Browser;
+beforeAll(async () => {
+  browser = await launch();
+});
+afterAll(() => browser.close());
+
+it('has nothing of the scripted engine, which the other build has', () => {
+  const has = (dir: string) => readdirSync(join(dir, 'assets')).some((file) => text(join(dir, 'assets', file)).includes(MARK));
+  expect(has(join(DIST, '../dist-dev'))).toBe(true);
+  expect(files().filter((file) => text(file).includes(MARK))).toEqual([]);
+});
+
+it('needs no inline script or style, no HTML from strings and no eval', () => {
+  const page = text(join(DIST, 'index.html'));
+  expect(page).not.toMatch(/<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)/);
+  for (const file of files().filter((file) => file.endsWith('.js'))) {
+    expect(text(file)).not.toMatch(/\.innerHTML\s*=|\.outerHTML\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function\(/);
+  }
+});
+
+it('is well under 100 KB compressed without the engine, with hashed names', () => {
+  const shell = files().filter((file) => /\.(html|js|css)$/.test(file));
+  const sum = (pack: (bytes: Buffer) => Buffer) => shell.reduce((total, file) => total + pack(readFileSync(file)).length, 0);
+  const [gzip, brotli] = [sum(gzipSync), sum(brotliCompressSync)];
+  console.log(`shell: ${gzip} bytes gzip, ${brotli} bytes brotli`);
+  expect(gzip).toBeLessThan(80_000);
+  for (const file of readdirSync(join(DIST, 'assets'))) expect(file).toMatch(/-[\w-]{8}\.\w+$/);
+});
+
+it('shows itself under the policy, says what is missing, and is there again without a network', async () => {
+  const served = await serve(DIST);
+  const context = await browser.newContext({ locale: 'en-GB' });
+  const page = await context.newPage();
+  const complaints: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  const asked: string[] = [];
+  context.on('request', (request) => asked.push(request.url()));
+  await page.goto(`${served.origin}/@cortado#k=abc`);
+  // This build may have been made without its engine: that too is a sentence.
+  await page.locator('[role=alert], form').first().waitFor();
+  await page.evaluate(async () => void (await navigator.serviceWorker.ready));
+  const worker = text(join(DIST, 'sw.js'));
+  for (const file of readdirSync(join(DIST, 'assets'))) expect(worker).toContain(`/assets/${file}`);
+  expect(complaints).toEqual([]);
+  expect(asked.filter((url) => !url.startsWith(served.origin))).toEqual([]);
+
+  await page.reload();
+  await until(() => page.evaluate(() => navigator.serviceWorker.controller !== null), true);
+  served.server.closeAllConnections();
+  served.server.close();
+  await page.reload();
+  await page.locator('[role=alert], form').first().waitFor();
+  // The link is still whole.
+  expect(page.url()).toBe(`${served.origin}/@cortado#k=abc`);
+  await context.close();
+});

@@ -1,0 +1,124 @@
+/** Every state of the page: nothing against WCAG 2.2 AA, nothing against the page's own policy, nothing wider than a small phone. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DESKTOP, launch, PHONE } from './browser';
+import { violations, visit } from './page';
+import { serve, type Served } from './serve';
+
+const ROOT = join(import.meta.dirname, '../..');
+const SHOTS = join(ROOT, 'shots');
+
+const openMenu = async (page: Page) => {
+  await page.locator('article').last().focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('menu').waitFor();
+};
+
+/** A name, the part the engine plays, what is waited for, and what is done then. */
+const STATES: [name: string, part: string, sign: string, act?: (page: Page) => Promise<void>][] = [
+  ['opening', 'opening', 'main.opening'],
+  ['welcome', 'welcome', 'form'],
+  ['welcome-fingerprint', 'welcome', 'form', (page) => page.locator('summary').click()],
+  ['welcome-alone', 'welcome-alone', 'form'],
+  ['welcome-empty', 'welcome', 'form', (page) => page.locator('button[type=submit]').click()],
+  ...['bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'outdated', 'unknown'].map(
+    (code): [string, string, string] => [`error-${code}`, `error-${code}`, '[role=alert]'],
+  ),
+  ['taken-over', 'taken-over', 'main .mark'],
+  ['empty', 'empty', '.greeting'],
+  ['chat', 'chat', 'article'],
+  ['unread', 'unread', '.unread'],
+  ['typing', 'typing', '.typing.on'],
+  ['failed', 'failed', '.failure'],
+  ['offline', 'offline', '.banner'],
+  ['connecting', 'connecting', '.banner'],
+  ['kinds', 'kinds', '.breach'],
+  ['notices', 'notices', 'p.strong'],
+  ['devices', 'devices', '.urgent h2'],
+  ['key-change', 'key-change', '.urgent h2'],
+  ['stuck', 'stuck', '.banner'],
+  ['removed', 'removed', '.banner'],
+  ['outdated', 'outdated', '.banner'],
+  ['superseded', 'superseded', '.banner'],
+  ['long', 'long', 'article'],
+  ['hostile', 'hostile', 'article'],
+  ['know', 'chat', 'article', async (page) => page.locator('.know').click()],
+  ['settings', 'chat', 'article', async (page) => page.getByRole('button', { name: 'Settings' }).or(page.getByRole('button', { name: 'Einstellungen' })).click()],
+  ['menu', 'chat', 'article', openMenu],
+  ['relay', 'chat', 'article', async (page) => (await openMenu(page), await page.getByRole('menuitem').last().click(), page.locator('dialog dl').waitFor())],
+  ['delete', 'chat', 'article', async (page) => (await openMenu(page), await page.locator('[role=menuitem].danger').click(), page.locator('dialog .choice').waitFor())],
+  ['reply', 'chat', 'article', async (page) => (await openMenu(page), await page.getByRole('menuitem').first().click(), page.locator('.about').waitFor())],
+  ['too-long', 'chat', 'article', (page) => page.locator('textarea').fill('a'.repeat(4100))],
+];
+
+let browser: Browser;
+let served: Served;
+beforeAll(async () => {
+  mkdirSync(SHOTS, { recursive: true });
+  browser = await launch();
+  served = await serve(join(ROOT, 'dist-dev'));
+});
+afterAll(async () => {
+  await browser.close();
+  served.server.close();
+});
+
+const url = (part: string) => `${served.origin}/@cortado?state=${part}#k=abc`;
+
+describe.each([
+  ['phone-light', { viewport: PHONE, colorScheme: 'light', hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
+  ['desktop-dark', { viewport: DESKTOP, colorScheme: 'dark' }],
+] as const)('%s', (look, options) => {
+  it.each(STATES)('%s', async (name, part, sign, act) => {
+    const { page, complaints, close } = await visit(browser, url(part), options);
+    await page.locator(sign).first().waitFor();
+    await act?.(page);
+    expect(await violations(page)).toEqual([]);
+    await page.screenshot({ path: join(SHOTS, `${name}-${look}.png`) });
+    expect(complaints).toEqual([]);
+    await close();
+  });
+});
+
+it.each(STATES)('%s is not wider than a small phone, in the longest language', async (_name, part, sign, act) => {
+  const { page, close } = await visit(browser, url(part), { viewport: { width: 320, height: 640 }, locale: 'de-DE' });
+  await page.locator(sign).first().waitFor();
+  expect(await page.locator('html').getAttribute('lang')).toBe('de');
+  await act?.(page);
+  const wide = await page.evaluate(() =>
+    [...document.querySelectorAll<HTMLElement>('body, body *')]
+      .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5 && !element.closest('.hidden, svg, .know span, .name, .quote'))
+      .map((element) => element.outerHTML.slice(0, 120)),
+  );
+  expect(wide).toEqual([]);
+  await close();
+});
+
+it('the axe run is alive: a missing name is found', async () => {
+  const { page, close } = await visit(browser, url('chat'));
+  await page.locator('.send').evaluate((button) => button.removeAttribute('aria-label'));
+  expect((await violations(page)).join()).toContain('button-name');
+  await close();
+});
+
+it('what a hostile business writes is text wherever it is shown', async () => {
+  for (const part of ['hostile', 'welcome-hostile']) {
+    const { page, complaints, close } = await visit(browser, url(part));
+    if (part === 'hostile') {
+      await page.locator('.know').click();
+      await page.locator('dialog').waitFor();
+    }
+    expect(await page.evaluate(() => (globalThis as { pwned?: unknown }).pwned)).toBeUndefined();
+    expect(await page.locator('img:not([src="/icon.svg"]), script:not([src]), iframe').count()).toBe(0);
+    for (const link of await page.locator('a').all()) {
+      expect(await link.getAttribute('href')).toMatch(/^https?:\/\/[^@]*$/);
+      expect(await link.getAttribute('rel')).toBe('noopener noreferrer');
+    }
+    // No override of the writing direction is left to make a name read as another.
+    expect(await page.locator('body').innerText()).not.toMatch(/[\u202d\u202e]/);
+    expect(complaints).toEqual([]);
+    await close();
+  }
+});
