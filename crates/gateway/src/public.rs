@@ -60,8 +60,12 @@ async fn file(State(public): State<Public>, method: Method, uri: Uri, headers: H
 }
 
 fn named(public: &Public, path: &str, headers: &HeaderMap) -> Response {
-    let found = public.app.as_ref().and_then(|app| app.file(path, &public.relay, headers));
-    found.unwrap_or_else(nothing)
+    match &public.app {
+        // The app's worker keeps the page under this name, for every link.
+        Some(app) if path.is_empty() => app.page(&public.relay, headers),
+        Some(app) => app.file(path, &public.relay, headers).unwrap_or_else(nothing),
+        None => nothing(),
+    }
 }
 
 async fn bundle(business: &Business) -> Response {
