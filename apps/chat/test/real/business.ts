@@ -1,0 +1,156 @@
+/** A relay and a business's gateway, as they are shipped, and whoever sits behind the gateway's API. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { expect } from 'vitest';
+
+const root = join(import.meta.dirname, '../../../..');
+const programs = process.env.BULLA_PROGRAMS ?? join(root, 'target/debug');
+
+interface Ready {
+  public: string;
+  api: string;
+  businesses: { link: string; phone_number_id: string; access_token: string }[];
+}
+
+/** One thing that the gateway told its webhook. */
+export interface Told {
+  from_user_id?: string;
+  id: string;
+  type?: string;
+  status?: string;
+  text?: { body: string };
+  context?: { id: string };
+  reaction?: { message_id: string; emoji?: string };
+  [other: string]: unknown;
+}
+
+async function started<T>(program: string, args: string[]): Promise<{ process: ChildProcess; ready: T }> {
+  const path = join(programs, program);
+  if (!existsSync(path)) throw new Error(`${path} is not built: cargo build --workspace --bins`);
+  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const lines = createInterface({ input: child.stdout! });
+  const ready = await new Promise<T>((resolve, reject) => {
+    lines.once('line', (line) => resolve(JSON.parse(line) as T));
+    child.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
+  });
+  return { process: child, ready };
+}
+
+async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  await gone;
+}
+
+export class Business {
+  /** What the webhook was told, in order. */
+  readonly told: Told[] = [];
+
+  private constructor(
+    private readonly folder: string,
+    private readonly webhook: Server,
+    private relay: ChildProcess,
+    private readonly relayAddress: string,
+    private readonly gateway: ChildProcess,
+    private readonly ready: Ready,
+  ) {}
+
+  static async open(app: string): Promise<Business> {
+    const folder = mkdtempSync(join(tmpdir(), 'bulla-app-'));
+    const relay = await started<{ listen: string; url: string }>('bulla-relay', ['serve', '--json', '--data', join(folder, 'relay'), '--listen', '127.0.0.1:0']);
+    let business: Business | undefined;
+    const webhook = createServer((request, response) => {
+      // Asked first whether it wants to be told.
+      const challenge = new URL(request.url!, 'http://webhook').searchParams.get('hub.challenge');
+      if (challenge !== null) return response.end(challenge);
+      let body = '';
+      request.on('data', (part) => (body += part));
+      request.on('end', () => {
+        business?.hears(body);
+        response.end();
+      });
+    });
+    await new Promise<void>((resolve) => webhook.listen(0, '127.0.0.1', resolve));
+    const port = (webhook.address() as AddressInfo).port;
+    const gateway = await started<Ready>('bulla', [
+      ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay.ready.url, '--app', app],
+      ...['--business', 'rosi=Rosi', '--public-listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0', '--webhook', `http://127.0.0.1:${port}/`],
+    ]);
+    business = new Business(folder, webhook, relay.process, relay.ready.listen, gateway.process, gateway.ready);
+    return business;
+  }
+
+  get link(): string {
+    return this.account.link;
+  }
+
+  get origin(): string {
+    return new URL(this.link).origin;
+  }
+
+  private get account() {
+    return this.ready.businesses[0]!;
+  }
+
+  private hears(body: string): void {
+    const value = (JSON.parse(body) as { entry: { changes: { value: { messages?: Told[]; statuses?: Told[] } }[] }[] }).entry[0]!.changes[0]!.value;
+    this.told.push(...(value.messages ?? []), ...(value.statuses ?? []));
+  }
+
+  /** What the webhook was told, once something like it was; the newest such. */
+  async hearsOf(what: string, is: (told: Told) => boolean): Promise<Told> {
+    await expect.poll(() => this.told.some(is), { timeout: 20_000, interval: 30, message: `the webhook is told of ${what}` }).toBe(true);
+    return this.told.findLast(is)!;
+  }
+
+  text(body: string): (told: Told) => boolean {
+    return (told) => told.text?.body === body;
+  }
+
+  private async call(body: object): Promise<{ messages?: { id: string }[] }> {
+    const answer = await fetch(`http://${this.ready.api}/v23.0/${this.account.phone_number_id}/messages`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${this.account.access_token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ messaging_product: 'whatsapp', ...body }),
+    });
+    const value = await answer.json();
+    if (!answer.ok) throw new Error(`the API answers ${answer.status}: ${JSON.stringify(value)}`);
+    return value as { messages?: { id: string }[] };
+  }
+
+  /** Says something to a customer, as any SDK does; its id. */
+  async says(recipient: string, body: string): Promise<string> {
+    const sent = await this.call({ recipient, type: 'text', text: { body } });
+    return sent.messages![0]!.id;
+  }
+
+  async reads(message: string): Promise<void> {
+    await this.call({ status: 'read', message_id: message });
+  }
+
+  async reacts(recipient: string, message: string, emoji: string): Promise<void> {
+    await this.call({ recipient, type: 'reaction', reaction: { message_id: message, emoji } });
+  }
+
+  async killRelay(): Promise<void> {
+    await ended(this.relay, 'SIGKILL');
+  }
+
+  async startRelay(): Promise<void> {
+    const args = ['serve', '--json', '--data', join(this.folder, 'relay'), '--listen', this.relayAddress];
+    this.relay = (await started<object>('bulla-relay', args)).process;
+  }
+
+  async close(): Promise<void> {
+    await ended(this.gateway, 'SIGTERM');
+    await ended(this.relay, 'SIGTERM');
+    this.webhook.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

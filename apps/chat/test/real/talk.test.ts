@@ -1,0 +1,147 @@
+/** A customer in a browser and a business behind its API, with the real relay and gateway between: nothing is scripted. */
+import { join } from 'node:path';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { PHONE, launch } from '../e2e/browser';
+import { violations } from '../e2e/page';
+import { Business } from './business';
+
+let browser: Browser;
+let business: Business;
+let context: BrowserContext;
+let page: Page;
+/** Whatever the browser complains about, but that a relay which was killed is not there. */
+let complaints: string[];
+
+beforeAll(async () => {
+  browser = await launch();
+  business = await Business.open(join(import.meta.dirname, '../../dist'));
+});
+afterAll(async () => {
+  await browser?.close();
+  await business?.close();
+});
+beforeEach(async () => {
+  complaints = [];
+  context = await browser.newContext({ viewport: PHONE, locale: 'en-GB' });
+  page = await open();
+  return async () => {
+    await context.close();
+    expect(complaints).toEqual([]);
+  };
+});
+
+async function open(): Promise<Page> {
+  const page = await context.newPage();
+  page.on('console', (message) => {
+    const gone = message.text().includes('ERR_CONNECTION_REFUSED');
+    if (['error', 'warning'].includes(message.type()) && !gone) complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  await page.goto(business.link);
+  return page;
+}
+
+/** The message that says this; one that quotes it is another. */
+const bubble = (text: string) => page.locator('article').filter({ has: page.locator('.text', { hasText: text }) });
+const ticks = (text: string, state: string) => bubble(text).getByLabel(state, { exact: true });
+
+/** The first words; the customer's id. */
+async function begin(words: string): Promise<string> {
+  await page.getByLabel('Your message').fill(words);
+  await page.getByRole('button', { name: 'Send the first message' }).click();
+  const heard = await business.hearsOf(words, business.text(words));
+  return heard.from_user_id!;
+}
+
+async function write(words: string): Promise<void> {
+  await page.getByLabel('Message', { exact: true }).fill(words);
+  await page.keyboard.press('Enter');
+}
+
+async function choose(text: string, action: string): Promise<void> {
+  await bubble(text).hover();
+  await bubble(text).getByRole('button', { name: 'Actions for this message' }).click();
+  const menu = page.getByRole('menu');
+  await menu.getByRole('menuitem', { name: action }).or(menu.getByRole('menuitemradio', { name: action })).click();
+}
+
+it('opens a link, writes, is answered, and both see what was read', async () => {
+  await page.getByText('Verified by the link you opened').waitFor();
+  expect(await violations(page)).toEqual([]);
+  const customer = await begin('is the shop open?');
+  await ticks('is the shop open?', 'Delivered').waitFor();
+  const asked = await business.hearsOf('the question', business.text('is the shop open?'));
+  await business.reads(asked.id);
+  await ticks('is the shop open?', 'Read').waitFor();
+
+  const answer = await business.says(customer, 'until six today');
+  await bubble('until six today').waitFor();
+  await business.hearsOf('its being read', (told) => told.id === answer && told.status === 'read');
+  expect(await violations(page)).toEqual([]);
+});
+
+it('replies, reacts, edits and takes back', async () => {
+  const customer = await begin('two loaves, please');
+  const answer = await business.says(customer, 'rye or wheat?');
+  await choose('rye or wheat?', 'Reply');
+  await write('rye');
+  const reply = await business.hearsOf('the reply', business.text('rye'));
+  expect(reply.context?.id).toBe(answer);
+
+  await choose('rye or wheat?', 'React with 👍');
+  const reaction = await business.hearsOf('the reaction', (told) => told.type === 'reaction');
+  expect(reaction.reaction).toEqual({ message_id: answer, emoji: '👍' });
+  await business.reacts(customer, reply.id, '🙏');
+  await page.getByText('🙏 from Rosi').waitFor({ state: 'attached' });
+
+  await choose('two loaves', 'Edit');
+  await page.getByLabel('Message', { exact: true }).fill('three loaves, please');
+  await page.keyboard.press('Enter');
+  await bubble('three loaves, please').getByText('edited').waitFor();
+  await choose('three loaves', 'Delete');
+  await page.getByRole('button', { name: 'Delete', exact: true }).click();
+  await page.getByText('This message was deleted').waitFor();
+});
+
+it('keeps what is written while the relay is dead, and sends it once', async () => {
+  const customer = await begin('are you there?');
+  await ticks('are you there?', 'Delivered').waitFor();
+  await business.killRelay();
+  await page.getByText('Offline. What you write is kept').waitFor();
+  await write('written while it was dead');
+  await ticks('written while it was dead', 'Waiting to be sent').waitFor();
+  await business.startRelay();
+  await ticks('written while it was dead', 'Delivered').waitFor({ timeout: 45_000 });
+  const answer = await business.says(customer, 'now we are');
+  await bubble('now we are').waitFor();
+  await business.hearsOf('its delivery', (told) => told.id === answer && told.status === 'delivered');
+  expect(business.told.filter(business.text('written while it was dead'))).toHaveLength(1);
+});
+
+it('is there again after a reload in the middle of sending, and has said it once', async () => {
+  const customer = await begin('hello');
+  await write('just before the reload');
+  // It is in the outbox once it is shown; where it is then is for the next page to find out.
+  await bubble('just before the reload').waitFor();
+  await page.reload();
+  await bubble('hello').waitFor();
+  await ticks('just before the reload', 'Delivered').waitFor();
+  await business.says(customer, 'welcome back');
+  await bubble('welcome back').waitFor();
+  expect(business.told.filter(business.text('just before the reload'))).toHaveLength(1);
+  expect(await bubble('just before the reload').count()).toBe(1);
+});
+
+it('runs in one tab at a time, in whichever one wants it', async () => {
+  await begin('first tab');
+  await ticks('first tab', 'Delivered').waitFor();
+  const first = page;
+  page = await open();
+  await page.getByText('already open in another tab').waitFor();
+  await page.getByRole('button', { name: 'Use it here' }).click();
+  await bubble('first tab').waitFor();
+  await first.getByText('was opened in another tab').waitFor();
+  await write('second tab');
+  await business.hearsOf('what was said in the second tab', business.text('second tab'));
+});
