@@ -74,7 +74,7 @@ it('from the link to an edited, answered and deleted message', async () => {
   // Reply: the quote stands over the field, Escape leaves it, and the sent one shows it.
   await press(page, 'Enter', 'ArrowDown', 'Enter');
   await until(() => focused(page), 'Message');
-  await until(() => page.locator('.about').innerText(), 'Reply to Cortado Coffee\nYes, until six.');
+  await until(() => page.locator('.about').innerText(), 'Reply to Cortado Coffee\n\nYes, until six.');
   await press(page, 'Escape');
   await until(() => page.locator('.about').count(), 0);
   await press(page, 'Shift+Tab', 'Enter', 'ArrowDown', 'Enter');
