@@ -74,7 +74,7 @@ it('from the link to an edited, answered and deleted message', async () => {
   // Reply: the quote stands over the field, Escape leaves it, and the sent one shows it.
   await press(page, 'Enter', 'ArrowDown', 'Enter');
   await until(() => focused(page), 'Message');
-  await until(() => page.locator('.about').innerText(), 'Reply to Cortado Coffee\nYes, until six.');
+  await until(() => page.locator('.about').innerText(), 'Reply to Cortado Coffee\n\nYes, until six.');
   await press(page, 'Escape');
   await until(() => page.locator('.about').count(), 0);
   await press(page, 'Shift+Tab', 'Enter', 'ArrowDown', 'Enter');
@@ -132,6 +132,17 @@ it('what the business and the relay know, and the settings', async () => {
   await page.reload();
   await until(() => page.locator('html').getAttribute('data-theme'), 'dark');
 
+  // A link and a quote, which are no stops of the tab key, are in the menu.
+  await page.locator('article').nth(2).focus();
+  await press(page, 'Enter', 'ArrowDown');
+  const link = page.getByRole('menuitem', { name: 'Open cortado.example' });
+  expect(await link.evaluate((element) => element === document.activeElement)).toBe(true);
+  expect(await link.getAttribute('rel')).toBe('noopener noreferrer');
+  await press(page, 'Escape');
+  await page.locator('article').nth(9).focus();
+  await press(page, 'Enter', 'ArrowDown', 'ArrowDown', 'Enter');
+  await until(() => focusedMessage(page), 'I am at the door, is the side entrance open?');
+
   // One message's envelope, measured and not measured.
   await page.locator('article').nth(-2).focus();
   await press(page, 'Enter', 'End', 'Enter');
@@ -182,6 +193,28 @@ it('ticks, typing, and what must be seen', async () => {
   await until(() => page.locator('.urgent').count(), 0);
   await until(() => focused(page), 'Message');
   expect(await page.locator('ol').innerText()).toContain('Tablet');
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it('what is written offline waits, and goes out when the connection is back', async () => {
+  const { page, complaints, close } = await visit(browser, url('offline'), { viewport: DESKTOP });
+  await until(() => page.locator('.banner p').innerText(), 'Offline. What you write is kept and goes out by itself. Next try in 8 seconds.');
+  await page.locator('textarea').fill('Later');
+  await press(page, 'Enter');
+  await until(() => page.locator('.ticks').last().getAttribute('data-status'), 'queued');
+  // Its envelope has not left: the page says so and names no hour.
+  await press(page, 'Shift+Tab');
+  await until(() => focusedMessage(page), 'Later');
+  await press(page, 'Enter', 'End', 'Enter');
+  await until(async () => (await page.locator('dl dd').allInnerTexts())[1], 'not yet: it has not left this device');
+  await press(page, 'Escape');
+
+  await say(page, { type: 'connection', connection: { kind: 'online' } });
+  await until(() => page.locator('.banner').count(), 0);
+  const id = (await page.locator('article').last().getAttribute('data-id'))!;
+  await progress(page, { id } as Parameters<typeof progress>[1], 'sent');
+  await until(() => page.locator('.ticks').last().getAttribute('data-status'), 'sent');
   expect(complaints).toEqual([]);
   await close();
 });

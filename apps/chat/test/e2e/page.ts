@@ -18,6 +18,8 @@ export interface Watched {
 
 export async function visit(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Watched> {
   const context = await browser.newContext({ viewport: PHONE, locale: 'en-GB', timezoneId: 'Europe/Berlin', ...options });
+  // Less than a test has: what was waited for in vain is then in the failure.
+  context.setDefaultTimeout(8_000);
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on('console', (message) => {

@@ -47,6 +47,17 @@ describe('the engine over a worker', () => {
     expect(asked).toHaveLength(1);
   });
 
+  it('that another tab took over answers nobody any more, and says so', async () => {
+    const { port, engine } = pair();
+    const heard = vi.fn();
+    engine.onEvent(heard);
+    const waiting = engine.typing(true);
+    port.onmessage?.({ data: { event: { type: 'taken-over' } } });
+    await expect(waiting).rejects.toMatchObject({ code: 'other-tab' });
+    await expect(engine.typing(false)).rejects.toMatchObject({ code: 'other-tab' });
+    expect(heard).toHaveBeenCalledOnce();
+  });
+
   it('makes a code of whatever was thrown', () => {
     expect(describeError({ code: 'storage', message: 'full' })).toEqual({ code: 'storage', message: 'full' });
     expect(describeError(new Error('x'))).toEqual({ code: 'unknown', message: 'x' });

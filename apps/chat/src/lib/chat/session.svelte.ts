@@ -24,6 +24,7 @@ export type Phase =
   | { kind: 'chat' };
 
 const PAGE = 60;
+const MOST_UNREAD_PAGES = 10;
 /** Typing that is not renewed ends by itself: the notice of its end may be lost. */
 const TYPING_MS = 12_000;
 const KEPT_NOTICES = 50;
@@ -167,6 +168,8 @@ export class Session {
     const page = await this.#engine.messages(null, PAGE);
     this.atBeginning = page.length < PAGE;
     this.messages = merge(this.messages, page);
+    // As far back as nothing was read, within reason: the marker belongs before the first unread message.
+    for (let pages = 0; pages < MOST_UNREAD_PAGES && this.#allUnread() && (await this.older()); pages += 1);
     const before = await kept<{ notices: Notice[]; confirmed: string[] }>('notices');
     if (before) {
       const known = new Set(before.notices.map((notice) => notice.id));
@@ -176,6 +179,10 @@ export class Session {
     this.unreadFrom = firstUnread(this.bubbles);
     // Taken over while this was read: that stands.
     if (this.phase.kind !== 'problem') this.phase = { kind: 'chat' };
+  }
+
+  #allUnread(): boolean {
+    return this.bubbles.every((message) => !message.own && message.status === 'received');
   }
 
   async #readOlder(): Promise<void> {
@@ -232,7 +239,8 @@ export class Session {
     const name = this.conversation?.name ?? '';
     this.announced = [...this.announced.slice(-2), { id: message.id, text: t('chat.announce', { name, text: summary(message) }) }];
     // Came while nobody looked: the marker shows where to go on.
-    if (document.hidden && this.unreadFrom === null) this.unreadFrom = message.id;
+    const marked = this.unreadFrom === null ? undefined : this.byId.get(this.unreadFrom);
+    if (document.hidden && (!marked || marked.order <= this.#readUpTo)) this.unreadFrom = message.id;
   }
 
   #theyType(on: boolean): void {

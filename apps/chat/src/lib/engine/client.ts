@@ -20,7 +20,7 @@ export class WorkerEngine implements Engine {
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #next = 1;
-  /** Set once the worker died: nothing comes any more. */
+  /** Set once the worker is gone: nothing comes any more. */
   #dead: EngineError | null = null;
 
   constructor(port: Port) {
@@ -69,6 +69,8 @@ export class WorkerEngine implements Engine {
 
   #received(reply: Reply) {
     if ('event' in reply) {
+      // The worker is gone after this: nobody is left to answer.
+      if (reply.event.type === 'taken-over') this.#end(new EngineError('other-tab', 'taken over by another tab'));
       for (const listener of this.#listeners) listener(reply.event);
       return;
     }
@@ -83,10 +85,15 @@ export class WorkerEngine implements Engine {
     }
   }
 
+  /** A worker that could not be loaded or that panicked answers nothing. */
   #died(message: string) {
-    // A worker that could not be loaded or that panicked answers nothing: whoever waits hears of it now.
-    this.#dead = new EngineError(typeof WebAssembly === 'undefined' ? 'wasm' : 'unknown', message);
-    for (const { reject } of this.#waiting.values()) reject(this.#dead);
+    this.#end(new EngineError(typeof WebAssembly === 'undefined' ? 'wasm' : 'unknown', message));
+  }
+
+  /** Whoever waits hears of it now, and whoever asks later at once. */
+  #end(error: EngineError) {
+    this.#dead = error;
+    for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
 }
