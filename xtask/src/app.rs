@@ -29,19 +29,26 @@ pub(crate) struct Args {
 
 /// Builds the app and says where it is.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    need::check(&[&need::RUST, &need::NODE])?;
+    need::check(&[&need::RUST, &need::NODE_FOR_APP])?;
     let built = engine(args.contract)?;
     println!("engine    {}", built.display());
     if args.engine {
         return Ok(ExitCode::SUCCESS);
     }
-    let dist = pages()?;
-    println!("app       {}   {}", dist.display(), manifest(&dist)?);
+    let (dist, size) = pages()?;
+    println!("app       {}: {size}", dist.display());
+    println!("manifest  {}", manifest(&dist)?);
     Ok(ExitCode::SUCCESS)
 }
 
+/// The app, built whole: for `up`, which says nothing more of it.
+pub(crate) fn build() -> Result<PathBuf> {
+    engine(false)?;
+    Ok(pages()?.0)
+}
+
 /// Where the app is built.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     shell::root().join("apps/chat")
 }
 
@@ -69,21 +76,32 @@ pub(crate) fn engine(contract: bool) -> Result<PathBuf> {
     Ok(wasm)
 }
 
-/// Builds the pages around it.
-fn pages() -> Result<PathBuf> {
-    let npm = |args: &[&str]| {
+/// `npm` in the app's folder, with what it is built with installed.
+pub(crate) fn npm(args: &[&str]) -> Result<Command> {
+    let command = |args: &[&str]| {
         let mut command = Command::new("npm");
         command.current_dir(folder()).args(args);
         command
     };
-    if !folder().join("node_modules/.package-lock.json").exists() {
-        shell::must(&mut npm(&["ci", "--no-audit", "--no-fund"]), "installing what the app is built with")?;
+    let (lock, made_of) = (folder().join("package-lock.json"), folder().join("node_modules/.made-of"));
+    let lock = std::fs::read(&lock).with_context(|| format!("{} cannot be read", lock.display()))?;
+    if !std::fs::read(&made_of).is_ok_and(|made_of| made_of == lock) {
+        shell::must(&mut command(&["ci", "--no-audit", "--no-fund"]), "installing what the app is built with")?;
+        std::fs::write(&made_of, &lock)?;
     }
-    shell::must(&mut npm(&["run", "build"]), "building the app")?;
-    Ok(folder().join("dist"))
+    Ok(command(args))
 }
 
-/// One hash over all files of a build, by name: what `sha256sum` prints for each, sorted, hashed again.
+/// Builds the pages around it; where they are, and how large.
+pub(crate) fn pages() -> Result<(PathBuf, String)> {
+    shell::must(&mut npm(&["run", "build"])?, "building the app")?;
+    let dist = folder().join("dist");
+    let size =
+        shell::must(Command::new("node").current_dir(folder()).args(["compress.mjs", "dist"]), "compressing it")?;
+    Ok((dist, size.trim().to_owned()))
+}
+
+/// One hash over all files of a build, by name: what `sha256sum` prints for each, sorted, hashed again. The compressed ones are the same again.
 fn manifest(dist: &Path) -> Result<String> {
     let mut lines = Vec::new();
     list(dist, "", &mut lines)?;
@@ -97,7 +115,7 @@ fn list(folder: &Path, prefix: &str, lines: &mut Vec<String>) -> Result<()> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
             list(&entry.path(), &format!("{name}/"), lines)?;
-        } else {
+        } else if !name.ends_with(".br") {
             lines.push(format!("{}  {name}\n", hex(&Sha256::digest(std::fs::read(entry.path())?))));
         }
     }
@@ -161,6 +179,11 @@ fn debian(sysroot: &Path) -> Result<PathBuf> {
     );
     std::fs::write(&rustc, wrapper)?;
     shell::must(Command::new("chmod").arg("+x").arg(&rustc), "making it a program")?;
+    let version = shell::stdout_of(Command::new(&rustc).arg("--version"))?;
+    if !need::RUST.is_met_by(&String::from_utf8_lossy(&version)) {
+        let version = String::from_utf8_lossy(&version).trim().to_owned();
+        bail!("Debian's compiler for browsers is {version}, which is too old: `apt-get update`, then again");
+    }
     // Debian's compiler comes without a linker for the target; the one that is here has one.
     let host = "lib/rustlib/x86_64-unknown-linux-gnu/bin";
     std::fs::create_dir_all(usr.join(host))?;

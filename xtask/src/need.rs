@@ -36,17 +36,34 @@ pub(crate) const PYTHON: Need = Need {
 pub(crate) const NODE: Need =
     Need { name: "node", probe: &["node", "--version"], least: (18, 0), install: "apt-get install nodejs npm" };
 
+/// For the web app, which is built with Vite.
+pub(crate) const NODE_FOR_APP: Need = Need { least: (20, 19), ..NODE };
+
 impl Need {
+    /// Whether it is there, and new enough.
+    pub(crate) fn is_there(&self) -> bool {
+        self.version().as_deref().and_then(major_minor).is_some_and(|have| have >= self.least)
+    }
+
+    /// Whether what a program says of its version is new enough.
+    pub(crate) fn is_met_by(&self, said: &str) -> bool {
+        version_in(said).as_deref().and_then(major_minor).is_some_and(|have| have >= self.least)
+    }
+
     /// The version that is there, if it is there.
     fn version(&self) -> Option<String> {
         let (program, args) = self.probe.split_first()?;
         let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.split_whitespace()
-            .map(|word| word.trim_start_matches('v'))
-            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
-            .map(str::to_owned)
+        version_in(&String::from_utf8_lossy(&output.stdout))
     }
+}
+
+/// The first word that is a version.
+fn version_in(text: &str) -> Option<String> {
+    text.split_whitespace()
+        .map(|word| word.trim_start_matches('v'))
+        .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
+        .map(str::to_owned)
 }
 
 /// Prints the line `need  rust 1.95 ✓ …` and fails, with the commands, if something is missing or too old.

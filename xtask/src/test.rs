@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::shell::{self, Show};
-use crate::{need, sdk};
+use crate::{app, need, sdk};
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
@@ -36,7 +36,7 @@ impl Tally {
 
 /// Runs everything, also after a failure.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    need::check(&[&need::RUST, &need::PYTHON, &need::NODE])?;
+    need::check(&[&need::RUST, &need::PYTHON, &need::NODE_FOR_APP])?;
     let filter = args.filter.as_deref();
     let mut total = Tally::default();
     build_sabotaged()?;
@@ -46,6 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         total.add(examples()?);
     }
     total.add(sdk::run_all(filter)?);
+    if filter.is_none_or(|filter| "apps/chat".contains(filter)) {
+        total.add(web()?);
+    }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -106,6 +109,38 @@ fn examples() -> Result<Tally> {
         tally.failed = tally.failed.max(1);
     }
     Ok(tally)
+}
+
+/// The customer's web app: its parts, its pages in a browser, and conversations with the real programs.
+fn web() -> Result<Tally> {
+    println!("script    apps/chat");
+    let built = app::engine(true).and_then(|_| app::pages());
+    let mut total = Tally::default();
+    for part in ["check", "test", "e2e", "real"] {
+        let output = match &built {
+            Ok(_) => shell::capture(app::npm(&["run", part])?.env("NO_COLOR", "1"), Show::Nothing)?,
+            Err(why) => shell::Output { success: false, text: format!("{why:#}") },
+        };
+        let mut tally = vitest_tally(&output.text);
+        tally.passed += u32::from(part == "check" && output.success);
+        if !output.success || tally.passed == 0 {
+            println!("FAILED    apps/chat: npm run {part}\n{}", output.text);
+            tally.failed = tally.failed.max(1);
+        } else {
+            println!("          ok {part}: {}", tally.passed);
+        }
+        total.add(tally);
+    }
+    Ok(total)
+}
+
+/// Sums the lines `Tests  1 failed | 5 passed (6)`.
+fn vitest_tally(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines().map(str::trim_start).filter(|line| line.starts_with("Tests ")) {
+        tally.add(Tally { passed: count(line, "passed"), failed: count(line, "failed") });
+    }
+    tally
 }
 
 /// Counts a script whose each line `ok NAME` is one thing shown, and whose exit code says whether all was well.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{need, shell};
+use crate::{app, need, shell};
 
 /// Arguments of `up`.
 #[derive(clap::Args)]
@@ -27,7 +27,21 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     }
     build(quiet)?;
     let program = shell::target()?.join("release/bulla");
-    let error = Command::new(&program).arg("up").args(args.rest).exec();
+    let mut up = Command::new(&program);
+    if quiet || std::env::var_os("BULLA_APP").is_some() {
+        // Programs do not open links; and who has a build brings it.
+    } else if need::NODE_FOR_APP.is_there() {
+        match app::build() {
+            Ok(dist) => drop(up.env("BULLA_APP", dist)),
+            Err(why) => println!("          the page for browsers is left out: {why:#}"),
+        }
+    } else {
+        println!(
+            "          the page for browsers is left out: it needs node 20.19 or newer ({})",
+            need::NODE_FOR_APP.install
+        );
+    }
+    let error = up.arg("up").args(args.rest).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 

@@ -220,6 +220,15 @@ impl Terminal {
             Some(data) => format!("{program} env --data {}", data.display()),
             None => format!("{program} env"),
         };
+        let in_browser = std::env::var_os("BULLA_APP").map(|_| format!("Be the customer   {}", business.link));
+        let ways: Vec<String> = in_browser
+            .into_iter()
+            .chain([
+                format!("In a terminal     {program} chat '{}'", business.link),
+                format!("Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret"),
+            ])
+            .collect();
+        let ways = ways.iter().zip(1..).map(|(way, number)| format!(" {number} {way}"));
         for line in [
             format!(
                 "gateway   pid {}  {}   {} · keys and data in {}",
@@ -229,12 +238,14 @@ impl Terminal {
                 folders::shown(data)
             ),
             String::new(),
-            format!(" 1 In a terminal     {program} chat '{}'", business.link),
-            format!(" 2 Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret"),
+        ]
+        .into_iter()
+        .chain(ways)
+        .chain([
             String::new(),
             "Write \"hello\" as the customer.                     Ctrl-C stops · data stays · --fresh starts over"
                 .to_owned(),
-        ] {
+        ]) {
             self.line(&line).await?;
         }
         Ok(())
