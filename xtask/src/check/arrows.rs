@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bulla-gateway", &["bulla-protocol", "bulla-e2ee", "bulla-client", "bulla-directory"]),
     ("bulla-web-core", &["bulla-protocol", "bulla-e2ee", "bulla-client", "bulla-directory"]),
     ("bulla", &["bulla-protocol", "bulla-e2ee", "bulla-client", "bulla-gateway", "bulla-directory"]),
+    ("bulla-bindgen", &[]),
     ("xtask", &[]),
 ];
 
@@ -37,10 +38,10 @@ const ENDPOINT: &[&str] = &["bulla-client", "bulla-e2ee", "openmls"];
 const MLS_FEATURES: &[&str] = &["test-utils", "content-debug", "crypto-debug"];
 
 /// The programs that are shipped.
-const SHIPPED: &[&str] = &["bulla", "bulla-relay"];
+const SHIPPED: &[&str] = &["bulla", "bulla-relay", "bulla-web-core"];
 
 /// Features that tests alone have.
-const TEST_FEATURES: &[&str] = &["under-test", "sabotage-ack-before-commit"];
+const TEST_FEATURES: &[&str] = &["under-test", "sabotage-ack-before-commit", "contract"];
 
 #[derive(Deserialize)]
 struct Metadata {
