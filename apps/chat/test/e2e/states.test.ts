@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DESKTOP, launch, PHONE } from './browser';
-import { violations, visit } from './page';
+import { until, violations, visit } from './page';
 import { serve, type Served } from './serve';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -121,4 +121,34 @@ it('what a hostile business writes is text wherever it is shown', async () => {
     expect(complaints).toEqual([]);
     await close();
   }
+});
+
+it('opens what was begun without the link; without either it says what is missing', async () => {
+  const begun = await visit(browser, `${served.origin}/?state=chat`);
+  await begun.page.locator('article').first().waitFor();
+  await begun.close();
+  const nothing = await visit(browser, `${served.origin}/@cortado?state=welcome`);
+  await until(() => nothing.page.locator('[role=alert]').innerText(), 'This link is not complete. Open the link or scan the code from the business once more.');
+  await nothing.close();
+});
+
+it('keeps what was written on the first screen when it cannot begin, and begins once it can', async () => {
+  const { page, close } = await visit(browser, url('welcome'));
+  await page.evaluate(() => {
+    const { engine } = globalThis as unknown as { engine: { begin: unknown } };
+    const begin = engine.begin;
+    engine.begin = () => {
+      engine.begin = begin;
+      return Promise.reject(Object.assign(new Error(), { code: 'unreachable' }));
+    };
+  });
+  await page.locator('#body').fill('Hello');
+  await page.locator('button[type=submit]').click();
+  // Whatever was thrown, the person reads a sentence.
+  await page.locator('#problem:not(:empty)').waitFor();
+  expect(await page.locator('#body').inputValue()).toBe('Hello');
+  await page.locator('button[type=submit]').click();
+  await until(() => page.locator('article .text').allInnerTexts(), ['Hello']);
+  expect(page.url()).toContain('#k=abc');
+  await close();
 });

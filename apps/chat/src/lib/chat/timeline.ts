@@ -74,13 +74,12 @@ export function rows(bubbles: readonly Message[], notices: readonly Notice[], un
   /** A clock that went back makes a day come twice; its key must not depend on what is above it, which grows. */
   const days = new Map<string, number>();
   const newDay = (atMs: number) => {
-    if (day !== null && sameDay(day, atMs)) return false;
+    if (day !== null && sameDay(day, atMs)) return;
     day = atMs;
     const name = new Date(atMs).toDateString();
     const times = (days.get(name) ?? 0) + 1;
     days.set(name, times);
     out.push({ type: 'day', key: `day-${name}-${times}`, atMs });
-    return true;
   };
   for (const message of bubbles) {
     let cut = before === null || !sameGroup(before, message);
@@ -90,7 +89,7 @@ export function rows(bubbles: readonly Message[], notices: readonly Notice[], un
       out.push({ type: 'notice', key: `notice-${notice.id}`, notice });
       cut = true;
     }
-    if (newDay(message.storedMs)) cut = true;
+    newDay(message.storedMs);
     if (message.id === unreadFrom) {
       out.push({ type: 'unread', key: 'unread' });
       cut = true;

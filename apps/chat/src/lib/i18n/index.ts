@@ -24,7 +24,7 @@ export type Parameters = Record<string, string | number>;
 
 /** Fills `{name}` in. A value is never searched for placeholders itself: it may be anybody's text. */
 export function fill(text: string, parameters: Parameters): string {
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in parameters ? String(parameters[name]) : whole));
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (Object.hasOwn(parameters, name) ? String(parameters[name]) : whole));
 }
 
 const wanted = typeof navigator === 'undefined' ? [] : (navigator.languages ?? []);
