@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test suite: a failure is a panic")]
 
-use bulla_client::store::contract;
+use bulla_client::store::{Batch, Read as _, Store as _, Table, contract};
 use wasm_bindgen::prelude::*;
 
 use crate::store::IndexedDbStore;
@@ -23,6 +23,29 @@ pub async fn store_keeps_the_contract(name: String) {
         open(&name).await
     };
     contract::run(fresh, reopen).await;
+}
+
+/// Of two that have a database open only the later one writes, and the other's batch leaves no trace.
+#[wasm_bindgen(js_name = onlyTheLastHolderWrites)]
+pub async fn only_the_last_holder_writes(name: String) {
+    console_error_panic_hook::set_once();
+    let open = async || IndexedDbStore::open(&name).await.expect("it opens");
+    let batch = |key: &[u8]| {
+        let mut batch = Batch::default();
+        batch.put(Table::Messages, key, vec![1]);
+        batch
+    };
+    let mut first = open().await;
+    first.commit(batch(b"before")).await.expect("it holds");
+    let mut second = open().await;
+    let refused = first.commit(batch(b"too late")).await.expect_err("it was opened elsewhere");
+    assert!(refused.to_string().contains("opened elsewhere"), "{refused}");
+    assert_eq!(first.get(Table::Messages, b"too late").expect("it reads"), None);
+    second.commit(batch(b"after")).await.expect("it holds now");
+    let third = open().await;
+    for (key, there) in [(b"before".as_slice(), true), (b"too late", false), (b"after", true)] {
+        assert_eq!(third.get(Table::Messages, key).expect("it reads").is_some(), there, "{key:?}");
+    }
 }
 
 /// The root key is the same after closing and opening, and another in another database.

@@ -4,6 +4,9 @@
 //! `readwrite` transaction of *strict* durability, and is applied to memory once that is complete. Values are sealed before they get here; the
 //! root key of that rests in the same database, wrapped by an AES-GCM key that the browser keeps and no script can read: a copy of the values
 //! alone opens nothing.
+//!
+//! Whoever opens the database writes down that it has, and every batch looks in its own transaction whether that still stands. A worker that lost
+//! its lock while the browser had put it to sleep wakes up with old rows in memory, and must not write what it makes of them.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,7 +17,7 @@ use js_sys::{Array, Object, Reflect, Uint8Array};
 use rand_core::{OsRng, RngCore};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Crypto, CryptoKey, IdbDatabase, SubtleCrypto};
+use web_sys::{Crypto, CryptoKey, IdbDatabase, IdbTransaction, SubtleCrypto};
 use zeroize::Zeroize;
 
 use crate::idb;
@@ -27,6 +30,8 @@ const KEYS: &str = "keys";
 const DEVICE_KEY: &str = "device";
 /// The root key: nonce and what is wrapped.
 const ROOT_KEY: &str = "root";
+/// Who opened the database last: nobody else writes.
+const HOLDER: &str = "holder";
 const NONCE: usize = 12;
 
 /// An endpoint's rows in one database of this origin.
@@ -34,6 +39,7 @@ const NONCE: usize = 12;
 pub struct IndexedDbStore {
     name: String,
     database: IdbDatabase,
+    holder: [u8; 16],
     rows: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
 }
 
@@ -56,11 +62,14 @@ fn bytes(value: &JsValue) -> Vec<u8> {
 impl IndexedDbStore {
     /// Opens the database of this name, or makes it.
     pub async fn open(name: &str) -> Result<Self, StoreError> {
-        let fail = |cause| failed(name, cause);
-        let database = idb::open(name, VERSION, &[ROWS, KEYS]).await.map_err(fail)?;
-        let fail = |cause| failed(name, cause);
-        let rows = all(&database).await.map_err(fail)?;
-        Ok(Self { name: name.to_owned(), database, rows })
+        let opened = idb::open(name, VERSION, &[ROWS, KEYS]).await;
+        let database = opened.map_err(|cause| failed(name, cause))?;
+        let mut holder = [0; 16];
+        OsRng.fill_bytes(&mut holder);
+        hold(&database, &holder).await.map_err(|cause| failed(name, cause))?;
+        // Read after that: from here on nobody else writes.
+        let rows = all(&database).await.map_err(|cause| failed(name, cause))?;
+        Ok(Self { name: name.to_owned(), database, holder, rows })
     }
 
     /// The root key, made when it is first asked for.
@@ -79,6 +88,14 @@ impl Drop for IndexedDbStore {
     fn drop(&mut self) {
         self.database.close();
     }
+}
+
+async fn hold(database: &IdbDatabase, holder: &[u8]) -> Result<(), String> {
+    let words = |e: JsValue| idb::words(&e);
+    let transaction = idb::strict(database, &[KEYS])?;
+    let store = transaction.object_store(KEYS).map_err(words)?;
+    store.put_with_key(&Uint8Array::from(holder), &HOLDER.into()).map_err(words)?;
+    idb::durable(&transaction).await
 }
 
 async fn all(database: &IdbDatabase) -> Result<BTreeMap<(u8, Vec<u8>), Vec<u8>>, String> {
@@ -207,8 +224,21 @@ impl Store for IndexedDbStore {
 
 impl IndexedDbStore {
     async fn write(&self, changes: &[Change]) -> Result<(), String> {
+        let transaction = idb::strict(&self.database, &[ROWS, KEYS])?;
+        if let Err(cause) = self.put(&transaction, changes).await {
+            // What was put before would become durable alone.
+            let _ = transaction.abort();
+            return Err(cause);
+        }
+        idb::durable(&transaction).await
+    }
+
+    async fn put(&self, transaction: &IdbTransaction, changes: &[Change]) -> Result<(), String> {
         let words = |e: JsValue| idb::words(&e);
-        let transaction = idb::strict(&self.database, &[ROWS])?;
+        let holder = transaction.object_store(KEYS).map_err(words)?.get(&HOLDER.into()).map_err(words)?;
+        if bytes(&idb::result(&holder).await?) != self.holder {
+            return Err("it was opened elsewhere since".into());
+        }
         let store = transaction.object_store(ROWS).map_err(words)?;
         for (table, key, value) in changes {
             let key = database_key(*table, key);
@@ -217,6 +247,6 @@ impl IndexedDbStore {
                 None => store.delete(&key).map_err(words)?,
             };
         }
-        idb::durable(&transaction).await
+        Ok(())
     }
 }

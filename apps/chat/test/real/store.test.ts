@@ -49,6 +49,10 @@ it('keeps the contract of every store', async () => {
   expect(await run('storeKeepsTheContract')).toBeNull();
 });
 
+it('is written by whoever opened it last, and by nobody else', async () => {
+  expect(await run('onlyTheLastHolderWrites')).toBeNull();
+});
+
 it('keeps its root key, under a key that no script can read', async () => {
   expect(await run('rootKeyStays')).toBeNull();
   const kept = await page.evaluate(async () => {
