@@ -56,8 +56,11 @@ it('what one looks at stays in its place while older messages come in above', as
   const { page, close } = await visit(browser, url('long'));
   await until(() => away(page), 0);
   const count = await articles(page);
-  await scrollTo(page, 400);
-  const before = await places(page);
+  // In one go: where everything is before the page has heard of the scrolling.
+  const before: Record<string, number> = await page.locator('.scroller').evaluate((element) => {
+    element.scrollTop = 400;
+    return Object.fromEntries([...element.querySelectorAll('article')].map((one) => [one.dataset.id!, Math.round(one.getBoundingClientRect().top)]));
+  });
   await until(async () => (await articles(page)) > count, true);
   await frames(page);
   const after = await places(page);

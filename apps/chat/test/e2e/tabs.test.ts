@@ -31,8 +31,18 @@ it('a second tab has no engine until it takes it over, and then the first has no
 
   await second.goto(url);
   await until(() => second.locator('[role=alert]').innerText(), 'This conversation is already open in another tab or window.');
+  const steals = await second.workers()[0]!.evaluateHandle(() => {
+    const asked: LockOptions[] = [];
+    const request = navigator.locks.request.bind(navigator.locks) as (name: string, options: LockOptions, held: LockGrantedCallback<unknown>) => Promise<unknown>;
+    Object.defineProperty(navigator.locks, 'request', {
+      value: (name: string, options: LockOptions, held: LockGrantedCallback<unknown>) => (asked.push(options), request(name, options, held)),
+    });
+    return asked;
+  });
   await second.getByRole('button', { name: 'Use it here' }).click();
   await second.locator('article').first().waitFor();
+  // A holder that listens is asked, and puts the engine down itself.
+  expect(await steals.evaluate((asked) => asked.map(({ steal }) => steal ?? false))).toEqual([false]);
   await until(() => first.locator('[role=alert]').innerText(), 'This conversation was opened in another tab, and has stopped here.');
   expect(await locks()).toEqual(['bulla-engine']);
 
