@@ -268,12 +268,14 @@ fn hears(world: &mut World, customer: usize, listener: usize, excused: &Excused)
     let never_left = |line: &Line| line.at_ms + 31 * DAY_MS < now && !is_in(&sent, line);
     let mut breaches = Vec::new();
     let mut history = History::default();
+    let suite = suite_at(world, BUSINESS, customer);
     let speakers: Vec<usize> = (0..world.nodes.len()).filter(|n| world.nodes[*n].device != listener).collect();
     for node in speakers {
         let said = kept(world, node, customer).unwrap_or_default();
         let speaker = world.nodes[node].device;
         let is_current = world.devices[speaker].active == node;
-        let is_gone = world.devices[speaker].standing == Standing::Gone;
+        let stays_behind = suite.is_some_and(|suite| !spoken_by(world, speaker).has(suite));
+        let is_gone = world.devices[speaker].standing == Standing::Gone || stays_behind;
         let lane = Lane::new(&world.nodes[node].name, &name);
         for (said, line) in said.iter().filter(|m| m.is_own).filter_map(|m| Some((m, line_of(&lines, &m.text)?))) {
             let times = shown.iter().filter(|m| m.text == line.text).count();
