@@ -127,6 +127,8 @@ fn every_story_ends_well_where_no_rule_is_broken() {
         Story::JoinedBefore,
         Story::Damaged,
         Story::BothBegin,
+        Story::JoinLost,
+        Story::WelcomeLost,
     ] {
         for seed in 0..RUNS {
             if let Err(breaches) = sim::tell(story, seed, None) {

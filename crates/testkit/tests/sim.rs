@@ -14,9 +14,9 @@ use bulla_testkit::sim::{Figures, Options, RelaySabotage, Sabotage, run};
 /// Histories in CI.
 const SEEDS: u64 = 2_000;
 
-/// Of so many histories one may still break in CI: two of the first 1,000 did when last counted (seeds 378 and 473, messages out of order at one
-/// of several devices). A run whose seeds are given tolerates none. To be removed with the last of them.
-const ONE_IN: u64 = 250;
+/// Of so many histories one may still break in CI. When last counted, five of seeds 10000 to 11499 did (10031, 10120, 10412, 11188, 11321); all
+/// five hold since. A run whose seeds are given tolerates none. To be removed once thousands in a row hold.
+const ONE_IN: u64 = 1_000;
 
 /// Histories within which a sabotaged double must be seen.
 const SABOTAGED: u64 = 200;

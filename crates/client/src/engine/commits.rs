@@ -15,7 +15,7 @@ use bulla_protocol::limits;
 use bulla_protocol::work::Task;
 use minicbor::bytes::ByteVec;
 
-use super::record::{ClaimRecord, ConversationRecord, HeldRecord, OutboxRecord};
+use super::record::{ClaimRecord, ConversationRecord, HeldRecord, MemberRecord, OutboxRecord};
 use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, WorkFor, damaged};
 use crate::event::ConversationState;
 use crate::store::tx::after_prefix;
@@ -66,12 +66,21 @@ pub(super) struct Wanted {
 }
 
 impl Engine {
-    /// Finds the claims that were not answered when this endpoint stopped, and the conversations that hold messages.
+    /// Finds the claims that were not answered when this endpoint stopped, the devices that were to come in or to go, and the conversations that
+    /// hold messages.
     pub(super) fn load_commits(&mut self, ctx: &mut Ctx<'_, '_>) -> Result<(), StoreError> {
         for (key, _) in ctx.tx.scan_prefix::<ClaimRecord>(Table::Claims, b"")? {
             if let Some(number) = key.first_chunk::<8>() {
                 self.wanted.commits.insert(u64::from_be_bytes(*number));
             }
+        }
+        let mut changing: Vec<u64> = Vec::new();
+        for (key, member) in ctx.tx.scan_prefix::<MemberRecord>(Table::Members, b"")? {
+            let is_to_change = member.own_side && member.out != member.leaving;
+            changing.extend(key.first_chunk::<8>().filter(|_| is_to_change).map(|number| u64::from_be_bytes(*number)));
+        }
+        for number in changing {
+            self.want_changes(ctx, number)?;
         }
         let mut holding: Vec<u64> = Vec::new();
         for (key, _) in ctx.tx.scan_bytes(Table::Held, &[], None, Order::Ascending, usize::MAX / 2)? {
@@ -87,6 +96,14 @@ impl Engine {
                 }
             }
             self.wait_for_foreign(ctx, number);
+        }
+        Ok(())
+    }
+
+    /// A device that is to come in or to go is not forgotten before that.
+    fn want_changes(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if !self.changes(ctx, number)?.is_nothing() {
+            self.wanted.commits.insert(number);
         }
         Ok(())
     }
@@ -239,7 +256,8 @@ impl Engine {
             // What stands there was written by nobody in the group: the relay lies, or lost what it had. If others have left this epoch, as
             // messages that are held here tell, there is no way after them; otherwise it goes on as it is.
             None if self.wanted.reads.remove(&number).is_some() => self.break_group(ctx, number, Reason::Fork),
-            None => Ok(()),
+            // Whoever was to come in or to go still is: once more with the next that is heard.
+            None => self.want_changes(ctx, number),
         }
     }
 
@@ -426,9 +444,7 @@ impl Engine {
     /// A new epoch has begun: what came too early may open now, and what waited for it may go on.
     fn advanced(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         self.wanted.reads.remove(&number);
-        if !self.changes(ctx, number)?.is_nothing() {
-            self.wanted.commits.insert(number);
-        }
+        self.want_changes(ctx, number)?;
         self.open_held(ctx, number)?;
         self.commit(ctx, number)?;
         self.pump(ctx, number)

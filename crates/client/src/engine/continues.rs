@@ -13,6 +13,7 @@ use super::lanes::LaneId;
 use super::members::Member;
 use super::messages::{Wait, conversation_view};
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, Place, SpareRecord};
+use super::suites::suite_of;
 use super::{Ctx, Engine, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Status};
 use crate::store::tx::after_prefix;
@@ -41,12 +42,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
         let group = self.group(ctx, number)?;
-        let turn = self.next_turn(ctx, &mut record, &group);
-        let (business, user) = (IdentityHash::new(*record.business), user_of(&record)?);
-        let body = self.with_issuer(ctx, &mut record, |_, speaker| {
-            Continues::seal(speaker, &business, &user, &turn, Reason::Joined, &[], welcome)
-        })?;
-        let body = body.map_err(|_| damaged(Table::Conversations))?;
+        let body = self.says_joined(ctx, &mut record, &group, welcome)?;
         for who in added {
             if let Some(member) = self.member_of(ctx, number, who)? {
                 let lane = LaneId { conversation: number, member: member.number };
@@ -54,6 +50,22 @@ impl Engine {
             }
         }
         self.save_conversation(ctx, number, &record)
+    }
+
+    /// The statement that brings one of us into the group as it is, or, without a Welcome, tells it that the group lacks it.
+    pub(super) fn says_joined(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        record: &mut ConversationRecord,
+        group: &GroupRecord,
+        welcome: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let turn = self.next_turn(ctx, record, group);
+        let (business, user) = (IdentityHash::new(*record.business), user_of(record)?);
+        let body = self.with_issuer(ctx, record, |_, speaker| {
+            Continues::seal(speaker, &business, &user, &turn, Reason::Joined, &[], welcome)
+        })?;
+        body.map_err(|_| damaged(Table::Conversations))
     }
 
     /// The other side begins the conversation again.
@@ -68,7 +80,19 @@ impl Engine {
             Err(why) => return Self::keep_unreadable(ctx, Some(number), &why.to_string(), body),
         };
         let of_own_side = says.role == self.own_role();
-        if !group.is_news(of_own_side, &says) || !self.may_continue(ctx, number, &says)? {
+        let brings_in = !says.welcome.is_empty();
+        tracing::debug!(
+            conversation = number,
+            by = says.device.as_deref().unwrap_or(if of_own_side { "our first device" } else { "the other side" }),
+            reason = ?says.reason,
+            turn = ?says.turn,
+            brings_in,
+            said = group.said,
+            heard = group.heard,
+            "a statement that the conversation continues"
+        );
+        let has_group = self.has_group(ctx, number)?;
+        if !group.is_news(of_own_side, has_group, &says) || !self.may_continue(ctx, number, &says)? {
             return Ok(());
         }
         if of_own_side && says.identity != Self::customer_key(&record)? {
@@ -100,9 +124,15 @@ impl Engine {
         }
         self.await_lost(ctx, number, record.peer, &says)?;
         if says.welcome.is_empty() {
-            // Who says it cannot begin: then we do.
             group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
+            if of_own_side && says.reason == Reason::Joined && record.device.is_some() {
+                return self.ask_to_come_in(ctx, number, &mut record, &mut group);
+            }
+            if !self.would_come_along(ctx, number, &record, &says, true)? {
+                return Ok(());
+            }
+            // Who says it cannot begin: then we do.
             if says.reason == Reason::Newer {
                 self.drop_old_spares(ctx, number)?;
                 return self.break_group(ctx, number, Reason::Newer);
@@ -142,7 +172,11 @@ impl Engine {
         group.note(of_own_side, &says);
         let Some(mls) = joined else {
             // The spare that it used is gone here, or it is no group for us: then it is for us to begin.
+            tracing::debug!(conversation = number, "its Welcome is for no spare that is kept here");
             self.save_group(ctx, number, record.peer, &group)?;
+            if !self.would_come_along(ctx, number, &record, &says, false)? {
+                return Ok(());
+            }
             return self.break_group(ctx, number, Reason::Gap);
         };
         Self::is_followed_instead(&mut group);
@@ -166,8 +200,29 @@ impl Engine {
         // Said at once, so that the other side hears that we followed; it carries permits and a fresh spare.
         self.owe_receipts(ctx, number, record.peer, &[], &[], Wait::AtOnce)?;
         self.introduce_all(ctx, number, &record)?;
+        self.tell_left_out(ctx, number)?;
         self.open_held(ctx, number)?;
         self.pump(ctx, number)
+    }
+
+    /// Whether another group, begun because a device cannot go on, would have that device in it. One that is out of ours, and left no spare of a
+    /// suite that the conversation may be in, stays behind until its program is newer; one of ours that left a spare of our group's suite,
+    /// and has no group of its own, comes in with the next commit.
+    fn would_come_along(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        says: &Continues,
+        has_none: bool,
+    ) -> Result<bool, StoreError> {
+        let Some(endpoint) = says.device.clone() else { return Ok(true) };
+        let who = Sender { role: says.role, identity: says.identity, endpoint };
+        let Some(member) = self.member_of(ctx, number, &who)?.filter(|m| !m.is_in()) else { return Ok(true) };
+        let spare = self.verified_spare(ctx, number, record, &member)?;
+        let Some(suite) = spare.map(|spare| spare.suite()) else { return Ok(false) };
+        let comes_by_commit = has_none && member.record.own_side && suite == suite_of(&self.group(ctx, number)?);
+        Ok(!comes_by_commit && self.may_be_in(ctx, number, suite)?)
     }
 
     /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
@@ -225,10 +280,10 @@ impl Engine {
 
 impl GroupRecord {
     /// Whether a statement is newer than what is known. One that lets this device in brings it into the group of its speaker: not if our
-    /// side has begun another since.
-    fn is_news(&self, own_side: bool, says: &Continues) -> bool {
+    /// side has begun another since. A device that is in no group has nothing to lose.
+    fn is_news(&self, own_side: bool, has_group: bool, says: &Continues) -> bool {
         match (own_side, says.reason) {
-            (true, Reason::Joined) => says.turn.at > self.joined && says.turn.before >= self.said,
+            (true, Reason::Joined) => says.turn.at > self.joined && (says.turn.before >= self.said || !has_group),
             (true, _) => says.turn.at > self.said,
             (false, _) => says.turn.at > self.heard,
         }

@@ -11,11 +11,12 @@ use bulla_e2ee::tag::Purpose;
 use zeroize::Zeroizing;
 
 use super::commands::CommandError;
+use super::group::continues_intent;
 use super::lanes::LaneId;
 use super::members::Member;
 use super::messages::conversation_view;
 use super::permits::Carrier;
-use super::record::{ConversationRecord, InvitationRecord, MemberRecord, OutboxRecord, SecretVec};
+use super::record::{ConversationRecord, GroupRecord, InvitationRecord, MemberRecord, OutboxRecord, SecretVec};
 use super::suites::suite_of;
 use super::{Ctx, Engine, RoleOptions, damaged};
 use crate::event::{Conversation, ConversationId, ConversationState, Event, OwnDevice};
@@ -150,6 +151,7 @@ impl Engine {
         let copy = OutboxRecord::body(Kind::Join as u8, body, Purpose::Control.to_wire());
         self.enqueue_copy(ctx, LaneId { conversation: number, member: inviter.number }, peer, &copy)?;
         self.save_conversation(ctx, number, &record)?;
+        self.wait_to_come_in(ctx, number, peer)?;
         let view = conversation_view(number, &record)?;
         ctx.emit(Event::Conversation(view.clone()))?;
         self.pump(ctx, number)?;
@@ -214,6 +216,14 @@ impl Engine {
         {
             Self::put_spare(ctx, number, record.peer, member.number, bytes)?;
         }
+        let suites: Vec<Suite> = join.spares.iter().map(|(spare, _)| spare.suite()).collect();
+        tracing::debug!(
+            conversation = number,
+            endpoint = join.endpoint(),
+            ?suites,
+            is_in = member.is_in(),
+            "a device asks to be taken along"
+        );
         if member.is_in() {
             self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
         }
@@ -221,6 +231,51 @@ impl Engine {
             self.wanted.commits.insert(number);
         }
         self.commit(ctx, number)
+    }
+
+    /// Our devices that the group lacks, and that left no spare of its suite, are told so: each gives what it can be let in with. It may not have
+    /// heard of the group that it is not in.
+    pub(super) fn tell_left_out(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        let mut record = self.conversation_record(ctx, number)?;
+        let group = self.group(ctx, number)?;
+        for member in self.members(ctx, number)?.iter().filter(|m| m.record.own_side && !m.is_in()) {
+            if member.record.leaving || self.fits(ctx, number, &record, member)?.is_some() {
+                continue;
+            }
+            tracing::debug!(conversation = number, endpoint = member.record.endpoint, "a device of ours is left out");
+            let body = self.says_joined(ctx, &mut record, &group, &[])?;
+            let lane = LaneId { conversation: number, member: member.number };
+            self.enqueue_copy(ctx, lane, record.peer, &continues_intent(body))?;
+        }
+        self.save_conversation(ctx, number, &record)
+    }
+
+    /// The others are in a group without this device, and ask for what it can be let in with.
+    pub(super) fn ask_to_come_in(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &mut ConversationRecord,
+        group: &mut GroupRecord,
+    ) -> Result<(), StoreError> {
+        if let Some(join) = self.with_fresh_spare(ctx, number, record, group)? {
+            self.enqueue_first(ctx, number, record.peer, &join)?;
+        }
+        self.save_group(ctx, number, record.peer, group)?;
+        self.save_conversation(ctx, number, record)?;
+        self.pump(ctx, number)
+    }
+
+    /// A member's spare with which it can be let into the group.
+    fn fits(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        member: &Member,
+    ) -> Result<Option<Spare>, StoreError> {
+        let suite = suite_of(&self.group(ctx, number)?);
+        Ok(self.verified_spare(ctx, number, record, member)?.filter(|spare| spare.suite() == suite))
     }
 
     /// What the next commit is to change: own devices that the group lacks come in, those that are to go are removed.
@@ -235,13 +290,11 @@ impl Engine {
             return Ok(changes);
         }
         let record = self.conversation_record(ctx, number)?;
-        let suite = suite_of(&self.group(ctx, number)?);
         for member in members {
             if member.record.leaving {
                 changes.remove.extend(member.is_in().then_some(member.record.endpoint));
-            } else if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
-                let spare = Spare::verify(&bytes, &self.expect_member(&record, &member)?, ctx.tx.now_ms() / 1000);
-                changes.add.extend(spare.ok().filter(|spare| spare.suite() == suite));
+            } else {
+                changes.add.extend(self.fits(ctx, number, &record, &member)?);
             }
         }
         Ok(changes)

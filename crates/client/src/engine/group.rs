@@ -175,10 +175,22 @@ impl Engine {
                     self.gives_up_suite(ctx, number, record.peer, &mut group)?;
                 }
             }
-            if group.broken.is_some() {
+            // One that is not broken, and is to be looked at again all the same, waits to be let in, or did.
+            if group.broken.is_some() || group.retry_ms > 0 {
                 self.to_reform.insert(number);
             }
         }
+        Ok(())
+    }
+
+    /// A device that was invited waits to be let in. If that takes long, what it asked with, or what was to bring it in, may be lost, and it asks
+    /// again as one whose group cannot go on.
+    pub(super) fn wait_to_come_in(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
+        let mut group = self.group(ctx, number)?;
+        group.retry_ms = ctx.tx.now_ms() + RETRY_MS;
+        self.save_group(ctx, number, peer, &group)?;
+        self.to_reform.insert(number);
+        self.timers.insert((group.retry_ms, Timer::Reform));
         Ok(())
     }
 
@@ -213,7 +225,10 @@ impl Engine {
         let mut record = self.conversation_record(ctx, number)?;
         let mut group = self.group(ctx, number)?;
         let now = ctx.tx.now_ms();
-        let Some(reason) = group.broken.map(reason_from_stored) else { return Ok(()) };
+        if group.broken.is_none() && !is_invited(&record) {
+            return Ok(());
+        }
+        let reason = group.broken.map_or(Reason::Gap, reason_from_stored);
         // Without the lease nothing is sealed; when it is granted, everything broken is looked at again.
         if self.superseded || !self.holds(MailboxId::new(*record.mailbox)) {
             self.to_reform.insert(number);
@@ -231,6 +246,7 @@ impl Engine {
         }
         let may_say = self.choose_other_side(ctx, number, Purpose::Control)?.is_some();
         let spares = self.spares(ctx, number, &record)?;
+        group.broken = Some(reason_to_stored(reason));
         group.tries += 1;
         group.retry_ms = now + pause(group.tries);
         self.doubted.remove(&number);
@@ -284,7 +300,9 @@ impl Engine {
             let says: Vec<OutboxRecord> = fresh.into_iter().chain([continues_intent(body)]).collect();
             self.say_undelivered_again(ctx, number, record, &says)?;
         }
-        record.state = ConversationState::Stuck;
+        if !is_invited(record) {
+            record.state = ConversationState::Stuck;
+        }
         self.save_group(ctx, number, record.peer, &group)?;
         self.save_conversation(ctx, number, record)?;
         self.tell_conversation(ctx, number)?;
@@ -296,7 +314,7 @@ impl Engine {
 
     /// A linked device is nobody but by its spare, and those that the others have of it may be spent: it leaves them a fresh one. Whoever cannot
     /// follow it into its group then brings it into his.
-    fn with_fresh_spare(
+    pub(super) fn with_fresh_spare(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
@@ -336,6 +354,8 @@ impl Engine {
             Some((mls, body))
         })?;
         let Some((mls, body)) = made else { return Err(damaged(Table::PeerSpares)) };
+        let with: Vec<&str> = spares.iter().map(|spare| spare.certificate().endpoint()).collect();
+        tracing::debug!(conversation = number, suite = ?mls.suite(), ?with, at = turn.at, "a new group is begun");
         group.said = turn.at;
         group.unanswered = true;
         group.began = Some(reason_to_stored(reason));
@@ -560,6 +580,11 @@ impl Engine {
 
 pub(super) fn continues_intent(body: Vec<u8>) -> OutboxRecord {
     OutboxRecord::body(Kind::Continues as u8, body, Purpose::Control.to_wire())
+}
+
+/// Whether this is a device that was invited and has not come in.
+fn is_invited(record: &ConversationRecord) -> bool {
+    record.device.is_some() && record.state == ConversationState::Greeting
 }
 
 pub(super) fn user_of(record: &ConversationRecord) -> Result<UserId, StoreError> {

@@ -159,7 +159,8 @@ impl Engine {
         content: &Content,
     ) -> Result<(), StoreError> {
         let mut changed = self.learn(ctx, number, record, member, content)?;
-        if record.state == ConversationState::Greeting && member.is_other_side() {
+        let is_answer = record.state == ConversationState::Greeting && member.is_other_side();
+        if is_answer {
             // The business has answered. Whatever it was, the conversation stands.
             record.state = ConversationState::Open;
             record.hello = None;
@@ -185,6 +186,9 @@ impl Engine {
                 tracing::warn!("content under a control permit: not shown");
             }
             _ => self.heard_message(ctx, number, record, member, bytes, content)?,
+        }
+        if is_answer {
+            self.tell_left_out(ctx, number)?;
         }
         if self.can_tell_what_it_lost(ctx, number)? {
             return self.break_group(ctx, number, Reason::Restored);

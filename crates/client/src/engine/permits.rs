@@ -158,14 +158,16 @@ impl Engine {
                 continue;
             }
             let key = permit_key(number, member, one.purpose);
-            if let Some(held) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)? {
+            if let Some(held) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)?
+                && held.void != Some(true)
+            {
                 let held = GivenPermit::decode(&held.given.0).map_err(|_| damaged(Table::Permits))?;
                 if held.permit.grant == one.permit.grant && held.permit.expires >= one.permit.expires {
                     // A message that comes late brings what it was given when it was written.
                     continue;
                 }
             }
-            let record = PermitRecord { relay: relay.to_owned(), given: SecretVec(one.encode()) };
+            let record = PermitRecord { relay: relay.to_owned(), given: SecretVec(one.encode()), void: None };
             ctx.tx.put(Table::Permits, &key, Scope::Peer(peer), &record)?;
         }
         let all = self.members(ctx, number)?;
@@ -184,9 +186,8 @@ impl Engine {
         member: Number,
         purpose: Purpose,
     ) -> Result<Option<(String, GivenPermit)>, StoreError> {
-        let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))? else {
-            return Ok(None);
-        };
+        let record = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?;
+        let Some(record) = record.filter(|record| record.void != Some(true)) else { return Ok(None) };
         let given = GivenPermit::decode(&record.given.0).map_err(|_| damaged(Table::Permits))?;
         let valid = given.permit.is_valid_at(ctx.tx.now_ms() / 1000);
         Ok(valid.then_some((record.relay, given)))
@@ -215,7 +216,8 @@ impl Engine {
         member: Number,
         purpose: Purpose,
     ) -> Result<bool, StoreError> {
-        Ok(ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?.is_some())
+        let record = ctx.tx.get::<PermitRecord>(Table::Permits, &permit_key(number, member, purpose))?;
+        Ok(record.is_some_and(|record| record.void != Some(true)))
     }
 
     /// Whether somebody gives a permit of the same grant as a member's that is held. Whoever else has its invitation has its key too, and the
@@ -239,10 +241,11 @@ impl Engine {
         Ok(given.iter().any(|one| one.purpose == Purpose::Control && same(one)))
     }
 
-    /// Forgets a permit that the relay refused, unless a newer one has taken its place.
+    /// Notes that the relay refused a permit, unless a newer one has taken its place.
     pub(super) fn drop_permit(
         ctx: &mut Ctx<'_, '_>,
         number: u64,
+        peer: u64,
         member: Number,
         purpose: Purpose,
         refused: &[u8],
@@ -251,7 +254,8 @@ impl Engine {
         if let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)?
             && GivenPermit::decode(&record.given.0).is_ok_and(|g| g.permit.to_bytes() == refused)
         {
-            ctx.tx.delete(Table::Permits, &key);
+            let void = PermitRecord { void: Some(true), ..record };
+            ctx.tx.put(Table::Permits, &key, Scope::Peer(peer), &void)?;
         }
         Ok(())
     }

@@ -435,6 +435,9 @@ pub struct PermitRecord {
     /// The given permit, as the e2ee crate encodes it.
     #[n(1)]
     pub given: SecretVec,
+    /// The relay refused it. It is kept all the same: by its grant its giver is known again.
+    #[n(2)]
+    pub void: Option<bool>,
 }
 
 /// `Grants`, by serial.

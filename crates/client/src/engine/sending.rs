@@ -186,7 +186,7 @@ impl Engine {
             return Ok(());
         };
         let purpose = member.purpose(purpose);
-        Self::drop_permit(ctx, number, member.number, purpose, &sealed.permit)?;
+        Self::drop_permit(ctx, number, record.peer, member.number, purpose, &sealed.permit)?;
         let kind = sealed.kind.unwrap_or(Kind::Mls as u8);
         if self.choose(ctx, number, member.number, purpose)?.is_some() {
             let bytes = SecretVec(sealed.inner.map(Vec::from).unwrap_or_default());

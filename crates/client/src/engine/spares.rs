@@ -71,12 +71,21 @@ impl Engine {
             self.members(ctx, number)?.into_iter().filter(|m| !m.record.leaving).partition(Member::is_in);
         members.extend(out);
         for member in members.into_iter().take(bulla_e2ee::limits::MEMBERS - 1) {
-            if let Some(bytes) = self.spare_of(ctx, number, member.number)? {
-                let expect = self.expect_member(record, &member)?;
-                spares.extend(Spare::verify(&bytes, &expect, ctx.tx.now_ms() / 1000).ok());
-            }
+            spares.extend(self.verified_spare(ctx, number, record, &member)?);
         }
         self.of_best_suite(ctx, number, spares)
+    }
+
+    /// The newest spare of a member, as far as it still verifies.
+    pub(super) fn verified_spare(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        member: &Member,
+    ) -> Result<Option<Spare>, StoreError> {
+        let Some(bytes) = self.spare_of(ctx, number, member.number)? else { return Ok(None) };
+        Ok(Spare::verify(&bytes, &self.expect_member(record, member)?, ctx.tx.now_ms() / 1000).ok())
     }
 
     /// Whose certificate a member must have.

@@ -167,8 +167,12 @@ impl Engine {
             spares.iter().any(is_it)
         };
         let members = self.members(ctx, number)?;
-        let all = members.iter().filter(|m| m.is_in()).all(|m| !m.record.leaving && has_one(m));
-        Ok(all.then_some(best))
+        let lacks = members.iter().find(|m| m.is_in() && (m.record.leaving || !has_one(m)));
+        if let Some(lacks) = lacks {
+            tracing::debug!(?best, endpoint = lacks.record.endpoint, "a better suite waits for a member's spare");
+            return Ok(None);
+        }
+        Ok(Some(best))
     }
 
     /// Somebody was heard: if everybody speaks a better suite by now, the conversation begins again in it soon.

@@ -149,7 +149,10 @@ fn every_stored_record_loads() {
     check("outbox", &outbox);
     let body = Some(BodyRecord { kind: 4, bytes: SecretVec(vec![26; 27]) });
     check("outbox-body", &OutboxRecord { body, only: Some(2), ..outbox });
-    check("permit", &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]) });
+    check(
+        "permit",
+        &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]), void: None },
+    );
     let grant =
         GrantRecord { conversation: 1, purpose: 4, grant: id, mailbox: id, envelope_key: secret, revoked: true };
     check("grant", &grant);

@@ -351,6 +351,12 @@ impl Node {
         rows.unwrap_or_default().into_iter().map(kept).collect()
     }
 
+    /// Ids of the messages of all conversations that failed.
+    pub(super) fn failed_messages(&self) -> Vec<[u8; 32]> {
+        let rows = self.tx().scan_prefix::<MessageRecord>(Table::Messages, b"").unwrap_or_default();
+        rows.into_iter().filter(|(_, m)| m.status == Status::Failed).map(|(_, m)| *m.id).collect()
+    }
+
     /// The endpoint's mailboxes.
     pub(super) fn mailboxes(&self) -> Vec<MailboxId> {
         use bulla_client::store::{Order, Read as _};

@@ -9,7 +9,7 @@ use super::hostile::{Malice, Powers};
 use super::node::Folder;
 use super::plan::Plan;
 use super::relay::DAY_MS;
-use super::world::{BUSINESS, World};
+use super::world::{BUSINESS, Standing, World};
 use super::{Figures, Options, verdict};
 use crate::chance::Chance;
 
@@ -30,6 +30,10 @@ pub enum Story {
     Damaged,
     /// Business and customer begin again at the same time.
     BothBegin,
+    /// A device is invited, and the relay throws away what it asks with.
+    JoinLost,
+    /// A device is invited and let in, and the relay throws away what is to bring it in.
+    WelcomeLost,
 }
 
 /// The first customer.
@@ -62,6 +66,8 @@ pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Ve
         Story::JoinedBefore => joined_before(&mut world),
         Story::Damaged => damaged(&mut world),
         Story::BothBegin => both_begin(&mut world),
+        Story::JoinLost => join_lost(&mut world),
+        Story::WelcomeLost => welcome_lost(&mut world),
     }
     Plan::rest_at_last(&mut world, options);
     sabotage::break_rule(None);
@@ -92,6 +98,47 @@ fn both_begin(world: &mut World) {
     world.run_for(150_000);
     let split = verdict::agreement(world, ANNA);
     world.breaches.extend(split);
+}
+
+/// What a relay throws away for a while after it said `Accepted`: all.
+fn all_is_thrown_away(world: &mut World) {
+    world.malice = Malice::new(0, Powers { throws: 1, ..Powers::default() });
+    world.run_for(10_000);
+    world.malice.calms_down();
+}
+
+fn join_lost(world: &mut World) {
+    let device = world.invite(ANNA).expect("she has one device");
+    all_is_thrown_away(world);
+    must_be_in(world, device);
+}
+
+fn welcome_lost(world: &mut World) {
+    let device = world.invite(ANNA).expect("she has one device");
+    for _ in 0..10_000 {
+        // From here on it is in the group, and does not know yet.
+        if world.knows_device(ANNA, device) {
+            break;
+        }
+        world.run_for(1);
+    }
+    all_is_thrown_away(world);
+    must_be_in(world, device);
+}
+
+/// An invited device comes in within two minutes, and everybody hears it.
+fn must_be_in(world: &mut World, device: usize) {
+    world.look_who_came_in();
+    if world.devices[device].standing == Standing::In {
+        return world.breaches.push("nothing of importance was thrown away".to_owned());
+    }
+    world.run_for(120_000);
+    world.look_who_came_in();
+    if world.devices[device].standing != Standing::In {
+        world.breaches.push(format!("I8 {} is never let in", world.devices[device].name));
+    }
+    world.talk(device, ANNA);
+    world.run_for(10_000);
 }
 
 fn slots_hidden(world: &mut World) {

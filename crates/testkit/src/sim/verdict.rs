@@ -12,6 +12,10 @@
 //!
 //! Nothing that is said by who knows of its removal may be shown on a removed device.
 //!
+//! And except for a device that *stays behind*: the group is of a suite that its program does not speak. A group moves only where all in it can
+//! follow, but a business that went back does not know of a device that was let in since, and a conversation never goes back to a worse suite
+//! (docs/protocol.md §9.8). Until its program is newer nothing is owed to or by such a device.
+//!
 //! # What may be missing
 //!
 //! Whatever an endpoint says was accepted must be shown by those listeners, except, and this is all of it ([`Excused`]):
@@ -36,11 +40,11 @@ use std::collections::BTreeSet;
 
 use bulla_client::engine::Ctx;
 use bulla_client::engine::record::SpareRecord;
-use bulla_client::event::{ConversationId, Status};
+use bulla_client::event::Status;
 use bulla_client::store::Table;
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::seals::Ledger;
-use bulla_e2ee::suite::Suites;
+use bulla_e2ee::suite::{Suite, Suites};
 use bulla_protocol::id::MailboxId;
 
 use super::CANARY;
@@ -105,8 +109,23 @@ pub(super) fn check(world: &mut World) {
 }
 
 /// Those who have to be in a customer's conversation.
-fn members(world: &World, customer: usize) -> Vec<usize> {
-    [vec![BUSINESS], world.devices_of(customer, Standing::In)].concat()
+fn members(world: &mut World, customer: usize) -> Vec<usize> {
+    let suite = suite_at(world, BUSINESS, customer);
+    let mut devices = world.devices_of(customer, Standing::In);
+    devices.retain(|device| suite.is_none_or(|suite| spoken_by(world, *device).has(suite)));
+    [vec![BUSINESS], devices].concat()
+}
+
+/// What a device's program speaks. What runs counts: a copy of a folder may have been updated that is not the one that goes on.
+fn spoken_by(world: &World, device: usize) -> Suites {
+    world.nodes[world.devices[device].active].suites
+}
+
+/// In which suite an endpoint has a customer's conversation.
+fn suite_at(world: &mut World, device: usize, customer: usize) -> Option<Suite> {
+    let (node, now) = (world.devices[device].active, world.now_ms);
+    let conversation = world.conversation(device, customer)?;
+    world.nodes[node].look(now, |engine, ctx| engine.suite(ctx, conversation.0).ok())?
 }
 
 /// I5, at the model relay.
@@ -188,15 +207,10 @@ pub(super) fn agreement(world: &mut World, customer: usize) -> Vec<String> {
 /// I12.
 fn best_suite(world: &mut World, customer: usize) -> Vec<String> {
     let all = members(world, customer);
-    let common = all.iter().try_fold(Suites::ALL, |common, device| common.common(world.speaks(*device)));
+    let common = all.iter().try_fold(Suites::ALL, |common, device| common.common(spoken_by(world, *device)));
     let mut breaches = Vec::new();
     for device in all {
-        let (node, now) = (world.devices[device].active, world.now_ms);
-        let conversation = world.conversation(device, customer);
-        let suite = |conversation: ConversationId| {
-            world.nodes[node].look(now, |engine, ctx| engine.suite(ctx, conversation.0).ok())?
-        };
-        let suite = conversation.and_then(suite);
+        let suite = suite_at(world, device, customer);
         // Who went back to a folder of before may have met those who speak less.
         if common.is_some_and(|common| suite.is_none_or(|suite| suite < common.best())) {
             let name = &world.devices[device].name;
@@ -254,12 +268,14 @@ fn hears(world: &mut World, customer: usize, listener: usize, excused: &Excused)
     let never_left = |line: &Line| line.at_ms + 31 * DAY_MS < now && !is_in(&sent, line);
     let mut breaches = Vec::new();
     let mut history = History::default();
+    let suite = suite_at(world, BUSINESS, customer);
     let speakers: Vec<usize> = (0..world.nodes.len()).filter(|n| world.nodes[*n].device != listener).collect();
     for node in speakers {
         let said = kept(world, node, customer).unwrap_or_default();
         let speaker = world.nodes[node].device;
         let is_current = world.devices[speaker].active == node;
-        let is_gone = world.devices[speaker].standing == Standing::Gone;
+        let stays_behind = suite.is_some_and(|suite| !spoken_by(world, speaker).has(suite));
+        let is_gone = world.devices[speaker].standing == Standing::Gone || stays_behind;
         let lane = Lane::new(&world.nodes[node].name, &name);
         for (said, line) in said.iter().filter(|m| m.is_own).filter_map(|m| Some((m, line_of(&lines, &m.text)?))) {
             let times = shown.iter().filter(|m| m.text == line.text).count();

@@ -282,6 +282,7 @@ impl World {
             self.installs(device, Suites::ALL);
         }
         self.nodes[node].suites = self.speaks(device);
+        self.finds_failed(node);
         let effects = self.nodes[node].start(restored, self.now_ms);
         self.tell_logged(node);
         self.failed(node);

@@ -29,7 +29,7 @@ impl Samples {
         self.put("mls_welcome", "no-empty", b"");
         self.put("mls_welcome", "no-message", &w.question);
         self.put("mls_welcome", "no-secrets", [&w.welcome[..6], &[0, 0]].concat());
-        self.put("mls_welcome", "no-suite-that-is-known", [&w.welcome[..4], &[0, 1], &w.welcome[6..]].concat());
+        self.put("mls_welcome", "no-suite-that-is-known", [&w.welcome[..4], &[0, 2], &w.welcome[6..]].concat());
 
         let info = mls::group_info_sample();
         let length = usize::from(u16::from_be_bytes([info[0], info[1]]));

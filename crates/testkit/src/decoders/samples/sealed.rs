@@ -173,7 +173,7 @@ impl Samples {
         self.put("certificate", "no-expired", wrong(&inside, 7, &[0]));
         self.put("certificate", "no-role-3", wrong(&inside, 1, &[3]));
         self.put("certificate", "no-leaf-of-small-order", wrong(&inside, 3, &cbor::bytes(&[0; 32])));
-        self.put("certificate", "no-suite-that-is-known", wrong(&inside, 8, &[0x81, 0x01]));
+        self.put("certificate", "no-suite-that-is-known", wrong(&inside, 8, &[0x81, 0x02]));
         self.put("certificate", "no-suites", wrong(&inside, 8, &[0x80]));
         self.put(
             "certificate",

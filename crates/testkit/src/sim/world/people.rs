@@ -81,6 +81,11 @@ impl World {
         }
     }
 
+    /// What failed in a commit after which the process died at once was told to nobody; whoever opens the conversation sees it.
+    pub(super) fn finds_failed(&mut self, node: usize) {
+        self.ledger.failed.extend(self.nodes[node].failed_messages());
+    }
+
     // ------------------------------------------------------------ what programs do
 
     /// Asks an endpoint's engine for something. `None`: it does not run, or it died over it, and nobody knows.
