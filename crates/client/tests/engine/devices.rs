@@ -97,7 +97,7 @@ impl Three {
     }
 
     pub(crate) async fn agree_of(&self, who: &[usize]) {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
         loop {
             let all: Vec<_> = self.epochs_of(who).await;
             if all.iter().all(|e| *e == all[0]) {
