@@ -12,5 +12,7 @@ fn main() -> Result<()> {
     // Without a default path: whoever loads the module names it, so that its name can carry its hash.
     let mut bindgen = Bindgen::new();
     bindgen.web(true)?.omit_default_module_path(false).typescript(true).input_path(&module).out_name("web_core");
+    // Names are for debuggers, and a fifth of what goes over the wire.
+    bindgen.remove_name_section(true).remove_producers_section(true);
     bindgen.generate(&folder).with_context(|| format!("{} is no module of wasm-bindgen's", module.display()))
 }
