@@ -116,7 +116,7 @@ fn web() -> Result<Tally> {
     println!("script    apps/chat");
     let built = app::engine(true).and_then(|_| app::pages());
     let mut total = Tally::default();
-    for part in ["check", "test", "e2e", "real"] {
+    for part in ["check", "test", "real", "e2e"] {
         let output = match &built {
             Ok(_) => shell::capture(app::npm(&["run", part])?.env("NO_COLOR", "1"), Show::Nothing)?,
             Err(why) => shell::Output { success: false, text: format!("{why:#}") },
