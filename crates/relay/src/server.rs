@@ -211,6 +211,8 @@ pub async fn serve_on(
         tasks: TaskTracker::new(),
     });
     let socket = disclose::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
+    // What went over its time while this was down is gone before anybody asks. A store that fails says so where it does.
+    let _ = sweep::sweep(&relay.registry, &shared, relay.clock()).await;
     relay.tasks.spawn(house_keeping(Arc::clone(&relay), Arc::clone(&shared)));
     let stop = relay.stopping.clone();
     let listener = listener.tap_io(|stream| {
@@ -287,7 +289,7 @@ impl Drop for Running {
 
 async fn house_keeping(relay: Arc<Relay>, shared: Arc<Shared>) {
     let mut rounds = tokio::time::interval(limits::TIDY_EVERY);
-    let mut round = 0u32;
+    let mut round = 1u32;
     loop {
         tokio::select! {
             () = relay.stopping.cancelled() => return,
