@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_e2ee::content::MessageId;
-use bulla_e2ee::identity::UserId;
+use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::suite::{Suite, Suites};
 use bulla_protocol::work::Task;
@@ -199,14 +199,7 @@ impl Endpoint {
     /// A customer begins to talk to the business that a link names: fetches its bundle and checks it to the link's hash. A
     /// conversation that exists already is returned again.
     pub async fn begin(&self, link: &Link, begin: Begin) -> Result<Conversation, CommandError> {
-        let key = *link.key();
-        let existing = self
-            .run(move |engine, ctx| match engine.conversation_with(ctx, &key)? {
-                Some(id) => engine.conversation(ctx, id),
-                None => Ok(None),
-            })
-            .await?;
-        if let Some(conversation) = existing {
+        if let Some(conversation) = self.conversation_with(link.key()).await? {
             if let Some(name) = begin.name {
                 self.set_name(conversation.id, name).await?;
             }
@@ -215,6 +208,16 @@ impl Endpoint {
         let bundle = self.fetch(link).await?;
         let link = link.clone();
         self.run(move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin)).await
+    }
+
+    /// A customer's conversation with a business.
+    pub async fn conversation_with(&self, business: &IdentityHash) -> Result<Option<Conversation>, CommandError> {
+        let business = *business;
+        self.run(move |engine, ctx| match engine.conversation_with(ctx, &business)? {
+            Some(id) => engine.conversation(ctx, id),
+            None => Ok(None),
+        })
+        .await
     }
 
     /// The pseudonym's key of a conversation, to resume it on another device. Secret.

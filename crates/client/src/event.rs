@@ -356,3 +356,23 @@ pub enum Event {
         missing: u64,
     },
 }
+
+impl Event {
+    /// The conversation that it is about, if it is about one.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        match self {
+            Self::Connection(_) => None,
+            Self::Conversation(conversation) => Some(conversation.id),
+            Self::Message(message) | Self::Changed(message) | Self::Status { message, .. } => {
+                Some(message.conversation)
+            }
+            Self::Unreadable { conversation } | Self::Gap { conversation, .. } => *conversation,
+            Self::Typing { conversation, .. }
+            | Self::Newer { conversation }
+            | Self::Continued { conversation, .. }
+            | Self::Devices { conversation, .. }
+            | Self::KeyChange { conversation, .. } => Some(*conversation),
+        }
+    }
+}

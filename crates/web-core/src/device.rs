@@ -1,12 +1,15 @@
 //! What the worker calls.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
-use bulla_client::event::ConversationId;
+use bulla_client::event::{Conversation as Found, ConversationId};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::suite::Suites;
 use js_sys::Function;
+use url::Url;
 use wasm_bindgen::prelude::*;
 
 use crate::clock::BrowserClock;
@@ -14,17 +17,21 @@ use crate::shapes::{self, Card, Conversation, Draft, Event, Message, Refused, to
 use crate::store::IndexedDbStore;
 use crate::transport::BrowserTransport;
 
-/// The database of this origin: one origin, one business.
+/// The database of this origin. Several businesses in one origin share it, and could read each other's: an origin each is better.
 const DATABASE: &str = "bulla";
 
 /// Messages handed over at once, at most.
 const PAGE: usize = 200;
 
-/// A customer's device at one business.
+/// The conversation that the page shows.
+type Current = Rc<Cell<Option<ConversationId>>>;
+
+/// A customer's device, at the business whose link was opened.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Device {
     endpoint: Endpoint,
+    current: Current,
 }
 
 #[wasm_bindgen]
@@ -42,21 +49,37 @@ impl Device {
         };
         let started = Endpoint::start_here(store, root, options, Box::new(NoProjector), BrowserTransport).await;
         let (endpoint, mut events) = started.map_err(Refused::from)?;
+        let current = Current::default();
+        let shown = Rc::clone(&current);
         wasm_bindgen_futures::spawn_local(async move {
             while let Some(event) = events.recv().await {
+                // An origin may have several businesses; each page shows one.
+                if event.conversation().is_some() && event.conversation() != shown.get() {
+                    continue;
+                }
                 if let Some(Ok(event)) = Event::of(event).map(|event| to_js(&event)) {
                     // What the page makes of it is the page's.
                     let _ = on_event.call1(&JsValue::NULL, &event);
                 }
             }
         });
-        Ok(Device { endpoint })
+        Ok(Device { endpoint, current })
     }
 
-    /// The conversation of this origin, or null.
-    pub async fn open(&self) -> Result<JsValue, JsValue> {
-        let newest = self.newest().await?;
-        to_js(&newest.map(Conversation::from))
+    /// The conversation that a link leads to, or null. A link without a key, as of an installed app, leads to the newest with its handle, if it
+    /// has one.
+    pub async fn open(&self, link: String) -> Result<JsValue, JsValue> {
+        let found = match Link::parse(&link) {
+            Ok(link) => self.endpoint.conversation_with(link.key()).await.map_err(Refused::from)?,
+            Err(_) => {
+                let handle = Url::parse(&link).ok().and_then(|url| url.path().strip_prefix("/@").map(str::to_owned));
+                let all = self.endpoint.conversations().await.map_err(Refused::from)?;
+                let fits = |c: &Found| handle.as_ref().is_none_or(|handle| *handle == c.handle);
+                all.into_iter().filter(fits).max_by_key(|c| c.id)
+            }
+        };
+        self.current.set(found.as_ref().map(|c| c.id));
+        to_js(&found.map(Conversation::from))
     }
 
     /// Who a link leads to.
@@ -69,6 +92,7 @@ impl Device {
     pub async fn begin(&self, link: String, name: Option<String>) -> Result<JsValue, JsValue> {
         let begin = Begin { name, pseudonym: None };
         let begun = self.endpoint.begin(&parse(&link)?, begin).await.map_err(Refused::from)?;
+        self.current.set(Some(begun.id));
         to_js(&Conversation::from(begun))
     }
 
@@ -76,7 +100,7 @@ impl Device {
     pub async fn send(&self, draft: JsValue) -> Result<JsValue, JsValue> {
         let draft: Draft = serde_wasm_bindgen::from_value(draft)?;
         let draft = bulla_client::event::Draft::try_from(draft)?;
-        let said = self.endpoint.send(self.current().await?, draft).await.map_err(Refused::from)?;
+        let said = self.endpoint.send(self.current()?, draft).await.map_err(Refused::from)?;
         to_js(&Message::from(said))
     }
 
@@ -89,33 +113,28 @@ impl Device {
 
     /// The person types, or has stopped.
     pub async fn typing(&self, on: bool) -> Result<(), JsValue> {
-        Ok(self.endpoint.typing(self.current().await?, on).await.map_err(Refused::from)?)
+        Ok(self.endpoint.typing(self.current()?, on).await.map_err(Refused::from)?)
     }
 
     /// What the person calls herself.
     #[wasm_bindgen(js_name = setName)]
     pub async fn set_name(&self, name: String) -> Result<(), JsValue> {
-        Ok(self.endpoint.set_name(self.current().await?, name).await.map_err(Refused::from)?)
+        Ok(self.endpoint.set_name(self.current()?, name).await.map_err(Refused::from)?)
     }
 
     /// Up to `limit` messages before an order, or the newest; oldest first.
     pub async fn messages(&self, before: Option<f64>, limit: usize) -> Result<JsValue, JsValue> {
         let before = before.map(|order| order.max(0.0) as u64);
-        let found = self.endpoint.messages(self.current().await?, before, limit.min(PAGE)).await;
+        let found = self.endpoint.messages(self.current()?, before, limit.min(PAGE)).await;
         let all: Vec<Message> = found.map_err(Refused::from)?.into_iter().map(Message::from).collect();
         to_js(&all)
     }
 }
 
 impl Device {
-    async fn newest(&self) -> Result<Option<bulla_client::event::Conversation>, Refused> {
-        let all = self.endpoint.conversations().await?;
-        Ok(all.into_iter().max_by_key(|c| c.id))
-    }
-
-    async fn current(&self) -> Result<ConversationId, Refused> {
+    fn current(&self) -> Result<ConversationId, Refused> {
         let nothing = || Refused { code: "not-ready", message: "no conversation has begun here".into() };
-        self.newest().await?.map(|c| c.id).ok_or_else(nothing)
+        self.current.get().ok_or_else(nothing)
     }
 }
 

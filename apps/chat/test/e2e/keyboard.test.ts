@@ -1,23 +1,12 @@
 /** The main flow by keyboard alone, with the focus looked at after every step. */
-import { join } from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { DESKTOP, launch } from './browser';
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { DESKTOP } from './browser';
 import { calls, focused, progress, receive, say, until, visit } from './page';
-import { serve, type Served } from './serve';
+import { stage } from './stage';
 
-let browser: Browser;
-let served: Served;
-beforeAll(async () => {
-  browser = await launch();
-  served = await serve(join(import.meta.dirname, '../../dist-dev'));
-});
-afterAll(async () => {
-  await browser.close();
-  served.server.close();
-});
+const on = stage();
 
-const url = (part: string) => `${served.origin}/@cortado?state=${part}#k=abc`;
 const press = async (page: Page, ...keys: string[]) => {
   for (const key of keys) await page.keyboard.press(key);
 };
@@ -25,7 +14,7 @@ const texts = (page: Page) => page.locator('article .text, article .system').all
 const focusedMessage = (page: Page) => page.evaluate(() => document.activeElement?.closest('article')?.querySelector('.text')?.textContent ?? null);
 
 it('from the link to an edited, answered and deleted message', async () => {
-  const { page, complaints, close } = await visit(browser, url('welcome'), { viewport: DESKTOP });
+  const { page, complaints, close } = await visit(on.browser, on.url('welcome'), { viewport: DESKTOP });
 
   await page.locator('form').waitFor();
   // The first screen in its order: fingerprint, name, message, send.
@@ -108,7 +97,7 @@ it('from the link to an edited, answered and deleted message', async () => {
 });
 
 it('what the business and the relay know, and the settings', async () => {
-  const { page, complaints, close } = await visit(browser, url('chat'), { viewport: DESKTOP, colorScheme: 'light' });
+  const { page, complaints, close } = await visit(on.browser, on.url('chat'), { viewport: DESKTOP, colorScheme: 'light' });
   await page.locator('article').first().waitFor();
   await page.locator('.know').focus();
   await press(page, 'Enter');
@@ -154,7 +143,7 @@ it('what the business and the relay know, and the settings', async () => {
 });
 
 it('ticks, typing, and what must be seen', async () => {
-  const { page, complaints, close } = await visit(browser, url('chat'), { viewport: DESKTOP });
+  const { page, complaints, close } = await visit(on.browser, on.url('chat'), { viewport: DESKTOP });
   await page.locator('textarea').fill('One');
   await until(() => calls(page, 'typing'), [[true]]);
   await press(page, 'Enter');
@@ -198,7 +187,7 @@ it('ticks, typing, and what must be seen', async () => {
 });
 
 it('what is written offline waits, and goes out when the connection is back', async () => {
-  const { page, complaints, close } = await visit(browser, url('offline'), { viewport: DESKTOP });
+  const { page, complaints, close } = await visit(on.browser, on.url('offline'), { viewport: DESKTOP });
   await until(() => page.locator('.banner p').innerText(), 'Offline. What you write is kept and goes out by itself. Next try in 8 seconds.');
   await page.locator('textarea').fill('Later');
   await press(page, 'Enter');

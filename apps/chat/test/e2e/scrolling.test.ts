@@ -1,24 +1,12 @@
 /** A long conversation: it stays where one looks, brings in what is wanted and lets go of what is not. And drafts. */
-import { join } from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
 import { MOST } from '../../src/lib/chat/window';
-import { launch } from './browser';
 import { calls, receive, until, visit } from './page';
-import { serve, type Served } from './serve';
+import { stage } from './stage';
 
-let browser: Browser;
-let served: Served;
-beforeAll(async () => {
-  browser = await launch();
-  served = await serve(join(import.meta.dirname, '../../dist-dev'));
-});
-afterAll(async () => {
-  await browser.close();
-  served.server.close();
-});
+const on = stage();
 
-const url = (part: string) => `${served.origin}/@cortado?state=${part}#k=abc`;
 const away = (page: Page) => page.locator('.scroller').evaluate((element) => Math.round(element.scrollHeight - element.scrollTop - element.clientHeight));
 const scrollTo = (page: Page, top: number) => page.locator('.scroller').evaluate((element, top) => element.scrollTo({ top, behavior: 'instant' }), top);
 const frames = (page: Page) => page.evaluate(() => new Promise<void>((done) => requestAnimationFrame(() => requestAnimationFrame(() => done()))));
@@ -29,7 +17,7 @@ const places = (page: Page) =>
   page.locator('article').evaluateAll((all) => Object.fromEntries(all.map((one) => [(one as HTMLElement).dataset.id!, Math.round(one.getBoundingClientRect().top)])));
 
 it('two thousand messages, up to the first and back, with few in the document', async () => {
-  const { page, complaints, close } = await visit(browser, url('long'));
+  const { page, complaints, close } = await visit(on.browser, on.url('long'));
   await until(() => page.locator('article .text').last().innerText(), 'Message 2000');
   await until(() => away(page), 0);
 
@@ -53,7 +41,7 @@ it('two thousand messages, up to the first and back, with few in the document', 
 });
 
 it('what one looks at stays in its place while older messages come in above', async () => {
-  const { page, close } = await visit(browser, url('long'));
+  const { page, close } = await visit(on.browser, on.url('long'));
   await until(() => away(page), 0);
   const count = await articles(page);
   // In one go: where everything is before the page has heard of the scrolling.
@@ -71,7 +59,7 @@ it('what one looks at stays in its place while older messages come in above', as
 });
 
 it('somebody who reads above is told of new messages and not moved; somebody at the end follows', async () => {
-  const { page, close } = await visit(browser, url('long'));
+  const { page, close } = await visit(on.browser, on.url('long'));
   await until(() => away(page), 0);
   await receive(page, { text: 'At the end' });
   await until(() => away(page), 0);
@@ -98,7 +86,7 @@ it('somebody who reads above is told of new messages and not moved; somebody at 
 });
 
 it('a quote leads to its message, and the marker to where one left off', async () => {
-  const { page, close } = await visit(browser, url('unread'));
+  const { page, close } = await visit(on.browser, on.url('unread'));
   await page.locator('.unread').waitFor();
   await until(() => page.locator('.unread + li .text').innerText(), 'By the way: the new Kenya arrives on Thursday.');
   const quote = page.locator('.quote').first();
@@ -109,7 +97,7 @@ it('a quote leads to its message, and the marker to where one left off', async (
 });
 
 it('a draft outlives a reload, encrypted, and is gone once it was sent', async () => {
-  const { page, close } = await visit(browser, url('chat'));
+  const { page, close } = await visit(on.browser, on.url('chat'));
   const stored = () =>
     page.evaluate(
       () =>
@@ -136,7 +124,7 @@ it('a draft outlives a reload, encrypted, and is gone once it was sent', async (
 });
 
 it('what could not be kept is back in the field', async () => {
-  const { page, close } = await visit(browser, url('chat'));
+  const { page, close } = await visit(on.browser, on.url('chat'));
   await page.evaluate(() => {
     const { engine } = globalThis as unknown as { engine: { send: unknown } };
     engine.send = () => Promise.reject(Object.assign(new Error('full'), { code: 'storage' }));

@@ -1,25 +1,13 @@
 /** The worker's own rules, with everything real but the device: one engine per origin, and who has it. */
-import { join } from 'node:path';
-import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { launch } from './browser';
+import { expect, it } from 'vitest';
 import { until } from './page';
-import { serve, type Served } from './serve';
+import { stage } from './stage';
 
-let browser: Browser;
-let served: Served;
-beforeAll(async () => {
-  browser = await launch();
-  served = await serve(join(import.meta.dirname, '../../dist-dev'));
-});
-afterAll(async () => {
-  await browser.close();
-  served.server.close();
-});
+const on = stage();
 
 it('a second tab has no engine until it takes it over, and then the first has none', async () => {
-  const context = await browser.newContext({ locale: 'en-GB' });
-  const url = `${served.origin}/@cortado?state=chat&worker#k=abc`;
+  const context = await on.browser.newContext({ locale: 'en-GB' });
+  const url = on.url('chat&worker');
   const locks = () => first.evaluate(async () => (await navigator.locks.query()).held?.map(({ name }) => name));
   const [first, second] = [await context.newPage(), await context.newPage()];
   const complaints: string[] = [];
@@ -62,12 +50,12 @@ it('a second tab has no engine until it takes it over, and then the first has no
 });
 
 it('a holder that does not answer loses it', async () => {
-  const context = await browser.newContext({ locale: 'en-GB' });
+  const context = await on.browser.newContext({ locale: 'en-GB' });
   const [first, second] = [await context.newPage(), await context.newPage()];
-  await first.goto(served.origin);
+  await first.goto(on.origin);
   // Holds the lock and hears nobody, as a frozen tab does.
   await first.evaluate(() => void navigator.locks.request('bulla-engine', () => new Promise(() => undefined)).catch(() => undefined));
-  await second.goto(`${served.origin}/@cortado?state=chat&worker#k=abc`);
+  await second.goto(on.url('chat&worker'));
   await second.getByRole('button', { name: 'Use it here' }).click();
   await second.locator('article').first().waitFor();
   await context.close();

@@ -80,7 +80,7 @@ export class Business {
     const port = (webhook.address() as AddressInfo).port;
     const gateway = await started<Ready>('bulla', [
       ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay.ready.url, '--app', app],
-      ...['--business', 'rosi=Rosi', '--public-listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0', '--webhook', `http://127.0.0.1:${port}/`],
+      ...['--business', 'rosi=Rosi', '--business', 'mia=Mia', '--public-listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0', '--webhook', `http://127.0.0.1:${port}/`],
     ]);
     business = new Business(folder, webhook, relay.process, relay.ready.listen, gateway.process, gateway.ready);
     return business;
@@ -90,12 +90,17 @@ export class Business {
     return this.account.link;
   }
 
+  /** Of another business behind the same gateway, in the same origin. */
+  get otherLink(): string {
+    return this.ready.businesses.find(({ link }) => link.includes('/@mia#'))!.link;
+  }
+
   get origin(): string {
     return new URL(this.link).origin;
   }
 
   private get account() {
-    return this.ready.businesses[0]!;
+    return this.ready.businesses.find(({ link }) => link.includes('/@rosi#'))!;
   }
 
   private hears(body: string): void {

@@ -145,3 +145,24 @@ it('runs in one tab at a time, in whichever one wants it', async () => {
   await write('second tab');
   await business.hearsOf('what was said in the second tab', business.text('second tab'));
 });
+
+it('shows each business its own conversation where two share an origin', async () => {
+  const customer = await begin('for Rosi');
+  await ticks('for Rosi', 'Delivered').waitFor();
+  await page.goto(business.otherLink);
+  await page.getByRole('heading', { name: 'Mia' }).waitFor();
+  await begin('for Mia');
+  await business.says(customer, 'only for who talks to Rosi');
+  await ticks('for Mia', 'Delivered').waitFor();
+  expect(await bubble('Rosi').count()).toBe(0);
+
+  await page.goto('about:blank');
+  await page.goto(business.link);
+  await bubble('only for who talks to Rosi').waitFor();
+  await bubble('for Rosi').first().waitFor();
+  expect(await bubble('for Mia').count()).toBe(0);
+  // An installed app has no fragment; the handle tells.
+  await page.goto('about:blank');
+  await page.goto(business.otherLink.split('#')[0]!);
+  await bubble('for Mia').waitFor();
+});

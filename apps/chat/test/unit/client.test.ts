@@ -13,8 +13,8 @@ describe('the engine over a worker', () => {
   it('gives each answer to whoever asked, in whatever order they come', async () => {
     const { asked, port, engine } = pair();
     const first = engine.messages(null, 10);
-    const second = engine.open('take-over');
-    expect(asked.map(({ call, args }) => [call, args])).toEqual([['messages', [null, 10]], ['open', ['take-over']]]);
+    const second = engine.open('link', 'take-over');
+    expect(asked.map(({ call, args }) => [call, args])).toEqual([['messages', [null, 10]], ['open', ['link', 'take-over']]]);
     port.onmessage?.({ data: { id: asked[1]!.id, ok: null } });
     port.onmessage?.({ data: { id: asked[0]!.id, ok: [] } });
     expect(await second).toBeNull();

@@ -92,7 +92,7 @@ export class Session {
   async open(link: string, how?: 'take-over'): Promise<void> {
     this.phase = { kind: 'opening' };
     try {
-      const begun = await this.#engine.open(how);
+      const begun = await this.#engine.open(link, how);
       this.conversation = begun && clean(begun);
       if (begun) await this.#enter();
       else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
@@ -108,7 +108,7 @@ export class Session {
     try {
       await this.send({ kind: 'text', body });
     } catch (thrown) {
-      keep('draft', body);
+      this.keep('draft', body);
       throw thrown;
     } finally {
       await this.#enter();
@@ -122,6 +122,15 @@ export class Session {
     this.messages = merge(this.messages, [message]);
     if (draft.kind === 'text') this.unreadFrom = null;
     return message;
+  }
+
+  /** Keeps something of the page's own beside this conversation: an origin may have several. */
+  keep(name: string, value: unknown): void {
+    keep(`${name}-${this.conversation?.id}`, value);
+  }
+
+  kept<T>(name: string): Promise<T | null> {
+    return kept<T>(`${name}-${this.conversation?.id}`);
   }
 
   /** Reads an older page of the history; false once there is none. */
@@ -170,7 +179,7 @@ export class Session {
     this.messages = merge(this.messages, page);
     // As far back as nothing was read, within reason: the marker belongs before the first unread message.
     for (let pages = 0; pages < MOST_UNREAD_PAGES && this.#allUnread() && (await this.older()); pages += 1);
-    const before = await kept<{ notices: Notice[]; confirmed: string[] }>('notices');
+    const before = await this.kept<{ notices: Notice[]; confirmed: string[] }>('notices');
     if (before) {
       const known = new Set(before.notices.map((notice) => notice.id));
       this.notices = [...before.notices, ...this.notices.filter((notice) => !known.has(notice.id))];
@@ -255,6 +264,6 @@ export class Session {
   }
 
   #keepNotices(): void {
-    keep('notices', { notices: this.notices, confirmed: this.confirmed });
+    this.keep('notices', { notices: this.notices, confirmed: this.confirmed });
   }
 }

@@ -29,8 +29,8 @@ export class WorkerEngine implements Engine {
     port.onerror = (event) => this.#died(event.message ?? 'worker failed');
   }
 
-  open(how?: 'take-over') {
-    return this.#call<Conversation | null>('open', how);
+  open(link: string, how?: 'take-over') {
+    return this.#call<Conversation | null>('open', link, how);
   }
   card(link: string) {
     return this.#call<Card>('card', link);

@@ -35,12 +35,12 @@ async function start(load: () => Promise<WebCore>, how: 'take-over' | undefined)
 }
 
 async function answer(load: () => Promise<WebCore>, { call, args }: Request): Promise<unknown> {
-  const how = call === 'open' && args[0] === 'take-over' ? 'take-over' : undefined;
+  const how = call === 'open' && args[1] === 'take-over' ? 'take-over' : undefined;
   starting ??= start(load, how);
   try {
     const started = await starting;
     if (!CALLS.includes(call)) throw new EngineError('unknown', `no call ${call}`);
-    return await started[call](...(call === 'open' ? [] : args));
+    return await started[call](...(call === 'open' ? args.slice(0, 1) : args));
   } finally {
     // What could not start is tried again by the next call.
     if (!device) starting = null;

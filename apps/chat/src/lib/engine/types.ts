@@ -131,10 +131,13 @@ export class EngineError extends Error {
   }
 }
 
-/** One customer's device at one business: one origin, one conversation. */
+/** One customer's device at the business whose link was opened. */
 export interface Engine {
-  /** Opens what this browser has of a business; null if nothing was begun here. `take-over`: also if another tab has it, which then stops. */
-  open(how?: 'take-over'): Promise<Conversation | null>;
+  /**
+   * Opens what this browser has of the link's business, or for a link without a fingerprint the newest of its handle; null if nothing was begun here.
+   * `take-over`: also if another tab has it, which then stops.
+   */
+  open(link: string, how?: 'take-over'): Promise<Conversation | null>;
   /** Fetches and verifies who a link leads to. Nothing is stored, nothing leaves but the fetch. */
   card(link: string): Promise<Card>;
   /** Begins the conversation; nothing leaves before the first message. */
