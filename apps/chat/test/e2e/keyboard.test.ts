@@ -174,7 +174,7 @@ it('ticks, typing, and what must be seen', async () => {
             };
           }),
       ),
-    ['notices'],
+    ['notices-1'],
   );
   await page.reload();
   await page.locator('.urgent h2').waitFor();
