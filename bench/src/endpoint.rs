@@ -312,6 +312,12 @@ impl<S: Store> Read for Counting<S> {
 }
 
 impl<S: Store> Store for Counting<S> {
+    type Parts = S::Parts;
+
+    fn parts(&self) -> S::Parts {
+        self.store.parts()
+    }
+
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         let began = thread_time();
         for (table, key, value) in batch.clone().into_changes() {

@@ -35,16 +35,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.engine {
         return Ok(ExitCode::SUCCESS);
     }
-    let (dist, size) = pages()?;
+    let Pages { dist, size, manifest } = pages()?;
     println!("app       {}: {size}", dist.display());
-    println!("manifest  {}", manifest(&dist)?);
+    println!("manifest  {manifest}");
     Ok(ExitCode::SUCCESS)
 }
 
 /// The app, built whole: for `up`, which says nothing more of it.
 pub(crate) fn build() -> Result<PathBuf> {
     engine(false)?;
-    Ok(pages()?.0)
+    Ok(pages()?.dist)
 }
 
 /// Where the app is built.
@@ -92,21 +92,37 @@ pub(crate) fn npm(args: &[&str]) -> Result<Command> {
     Ok(command(args))
 }
 
-/// Builds the pages around it; where they are, and how large.
-pub(crate) fn pages() -> Result<(PathBuf, String)> {
+/// The pages, built.
+pub(crate) struct Pages {
+    /// Where they are.
+    pub(crate) dist: PathBuf,
+    /// How large, in words.
+    size: String,
+    /// The hash of all of it.
+    manifest: String,
+}
+
+/// Builds the pages around it.
+pub(crate) fn pages() -> Result<Pages> {
     shell::must(&mut npm(&["run", "build"])?, "building the app")?;
     let dist = folder().join("dist");
     let size =
         shell::must(Command::new("node").current_dir(folder()).args(["compress.mjs", "dist"]), "compressing it")?;
-    Ok((dist, size.trim().to_owned()))
+    let manifest = manifest(&dist)?;
+    Ok(Pages { dist, size: size.trim().to_owned(), manifest })
 }
 
 /// One hash over all files of a build, by name: what `sha256sum` prints for each, sorted, hashed again. The compressed ones are the same again.
+/// The list lies beside them, for `bulla app verify`.
 fn manifest(dist: &Path) -> Result<String> {
+    const SUMS: &str = "SHA256SUMS.txt";
     let mut lines = Vec::new();
     list(dist, "", &mut lines)?;
+    lines.retain(|line| !line.ends_with(&format!("  {SUMS}\n")));
     lines.sort();
-    Ok(hex(&Sha256::digest(lines.concat())))
+    let all = lines.concat();
+    std::fs::write(dist.join(SUMS), &all).with_context(|| format!("{SUMS} cannot be written"))?;
+    Ok(hex(&Sha256::digest(all)))
 }
 
 fn list(folder: &Path, prefix: &str, lines: &mut Vec<String>) -> Result<()> {

@@ -4,6 +4,7 @@
 //! The relay is a program of its own, `bulla-relay`, and never linked into this one: `up` starts it as a process, so that "the relay
 //! cannot read" stays a fact of the build.
 
+mod app;
 mod chat;
 mod env;
 mod folders;
@@ -39,6 +40,9 @@ enum Command {
     Chat(chat::Args),
     #[command(subcommand)]
     Gateway(gateway::Command),
+    /// The customer's web app, as somebody serves it.
+    #[command(subcommand)]
+    App(app::Command),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
             Command::Up(args) => up::run(args),
             Command::Env(args) => env::run(&args),
             Command::Gateway(command) => gateway::run(command),
+            Command::App(command) => app::run(command),
             Command::Chat(_) => unreachable!("matched above"),
         }),
     };

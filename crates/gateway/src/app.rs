@@ -138,7 +138,9 @@ fn kind_of(name: &str) -> Option<&'static str> {
 
 /// What the page may do: run its own files, talk to its own origin and to this relay, and nothing else.
 fn policy(relay: &str) -> String {
-    let relay = Url::parse(relay).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    // Its socket, and its blobs beside it.
+    let socket = Url::parse(relay).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    let relay = format!("{socket} {}", socket.replacen("ws", "http", 1));
     format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:; \
          connect-src 'self' {relay}; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -195,7 +197,7 @@ mod tests {
         let app = App::from_folder(folder.path()).unwrap();
         let response = app.page("wss://relay.example:8443/v1/ws", &HeaderMap::new());
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
-        assert!(policy.contains("connect-src 'self' wss://relay.example:8443;"), "{policy}");
+        assert!(policy.contains("connect-src 'self' wss://relay.example:8443 https://relay.example:8443;"), "{policy}");
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe-inline"), "{policy}");
         assert_eq!(response.headers()["cache-control"], ASK_AGAIN);
     }

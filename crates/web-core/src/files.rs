@@ -96,7 +96,7 @@ impl Device {
         let found = sniff(&head).map(|(media_type, _)| media_type);
         let options = BlobPropertyBag::new();
         options.set_type(found.unwrap_or(""));
-        let blob = Blob::new_with_u8_array_sequence_and_blob_property_bag(&pieces, &options)?;
+        let blob = Blob::new_with_u8_array_sequence_and_options(&pieces, &options)?;
         opened(&blob, &safe_name(&reader.card().name, &head), found.is_some_and(is_picture))
     }
 }
