@@ -9,6 +9,7 @@ use tokio::sync::{MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
+use crate::console::log::Came;
 use crate::egress::Egress;
 use crate::entropy::Entropy;
 use crate::webhooks::deliverer::Wake;
@@ -26,6 +27,8 @@ pub(crate) struct Business {
     /// Callback data of the call that holds its conversation's lock.
     pub(crate) opaque: Opaque,
     pub(crate) wakes: mpsc::UnboundedSender<Wake>,
+    /// Told when rows came into the queue.
+    pub(crate) came: Came,
     pub(crate) stop: CancellationToken,
     locks: Vec<tokio::sync::Mutex<()>>,
     typing: Mutex<TypingTurns>,
@@ -48,7 +51,8 @@ impl Business {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let locks = (0..LOCKS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Arc::new(Self { account, endpoint, egress, entropy, opaque, wakes, stop, locks, typing: Mutex::default() })
+        let (came, typing) = (Came::default(), Mutex::default());
+        Arc::new(Self { account, endpoint, egress, entropy, opaque, wakes, came, stop, locks, typing })
     }
 
     /// Held while a message is handed to the endpoint, so that callback data meets its own message.

@@ -25,12 +25,13 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
 use crate::business::Business;
+use crate::console::record;
 use crate::entropy::Entropy;
 use error::ApiError;
 use params::Params;
 
 /// What is said of the API's version to clients that do not name one.
-const VERSION: &str = "v23.0";
+pub(crate) const VERSION: &str = "v23.0";
 
 /// The nodes of a business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +94,17 @@ pub(crate) fn router(api: Api) -> Router {
 }
 
 async fn handle(State(api): State<Api>, request: Request) -> Response {
+    answer(api, request).await
+}
+
+/// Answers one request. Whose it was is in the answer's extensions, for [`crate::console`].
+pub(crate) async fn answer(api: Api, request: Request) -> Response {
     let trace = api.entropy.base62(22);
     let (parts, body) = request.into_parts();
     let path = Path::parse(parts.uri.path());
     let version = path.version.unwrap_or(VERSION).to_owned();
-    let mut response = match dispatch(&api, parts, body).await {
+    let mut caller = None;
+    let mut response = match dispatch(&api, parts, body, &mut caller).await {
         Ok(value) => Json(value).into_response(),
         Err(error) => error.into_response(&trace),
     };
@@ -109,10 +116,18 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     }
     headers.insert("cache-control", HeaderValue::from_static("private, no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if let Some(business) = caller {
+        response.extensions_mut().insert(record::Caller(business));
+    }
     response
 }
 
-async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError> {
+async fn dispatch(
+    api: &Api,
+    parts: Parts,
+    body: Body,
+    caller_is: &mut Option<Arc<Business>>,
+) -> Result<Value, ApiError> {
     let mut params = Params::of_query(&parts);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let path = Path::parse(uri.path());
@@ -121,6 +136,7 @@ async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError
     let (business, caller) = match early {
         Some(token) => {
             let found = authenticate(api, &token)?;
+            *caller_is = Some(Arc::clone(&found.0));
             params.read_body(parts, body).await?;
             found
         }
@@ -129,6 +145,7 @@ async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError
             authenticate(api, &query_token(&params).ok_or_else(ApiError::invalid_token)?)?
         }
     };
+    *caller_is = Some(Arc::clone(&business));
     let action = route(&business, &method, &path)?;
     let permitted = match action {
         Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => true,
