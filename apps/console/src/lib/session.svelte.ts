@@ -19,7 +19,7 @@ export type Outcome = { id: string; text: string; what: 'text' | 'reaction' } | 
 export class Session {
   readonly api = new Api();
   phase = $state.raw<Phase>({ kind: 'opening' });
-  state = $state.raw<State>({ api_base: '', businesses: [] });
+  state = $state.raw<State>({ api_base: '', kept: { webhooks: 0, calls: 0 }, businesses: [] });
   entries = $state.raw<Logged[]>([]);
   receivers = $state.raw<Record<string, Receiver>>({});
   customers = $state.raw<Customer[]>([]);

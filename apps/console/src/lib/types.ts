@@ -10,6 +10,8 @@ export interface Business {
 
 export interface State {
   api_base: string;
+  /** How many of each the gateway keeps. */
+  kept: { webhooks: number; calls: number };
   businesses: Business[];
 }
 

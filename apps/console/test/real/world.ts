@@ -100,6 +100,7 @@ export class World {
   private constructor(
     readonly folder: string,
     private readonly relay: ChildProcess,
+    private readonly relayUrl: string,
     private gateway: ChildProcess,
     readonly ready: Ready,
   ) {}
@@ -107,11 +108,15 @@ export class World {
   static async open(): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), 'bulla-console-'));
     const relay = await started<{ url: string }>('bulla-relay', ['serve', '--json', '--data', join(folder, 'relay'), '--listen', '127.0.0.1:0']);
-    const gateway = await started<Ready>('bulla', [
-      ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay.ready.url, '--console', join(import.meta.dirname, '../../dist')],
-      ...['--business', 'rosi=Rosi', '--public-listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0'],
+    const gateway = await World.#gateway(folder, relay.ready.url, '127.0.0.1:0');
+    return new World(folder, relay.child, relay.ready.url, gateway.child, gateway.ready);
+  }
+
+  static #gateway(folder: string, relay: string, api: string) {
+    return started<Ready>('bulla', [
+      ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay, '--console', join(import.meta.dirname, '../../dist')],
+      ...['--business', 'rosi=Rosi', '--public-listen', '127.0.0.1:0', '--api-listen', api],
     ]);
-    return new World(folder, relay.child, gateway.child, gateway.ready);
   }
 
   get business() {
@@ -139,6 +144,11 @@ export class World {
 
   async stopGateway(): Promise<void> {
     await ended(this.gateway);
+  }
+
+  /** At the same address. */
+  async startGateway(): Promise<void> {
+    this.gateway = (await World.#gateway(this.folder, this.relayUrl, this.ready.api)).child;
   }
 
   async close(): Promise<void> {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bulla_client::endpoint::CommandError;
 use serde_json::{Value, json};
 
-use super::limits::{CUSTOMERS, POLL, REQUEST};
+use super::limits::{CALLS, CUSTOMERS, POLL, REQUEST, WEBHOOKS};
 use super::log::{Replay, ReplayError};
 use super::record::By;
 use super::{Inner, PREFIX};
@@ -194,7 +194,8 @@ async fn state(inner: &Inner) -> Result<Response, Refused> {
             "app_id": account.app_id,
         }));
     }
-    Ok(Json(json!({"api_base": inner.api_base, "businesses": businesses})).into_response())
+    let kept = json!({"webhooks": WEBHOOKS, "calls": CALLS});
+    Ok(Json(json!({"api_base": inner.api_base, "kept": kept, "businesses": businesses})).into_response())
 }
 
 /// What is newer than a revision: at once if there is something, or as soon as there is.
