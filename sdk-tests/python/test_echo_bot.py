@@ -44,7 +44,7 @@ def echoes(world, alice, name, program):
     check.assertEqual(subscribe(world.ready, url), 200)
     ok(f"{name}: it answers the challenge")
 
-    said = f'Is this {name}? "Sí" ☕\\'
+    said = f'Is this {name}? "Sí" ☕'
     alice.says(said)
     alice.sees(f"< {said}")
     ok(f"{name}: a customer's words come back")
