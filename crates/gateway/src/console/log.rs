@@ -583,12 +583,14 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_woken_by_the_next_change() {
         let log = Log::new();
-        let waits = tokio::spawn({
-            let log = log.clone();
-            async move { log.newer(0).await }
-        });
+        let mut waits = std::pin::pin!(log.newer(0));
+        tokio::select! {
+            biased;
+            () = &mut waits => panic!("there is nothing yet"),
+            () = std::future::ready(()) => {}
+        }
         webhook(&log, 1, "{}");
-        waits.await.unwrap();
+        waits.await;
         log.newer(0).await;
     }
 }
