@@ -2,7 +2,7 @@
 import { createHmac } from 'node:crypto';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { DESKTOP, launch, PHONE, Receiver, violations, World } from './world';
+import { DESKTOP, launch, PHONE, Receiver, up, violations, World } from './world';
 
 let browser: Browser;
 let world: World;
@@ -196,6 +196,20 @@ it('shows whatever customers call themselves and write as text', async () => {
   await page.getByRole('article').getByRole('region', { name: 'Payload' }).getByText('onerror').waitFor();
   expect(await page.getByRole('combobox', { name: 'To' }).innerText()).toContain(name);
   expect(await page.locator('img[src=x], script:not([src]), [onload]').count()).toBe(0);
+});
+
+it('is the second line of the first run', async () => {
+  const run = await up();
+  try {
+    const link = run.printed.find((line) => line.startsWith(' 2 Be the business '))?.split(' ').at(-1);
+    expect(link, run.printed.join('\n')).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/console#code=\w{22}$/);
+    await open(link!);
+    await page.getByText('Nothing has happened yet.').waitFor();
+    await page.getByText('Cortado Coffee (demo)').waitFor();
+  } finally {
+    await context.close();
+    await run.end();
+  }
 });
 
 it('says that the gateway is gone, and asks for a link when another has started', async () => {

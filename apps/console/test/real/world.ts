@@ -21,10 +21,12 @@ interface Ready {
   businesses: { handle: string; link: string; app_id: string; phone_number_id: string; access_token: string; app_secret: string; verify_token: string }[];
 }
 
-function start(program: string, args: string[], input: 'ignore' | 'pipe' = 'ignore'): { child: ChildProcess; lines: Interface } {
+const dist = join(import.meta.dirname, '../../dist');
+
+function start(program: string, args: string[], input: 'ignore' | 'pipe' = 'ignore', env: NodeJS.ProcessEnv = {}): { child: ChildProcess; lines: Interface } {
   const path = join(programs, program);
   if (!existsSync(path)) throw new Error(`${path} is not built: cargo build --workspace --bins`);
-  const child = spawn(path, args, { stdio: [input, 'pipe', 'inherit'] });
+  const child = spawn(path, args, { stdio: [input, 'pipe', 'inherit'], env: { ...process.env, ...env } });
   return { child, lines: createInterface({ input: child.stdout! }) };
 }
 
@@ -94,6 +96,25 @@ export class Customer {
   }
 }
 
+/** `bulla up` with pages for both, as `cargo xtask up` starts it. What it prints first, until it has said it all. */
+export async function up(): Promise<{ printed: string[]; end(): Promise<void> }> {
+  const folder = mkdtempSync(join(tmpdir(), 'bulla-up-'));
+  const env = { BULLA_APP: dist, BULLA_CONSOLE: dist, BULLA_RELAY_BIN: join(programs, 'bulla-relay') };
+  const { child, lines } = start('bulla', ['up', '--listen', '127.0.0.1:0', '--data', folder], 'ignore', env);
+  const printed: string[] = [];
+  for await (const line of lines) {
+    printed.push(line);
+    if (line.startsWith('Write "hello"')) break;
+  }
+  return {
+    printed,
+    async end() {
+      await ended(child);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 export class World {
   readonly #customers: Customer[] = [];
 
@@ -114,7 +135,7 @@ export class World {
 
   static #gateway(folder: string, relay: string, api: string) {
     return started<Ready>('bulla', [
-      ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay, '--console', join(import.meta.dirname, '../../dist')],
+      ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay, '--console', dist],
       ...['--business', 'rosi=Rosi', '--public-listen', '127.0.0.1:0', '--api-listen', api],
     ]);
   }
