@@ -220,7 +220,11 @@ impl Gateway {
         }
         let served = Arc::new(served);
         let businesses: Arc<Vec<_>> = Arc::new(served.iter().map(|s: &Served| Arc::clone(&s.business)).collect());
-        let api = cloud_api::Api { businesses: Arc::clone(&businesses), entropy: entropy.clone() };
+        let api = cloud_api::Api {
+            businesses: Arc::clone(&businesses),
+            urls: cloud_api::media::UrlKey::new(&entropy),
+            entropy: entropy.clone(),
+        };
         let console = config.console.clone().map(|app| {
             let secrets = served.iter().flat_map(|s| s.business.account.secrets().map(Clone::clone)).collect();
             Console::new(console::Inner {
@@ -364,8 +368,8 @@ impl Shared<'_> {
             feed: self.feed.clone(),
             log: self.log.clone(),
         };
-        let business =
-            Business::new(account, endpoint, self.egress.clone(), self.entropy.clone(), opaque, wakes, stop.clone());
+        let inputs = (self.entropy.clone(), Arc::clone(&self.config.clock));
+        let business = Business::new(account, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
         let (is_ready, ready) = watch::channel(false);
         let watched = watching::run(Arc::clone(&business), events, self.feed.clone(), is_ready, stop.clone());
         let followed = console::follow(Arc::clone(&business), self.log.clone(), stop.clone());

@@ -6,7 +6,7 @@ export const STATUSES = ['sent', 'delivered', 'read', 'failed'] as const;
 export type Status = (typeof STATUSES)[number];
 
 export interface Said {
-  what: 'text' | 'reaction' | 'edit' | 'revoke' | 'other';
+  what: 'text' | 'file' | 'reaction' | 'edit' | 'revoke' | 'other';
   id: string;
   user: string;
   name: string;
@@ -29,7 +29,16 @@ interface Value {
   messages?: Message[];
   statuses?: { id?: string; status?: string; recipient_user_id?: string; errors?: { title?: string }[] }[];
 }
+interface File {
+  caption?: string;
+  filename?: string;
+  mime_type?: string;
+}
 interface Message {
+  image?: File;
+  video?: File;
+  audio?: File;
+  document?: File;
   id?: string;
   from_user_id?: string;
   type?: string;
@@ -74,6 +83,13 @@ function content(message: Message): Pick<Said, 'what' | 'text'> {
   switch (message.type) {
     case 'text':
       return { what: 'text', text: plainText(message.text?.body ?? '') };
+    case 'image':
+    case 'video':
+    case 'audio':
+    case 'document': {
+      const { caption, filename, mime_type } = message[message.type] ?? {};
+      return { what: 'file', text: plainText(caption || filename || mime_type || '') };
+    }
     case 'reaction':
       return { what: 'reaction', text: plainText(message.reaction?.emoji ?? '') };
     case 'edit':

@@ -11,6 +11,9 @@ it('says what a webhook says, without what would make it read otherwise', () => 
   expect(said(from({ type: 'reaction', reaction: {} }))).toMatchObject({ what: 'reaction', text: '' });
   expect(said(from({ type: 'edit', edit: { message: { text: { body: 'new' } } } }))).toMatchObject({ what: 'edit', text: 'new' });
   expect(said(from({ type: 'revoke' }))).toMatchObject({ what: 'revoke' });
+  expect(said(from({ type: 'image', image: { mime_type: 'image/png', id: '7' } }))).toMatchObject({ what: 'file', text: 'image/png' });
+  expect(said(from({ type: 'document', document: { filename: 'a\u202efdp.exe', mime_type: 'x/y' } }))).toMatchObject({ what: 'file', text: 'afdp.exe' });
+  expect(said(from({ type: 'video' }))).toMatchObject({ what: 'file', text: '' });
   expect(said(from({ type: 'hologram' }))).toMatchObject({ what: 'other' });
 });
 

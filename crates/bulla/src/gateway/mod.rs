@@ -231,8 +231,9 @@ async fn serve(
             running.api_addr,
             args.data.display()
         ))?;
-        if let Some(link) = running.console_link() {
-            print(&format!("console   {}   opens once; bulla console prints another", link.expose()))?;
+        if args.console.is_some() {
+            // No link here: what a service prints is kept where others read it.
+            print(&format!("console   bulla console --data {}   prints a link that opens it", args.data.display()))?;
         }
         for business in &businesses {
             print(&format!("business  {}   {}", business.name, business.link))?;

@@ -12,6 +12,7 @@
 //! - [`outbox`]: intents, sealing, handing to the members; [`lanes`]: where all that lies; [`sending`]: one envelope and its answer
 //! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
 //! - [`permits`]: giving and taking rights to write
+//! - [`uploads`]: files that wait to be uploaded
 //! - [`messages`]: storing and showing messages, statuses, receipts
 //! - [`commands`]: what programs ask for
 //! - [`record`]: what is stored
@@ -35,6 +36,7 @@ pub mod record;
 mod sending;
 mod spares;
 mod suites;
+pub(crate) mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -42,7 +44,7 @@ use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::TagKey;
 use bulla_protocol::frame::server_frame;
-use bulla_protocol::id::{Incarnation, IncarnationNonce, MailboxId};
+use bulla_protocol::id::{BlobId, Incarnation, IncarnationNonce, MailboxId};
 use bulla_protocol::work::Task;
 use bytes::Bytes;
 
@@ -165,6 +167,10 @@ pub struct Effects {
     pub work: Vec<(WorkFor, Task, u32)>,
     /// Bundles to fetch: for which conversation, from where.
     pub fetch: Vec<(u64, String)>,
+    /// Files to upload, if they are not on their way.
+    pub uploads: Vec<BlobId>,
+    /// Files that are not wanted any more.
+    pub forgotten: Vec<uploads::Forgotten>,
     /// Events to tell.
     pub events: Vec<Event>,
     /// Answers to give.
@@ -342,6 +348,7 @@ impl Engine {
         self.load_broken(ctx)?;
         self.load_spent(ctx)?;
         self.load_lanes(ctx)?;
+        self.load_uploads(ctx)?;
         self.timers.insert((now, Timer::Sweep));
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use bulla_client::clock::Clock;
 use futures_util::StreamExt as _;
@@ -135,7 +135,8 @@ async fn looked_at(response: Response) -> (Response, Arc<Mutex<Seen>>) {
             Body::from(bytes)
         }
         None => {
-            seen.size = size.unwrap_or(0);
+            let told = parts.headers.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+            seen.size = size.or(told).unwrap_or(0);
             body
         }
     };
@@ -195,11 +196,13 @@ mod tests {
     async fn files_pass_and_are_known_by_their_size() {
         let photo = vec![0xff; 1_000];
         let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(vec![1; 3 * BODY]))]);
-        let answer = ([(CONTENT_TYPE, "image/png")], Body::from_stream(stream)).into_response();
+        let headers = [(CONTENT_TYPE, "image/png"), (CONTENT_LENGTH, "196608")];
+        let answer = (headers, Body::from_stream(stream)).into_response();
         let (entry, read, sent) = recorded("multipart/form-data; boundary=x", photo.clone(), answer).await;
         assert!(read == photo && sent == vec![1; 3 * BODY]);
         assert_eq!((&entry["request"]["size"], &entry["request"]["text"]), (&1_000.into(), &Value::Null));
         assert_eq!((&entry["response"]["kind"], &entry["response"]["text"]), (&"image/png".into(), &Value::Null));
+        assert_eq!(entry["response"]["size"], 3 * BODY);
         let answer = ([(CONTENT_TYPE, "image/png")], photo.clone()).into_response();
         let (entry, _, sent) = recorded("image/jpeg", photo.clone(), answer).await;
         assert!(sent == photo);

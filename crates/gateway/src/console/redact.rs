@@ -12,7 +12,7 @@ use crate::secret::Secret;
 const GONE: &str = "…";
 
 /// Parameters of the Cloud API that carry secrets.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "access_token",
     "app_secret",
     "appsecret_proof",
@@ -21,6 +21,8 @@ const NAMES: [&str; 9] = [
     "hub.verify_token",
     "input_token",
     "pin",
+    // Of the address of a download, which counts without a token for some minutes.
+    "signature",
     "verify_token",
 ];
 
@@ -72,6 +74,16 @@ fn take_out(value: &mut Value) -> bool {
                 && take_out(&mut inner)
             {
                 *text = inner.to_string();
+                any = true;
+            }
+        }
+        Value::String(text) => {
+            // An address, of a webhook or of a download.
+            if let Some((address, query)) = text.split_once('?')
+                && address.starts_with("http")
+                && let Some(query) = form(query)
+            {
+                *text = format!("{address}?{query}");
                 any = true;
             }
         }
@@ -148,6 +160,8 @@ mod tests {
             format!("{{broken {token}"),
             format!("see {app} and verifycanary and 12|{app}"),
             format!("https://x/?t={token}"),
+            format!(r#"{{"url":"http://127.0.0.1/media/1/2?until=3&signature={app}"}}"#),
+            format!(r#"{{"url":"https://shop.example/hook?verify_token=x{app}"}}"#),
         ];
         for given in bodies {
             let kept = body(given.as_bytes(), &secrets());
