@@ -124,12 +124,12 @@ class Receiver:
 
 
 class Program:
-    """A program that runs; its standard output, line by line."""
+    """A program that runs, `bulla` if no other is named; its standard output, line by line."""
 
-    def __init__(self, name, *args):
-        environment = dict(os.environ, BULLA_RELAY_BIN=os.environ["BULLA_RELAY"])
+    def __init__(self, name, *args, program=None, **variables):
+        environment = dict(os.environ, BULLA_RELAY_BIN=os.environ["BULLA_RELAY"], **variables)
         self._process = subprocess.Popen(
-            [os.environ["BULLA"], *args],
+            [program or os.environ["BULLA"], *args],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8", bufsize=1,
         )
         self.lines = Log(name)
@@ -185,7 +185,7 @@ class World:
         self.receiver = Receiver()
         self._programs = []
         try:
-            up = self._start(
+            up = self.program(
                 "bulla up", "up", "--json", "--listen", "127.0.0.1:0",
                 "--data", str(self._folder_path / "business"), "--webhook", self.receiver.url,
             )
@@ -195,8 +195,9 @@ class World:
             raise
         return self
 
-    def _start(self, name, *args):
-        program = Program(name, *args)
+    def program(self, *args, **more):
+        """Another program, ended with the rest."""
+        program = Program(*args, **more)
         self._programs.append(program)
         return program
 

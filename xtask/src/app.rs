@@ -1,4 +1,5 @@
-//! `cargo xtask app`: the customer's web app, from the engine's WASM to a folder that `bulla gateway serve --app` takes.
+//! `cargo xtask app`: the web apps, each a folder that `bulla gateway serve` takes: the customer's, from the engine's WASM on (`--app`), and the
+//! developer's console (`--console`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,6 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use crate::{need, shell};
+
+/// The customer's app, and the developer's console: folders in `apps/`.
+pub(crate) const CHAT: &str = "chat";
+pub(crate) const CONSOLE: &str = "console";
 
 /// The target that a browser runs.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -27,7 +32,7 @@ pub(crate) struct Args {
     contract: bool,
 }
 
-/// Builds the app and says where it is.
+/// Builds both and says where they are.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     need::check(&[&need::RUST, &need::NODE_FOR_APP])?;
     let built = engine(args.contract)?;
@@ -35,21 +40,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.engine {
         return Ok(ExitCode::SUCCESS);
     }
-    let Pages { dist, size, manifest } = pages()?;
-    println!("app       {}: {size}", dist.display());
-    println!("manifest  {manifest}");
+    for (app, name) in [(CHAT, "app"), (CONSOLE, "console")] {
+        let Pages { dist, size, manifest } = pages(app)?;
+        println!("{name:10}{}: {size}", dist.display());
+        println!("manifest  {manifest}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The app, built whole: for `up`, which says nothing more of it.
-pub(crate) fn build() -> Result<PathBuf> {
-    engine(false)?;
-    Ok(pages()?.dist)
+/// An app, built whole: for `up`, which says nothing more of it.
+pub(crate) fn build(app: &str) -> Result<PathBuf> {
+    if app == CHAT {
+        engine(false)?;
+    }
+    Ok(pages(app)?.dist)
 }
 
-/// Where the app is built.
-pub(crate) fn folder() -> PathBuf {
-    shell::root().join("apps/chat")
+/// Where an app is built.
+fn folder(app: &str) -> PathBuf {
+    shell::root().join("apps").join(app)
 }
 
 /// Builds the engine and JavaScript's side of it.
@@ -69,21 +78,21 @@ pub(crate) fn engine(contract: bool) -> Result<PathBuf> {
     println!("build     the engine for browsers: some minutes the first time");
     shell::must(&mut build, "building the engine")?;
     let module = target.join(TARGET).join("web/bulla_web_core.wasm");
-    let wasm = folder().join("src/wasm");
+    let wasm = folder(CHAT).join("src/wasm");
     let mut bindgen = shell::cargo(["run", "--quiet", "--locked", "-p", "bulla-bindgen", "--"]);
     shell::must(bindgen.args([&module, &wasm]), "making JavaScript's side of the engine")?;
     println!("build     the engine in {} s", began.elapsed().as_secs());
     Ok(wasm)
 }
 
-/// `npm` in the app's folder, with what it is built with installed.
-pub(crate) fn npm(args: &[&str]) -> Result<Command> {
+/// `npm` in an app's folder, with what it is built with installed.
+pub(crate) fn npm(app: &str, args: &[&str]) -> Result<Command> {
     let command = |args: &[&str]| {
         let mut command = Command::new("npm");
-        command.current_dir(folder()).args(args);
+        command.current_dir(folder(app)).args(args);
         command
     };
-    let (lock, made_of) = (folder().join("package-lock.json"), folder().join("node_modules/.made-of"));
+    let (lock, made_of) = (folder(app).join("package-lock.json"), folder(app).join("node_modules/.made-of"));
     let lock = std::fs::read(&lock).with_context(|| format!("{} cannot be read", lock.display()))?;
     if !std::fs::read(&made_of).is_ok_and(|made_of| made_of == lock) {
         shell::must(&mut command(&["ci", "--no-audit", "--no-fund"]), "installing what the app is built with")?;
@@ -102,12 +111,12 @@ pub(crate) struct Pages {
     manifest: String,
 }
 
-/// Builds the pages around it.
-pub(crate) fn pages() -> Result<Pages> {
-    shell::must(&mut npm(&["run", "build"])?, "building the app")?;
-    let dist = folder().join("dist");
-    let size =
-        shell::must(Command::new("node").current_dir(folder()).args(["compress.mjs", "dist"]), "compressing it")?;
+/// Builds an app's pages.
+pub(crate) fn pages(app: &str) -> Result<Pages> {
+    shell::must(&mut npm(app, &["run", "build"])?, "building the app")?;
+    let dist = folder(app).join("dist");
+    let compress = folder(CHAT).join("compress.mjs");
+    let size = shell::must(Command::new("node").arg(compress).arg(&dist), "compressing it")?;
     let manifest = manifest(&dist)?;
     Ok(Pages { dist, size: size.trim().to_owned(), manifest })
 }

@@ -31,7 +31,7 @@ struct Cli {
 enum Task {
     /// Build the programs and start a relay and a business's gateway: arguments go to `bulla up`.
     Up(up::Args),
-    /// Build the customer's web app (needs node, and a compiler for WASM, which it fetches on Debian).
+    /// Build the web apps, the customer's and the console (needs node, and a compiler for WASM, which it fetches on Debian).
     App(app::Args),
     /// Formatting, lints, dependency rules, licences, documentation, words.
     Check(check::Args),

@@ -46,8 +46,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         total.add(examples()?);
     }
     total.add(sdk::run_all(filter)?);
-    if filter.is_none_or(|filter| "apps/chat".contains(filter)) {
-        total.add(web()?);
+    let chosen = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    if chosen("apps/chat") {
+        let built = app::engine(true).and_then(|_| app::pages(app::CHAT));
+        total.add(web(app::CHAT, &["check", "test", "real", "e2e"], built.map(drop))?);
+    }
+    if chosen("apps/console") {
+        let built = app::pages(app::CONSOLE);
+        total.add(web(app::CONSOLE, &["check", "test", "real"], built.map(drop))?);
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -111,20 +117,19 @@ fn examples() -> Result<Tally> {
     Ok(tally)
 }
 
-/// The customer's web app: its parts, its pages in a browser, and conversations with the real programs.
-fn web() -> Result<Tally> {
-    println!("script    apps/chat");
-    let built = app::engine(true).and_then(|_| app::pages());
+/// A web app: its parts, its pages in a browser, and both with the real programs.
+fn web(app: &str, parts: &[&str], built: Result<()>) -> Result<Tally> {
+    println!("script    apps/{app}");
     let mut total = Tally::default();
-    for part in ["check", "test", "real", "e2e"] {
+    for &part in parts {
         let output = match &built {
-            Ok(_) => shell::capture(app::npm(&["run", part])?.env("NO_COLOR", "1"), Show::Nothing)?,
+            Ok(()) => shell::capture(app::npm(app, &["run", part])?.env("NO_COLOR", "1"), Show::Nothing)?,
             Err(why) => shell::Output { success: false, text: format!("{why:#}") },
         };
         let mut tally = vitest_tally(&output.text);
         tally.passed += u32::from(part == "check" && output.success);
         if !output.success || tally.passed == 0 {
-            println!("FAILED    apps/chat: npm run {part}\n{}", output.text);
+            println!("FAILED    apps/{app}: npm run {part}\n{}", output.text);
             tally.failed = tally.failed.max(1);
         } else {
             println!("          ok {part}: {}", tally.passed);

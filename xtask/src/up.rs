@@ -28,18 +28,19 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     build(quiet)?;
     let program = shell::target()?.join("release/bulla");
     let mut up = Command::new(&program);
-    if quiet || std::env::var_os("BULLA_APP").is_some() {
-        // Programs do not open links; and who has a build brings it.
-    } else if need::NODE_FOR_APP.is_there() {
-        match app::build() {
-            Ok(dist) => drop(up.env("BULLA_APP", dist)),
-            Err(why) => println!("          the page for browsers is left out: {why:#}"),
+    for (variable, app, page) in
+        [("BULLA_APP", app::CHAT, "the page for customers"), ("BULLA_CONSOLE", app::CONSOLE, "the console")]
+    {
+        if quiet || std::env::var_os(variable).is_some() {
+            // Programs do not open links; and who has a build brings it.
+        } else if need::NODE_FOR_APP.is_there() {
+            match app::build(app) {
+                Ok(dist) => drop(up.env(variable, dist)),
+                Err(why) => println!("          {page} is left out: {why:#}"),
+            }
+        } else {
+            println!("          {page} is left out: it needs node 20.19 or newer ({})", need::NODE_FOR_APP.install);
         }
-    } else {
-        println!(
-            "          the page for browsers is left out: it needs node 20.19 or newer ({})",
-            need::NODE_FOR_APP.install
-        );
     }
     let error = up.arg("up").args(args.rest).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))

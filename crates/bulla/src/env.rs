@@ -28,9 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let data = args.data.clone().map_or_else(folders::demo, Ok)?;
-    let inner = data.join("gateway");
-    let all = read_credentials(if inner.is_dir() { &inner } else { &data })?;
+    let all = read_credentials(&folders::gateway(args.data.clone())?)?;
     let credentials = choose(&all, args.business.as_deref())?;
     if args.json {
         println!("{}", serde_json::to_string(credentials)?);

@@ -33,3 +33,10 @@ pub(crate) fn shown(path: &Path) -> String {
     let home = etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
     home.map_or_else(|| path.display().to_string(), |rest| format!("~/{}", rest.display()))
 }
+
+/// The gateway's folder in what somebody named: it itself, or what `bulla up` keeps; the demo's if nobody named one.
+pub(crate) fn gateway(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let data = named.map_or_else(demo, Ok)?;
+    let inner = data.join("gateway");
+    Ok(if inner.is_dir() { inner } else { data })
+}

@@ -1,11 +1,12 @@
 //! `bulla`: the one program for people. `up` tries everything on one machine, `gateway` runs a business's endpoint, `chat` is a
-//! customer's terminal, `env` prints what a developer needs.
+//! customer's terminal, `env` prints what a developer needs, `console` a link to what a developer looks at.
 //!
 //! The relay is a program of its own, `bulla-relay`, and never linked into this one: `up` starts it as a process, so that "the relay
 //! cannot read" stays a fact of the build.
 
 mod app;
 mod chat;
+mod console;
 mod env;
 mod folders;
 mod gateway;
@@ -37,6 +38,7 @@ struct Cli {
 enum Command {
     Up(up::Args),
     Env(env::Args),
+    Console(console::Args),
     Chat(chat::Args),
     #[command(subcommand)]
     Gateway(gateway::Command),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         command => log::to_stderr(cli.log.as_deref().unwrap_or(log::DEFAULT)).and_then(|()| match command {
             Command::Up(args) => up::run(args),
             Command::Env(args) => env::run(&args),
+            Command::Console(args) => console::run(&args),
             Command::Gateway(command) => gateway::run(command),
             Command::App(command) => app::run(command),
             Command::Chat(_) => unreachable!("matched above"),

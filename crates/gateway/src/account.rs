@@ -64,6 +64,11 @@ impl Account {
         (account, token)
     }
 
+    /// What must not be seen. The token's copy is not here, and has a form of its own.
+    pub(crate) fn secrets(&self) -> [&Secret; 2] {
+        [&self.app_secret, &self.verify_token]
+    }
+
     pub(crate) fn ids(&self) -> [&String; 3] {
         [&self.phone_number_id, &self.waba_id, &self.app_id]
     }

@@ -1,4 +1,5 @@
-//! The customer's web app, as it was built: a folder of files, read once and served from the business's own origin.
+//! A web app, as it was built: a folder of files, read once and served from the business's own origin. The customer's is served by
+//! [`crate::public`], the developer's console by [`crate::console`].
 //!
 //! Whoever serves the app could read the chat, so that it is the business that does, and never the relay. The page is the same for every
 //! business; who is meant says the link, and the key of that is in its fragment, which is never sent here.
@@ -89,12 +90,22 @@ impl App {
 
     /// The page, for whom it may connect to this relay.
     pub(crate) fn page(&self, relay: &str, headers: &HeaderMap) -> Response {
-        answer(&self.page, relay, headers)
+        self.page_under(&policy(relay), headers)
     }
 
     /// A file of the app's.
     pub(crate) fn file(&self, path: &str, relay: &str, headers: &HeaderMap) -> Option<Response> {
-        Some(answer(self.files.get(path)?, relay, headers))
+        self.file_under(path, &policy(relay), headers)
+    }
+
+    /// The page, under a policy of the caller's.
+    pub(crate) fn page_under(&self, policy: &str, headers: &HeaderMap) -> Response {
+        answer(&self.page, policy, headers)
+    }
+
+    /// A file, under a policy of the caller's.
+    pub(crate) fn file_under(&self, path: &str, policy: &str, headers: &HeaderMap) -> Option<Response> {
+        Some(answer(self.files.get(path)?, policy, headers))
     }
 }
 
@@ -148,7 +159,7 @@ fn policy(relay: &str) -> String {
     )
 }
 
-fn answer(file: &File, relay: &str, headers: &HeaderMap) -> Response {
+fn answer(file: &File, policy: &str, headers: &HeaderMap) -> Response {
     let brotli = file.brotli.as_ref().filter(|_| takes_brotli(headers));
     let fixed: [(HeaderName, &'static str); 7] = [
         (CONTENT_TYPE, file.kind),
@@ -161,7 +172,7 @@ fn answer(file: &File, relay: &str, headers: &HeaderMap) -> Response {
     ];
     let body = brotli.unwrap_or(&file.plain).clone();
     let mut response = (StatusCode::OK, fixed, body).into_response();
-    if let Ok(policy) = HeaderValue::from_str(&policy(relay)) {
+    if let Ok(policy) = HeaderValue::from_str(policy) {
         response.headers_mut().insert(HeaderName::from_static("content-security-policy"), policy);
     }
     if brotli.is_some() {

@@ -10,6 +10,7 @@ use tokio::sync::{MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
+use crate::console::log::Came;
 use crate::egress::Egress;
 use crate::entropy::Entropy;
 use crate::webhooks::deliverer::Wake;
@@ -28,6 +29,8 @@ pub(crate) struct Business {
     /// Callback data of the call that holds its conversation's lock.
     pub(crate) opaque: Opaque,
     pub(crate) wakes: mpsc::UnboundedSender<Wake>,
+    /// Told when rows came into the queue.
+    pub(crate) came: Came,
     pub(crate) stop: CancellationToken,
     locks: Vec<tokio::sync::Mutex<()>>,
     typing: Mutex<TypingTurns>,
@@ -58,6 +61,7 @@ impl Business {
             clock,
             opaque,
             wakes,
+            came: Came::default(),
             stop,
             locks,
             typing: Mutex::default(),

@@ -46,6 +46,11 @@ pub struct Config {
     pub public_url: Option<String>,
     /// The app for browsers, served to whoever opens a link in one; without it, a page of text.
     pub app: Option<App>,
+    /// The developer's console, served on the API's listener; without it there is none, and nothing is kept for one.
+    pub console: Option<App>,
+    /// Where the console is reached, if not at the API's address on loopback: a reverse proxy's `https://HOST`. Whoever reaches it there
+    /// still needs a code.
+    pub console_origin: Option<Url>,
     /// Businesses to be made, if they are not there.
     pub businesses: Vec<NewBusiness>,
     /// Where webhooks of all businesses go, until the API says otherwise.
@@ -69,6 +74,8 @@ impl Config {
             relay_url: relay_url.into(),
             public_url: None,
             app: None,
+            console: None,
+            console_origin: None,
             businesses: Vec::new(),
             webhook: None,
             passphrase: None,
@@ -88,6 +95,7 @@ impl std::fmt::Debug for Config {
             .field("relay_url", &self.relay_url)
             .field("public_url", &self.public_url)
             .field("app", &self.app)
+            .field("console", &self.console)
             .field("businesses", &self.businesses)
             .field("webhook", &self.webhook.is_some())
             .finish_non_exhaustive()

@@ -18,10 +18,16 @@ use crate::account::Credentials;
 use crate::backup;
 use crate::business::Business;
 use crate::config::{ApiReach, Config};
+use crate::console::guard::{Guard, OriginError};
+use crate::console::log::Log;
+use crate::console::record::Recorder;
+use crate::console::sessions::Sessions;
+use crate::console::{self, Console};
 use crate::egress::{Egress, EgressError};
 use crate::entropy::Entropy;
 use crate::feed::{Feed, Happening};
 use crate::open::{self, Opened, Start};
+use crate::secret::Secret;
 use crate::store::facts;
 use crate::webhooks::deliverer::Deliverer;
 use crate::webhooks::payload::Place;
@@ -43,6 +49,19 @@ pub enum ServeError {
         "the API would listen on {0}, which others can reach; listen on 127.0.0.1, or say explicitly that the network may reach it, with TLS before it"
     )]
     Exposed(SocketAddr),
+    /// The console would be reachable from elsewhere, and nobody said where.
+    #[error(
+        "the console would be reached on {0}, from other machines; leave it out, or say its address behind a proxy with TLS (--console-origin)"
+    )]
+    ConsoleExposed(SocketAddr),
+    /// The console's address cannot be one.
+    #[error("the console cannot be reached at {origin}: {cause}")]
+    ConsoleOrigin {
+        /// The address.
+        origin: Box<url::Url>,
+        /// Why.
+        cause: OriginError,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {cause}; choose another address, port 0 takes any free one")]
     Listen {
@@ -123,6 +142,7 @@ pub struct Running {
     pub public_addr: SocketAddr,
     served: Arc<Vec<Served>>,
     feed: Feed,
+    pub(crate) console: Option<Console>,
     ready: Vec<watch::Receiver<bool>>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
@@ -168,8 +188,10 @@ impl Gateway {
             crate::egress::admit(url.as_str())?;
         }
         let egress = Egress::new()?;
+        let log = if config.console.is_some() { Log::new() } else { Log::default() };
         let (public_listener, public_addr) = listen(config.public_listen).await?;
         let (api_listener, api_addr) = listen(config.api_listen).await?;
+        let console_at = console_at(&config, api_addr)?;
         let origin = config.public_url.clone().unwrap_or_else(|| format!("http://{public_addr}"));
         let origin = origin.trim_end_matches('/').to_owned();
         let folder = |cause| ServeError::Folder { folder: config.data.clone(), cause };
@@ -184,7 +206,8 @@ impl Gateway {
         for (handle, name) in open::handles(&config.data, &config.businesses)? {
             let opened = open_apart(&config, handle.clone(), name, taken.clone(), entropy.clone()).await?;
             taken.extend(opened.account.ids().into_iter().cloned());
-            let shared = Shared { config: &config, origin: &origin, egress: &egress, entropy: &entropy, feed: &feed };
+            let shared =
+                Shared { config: &config, origin: &origin, egress: &egress, entropy: &entropy, feed: &feed, log: &log };
             parts.push(shared.start(opened, &stop, api_addr).await?);
         }
         let socket = env::bind(&config.data).map_err(folder)?;
@@ -200,15 +223,36 @@ impl Gateway {
         let api = cloud_api::Api {
             businesses: Arc::clone(&businesses),
             urls: cloud_api::media::UrlKey::new(&entropy),
-            entropy,
+            entropy: entropy.clone(),
         };
-        tasks.push(serve_http(api_listener, cloud_api::router(api), stop.clone()));
+        let console = config.console.clone().map(|app| {
+            let secrets = served.iter().flat_map(|s| s.business.account.secrets().map(Clone::clone)).collect();
+            Console::new(console::Inner {
+                app,
+                guard: console_at,
+                sessions: Sessions::new(entropy, Arc::clone(&config.clock)),
+                recorder: Recorder { log, clock: Arc::clone(&config.clock), secrets: Arc::new(secrets) },
+                api: api.clone(),
+                businesses: served.iter().map(|s| (Arc::clone(&s.business), s.link.clone())).collect(),
+                api_base: format!("http://{api_addr}"),
+                cookie: console::cookie_name(api_addr),
+                stop: stop.clone(),
+            })
+        });
+        let routes = console.clone().map_or_else(|| cloud_api::router(api), console::router);
+        tasks.push(serve_http(api_listener, routes, stop.clone()));
         let (app, relay) = (config.app.clone().map(Arc::new), config.relay_url.as_str().into());
         let for_customers = public::Public { businesses, app, relay };
         tasks.push(serve_http(public_listener, public::router(for_customers), stop.clone()));
-        tasks.push(tokio::spawn(env::serve(socket, config.data.clone(), Arc::clone(&served), stop.clone())));
+        tasks.push(tokio::spawn(env::serve(
+            socket,
+            config.data.clone(),
+            Arc::clone(&served),
+            console.clone(),
+            stop.clone(),
+        )));
         guard.disarm();
-        Ok(Running { api_addr, public_addr, served, feed, ready, tasks, stop })
+        Ok(Running { api_addr, public_addr, served, feed, console, ready, tasks, stop })
     }
 }
 
@@ -238,6 +282,12 @@ impl Running {
         Ok(all)
     }
 
+    /// A link that opens the console in a browser, once, within an hour; none without a console.
+    #[must_use]
+    pub fn console_link(&self) -> Option<Secret> {
+        self.console.as_ref().map(Console::link)
+    }
+
     /// Stops: answers what is being asked, closes the stores. Webhooks on their way are sent again at the next start.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
@@ -262,7 +312,7 @@ impl Drop for Running {
 struct Part {
     served: Served,
     ready: watch::Receiver<bool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// What the businesses of one gateway share while they start.
@@ -272,6 +322,7 @@ struct Shared<'a> {
     egress: &'a Egress,
     entropy: &'a Entropy,
     feed: &'a Feed,
+    log: &'a Log,
 }
 
 impl Shared<'_> {
@@ -315,12 +366,14 @@ impl Shared<'_> {
             entropy: self.entropy.clone(),
             clock: Arc::clone(&self.config.clock),
             feed: self.feed.clone(),
+            log: self.log.clone(),
         };
         let inputs = (self.entropy.clone(), Arc::clone(&self.config.clock));
         let business = Business::new(account, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
         let (is_ready, ready) = watch::channel(false);
         let watched = watching::run(Arc::clone(&business), events, self.feed.clone(), is_ready, stop.clone());
-        let tasks = [tokio::spawn(watched), tokio::spawn(deliverer.run(woken, stop.clone()))];
+        let followed = console::follow(Arc::clone(&business), self.log.clone(), stop.clone());
+        let tasks = [tokio::spawn(watched), tokio::spawn(deliverer.run(woken, stop.clone())), tokio::spawn(followed)];
         let served = Served {
             business,
             link: link.to_string(),
@@ -353,6 +406,17 @@ async fn open_apart(
         runtime.block_on(open::open(&folder, &at, &start, &taken, &entropy))
     });
     opened.await.map_err(|_| ServeError::Thread)?.map_err(|cause| ServeError::Open { handle, cause })
+}
+
+/// Which origins the console has. Without a console it does not matter.
+fn console_at(config: &Config, api: SocketAddr) -> Result<Guard, ServeError> {
+    match &config.console_origin {
+        Some(origin) => {
+            Guard::behind(origin).map_err(|cause| ServeError::ConsoleOrigin { origin: Box::new(origin.clone()), cause })
+        }
+        None if config.console.is_some() && !api.ip().is_loopback() => Err(ServeError::ConsoleExposed(api)),
+        None => Ok(Guard::at(api)),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -17,6 +17,7 @@
 //! - `store`: the gateway's rows beside the engine's, in the same transactions
 //! - `egress`: the only outgoing HTTP to addresses that others chose
 //! - [`backup`]: a copy of a business, and back
+//! - `console`: the developer's page and its API, behind the same listener as the Cloud API
 //! - `public`: what customers fetch; `env`: what `bulla env` reads; [`feed`]: what `bulla up` prints
 //!
 //! HTTP 200 of a message means durable in the outbox. The 24 h window is kept by the engine, which tells a message that came too late as
@@ -32,6 +33,7 @@ pub mod backup;
 mod business;
 mod cloud_api;
 mod config;
+mod console;
 mod egress;
 mod entropy;
 mod env;
@@ -51,7 +53,8 @@ mod webhooks;
 pub use account::Credentials;
 pub use app::{App, AppError};
 pub use config::{ApiReach, Config, NewBusiness};
+pub use console::guard::OriginError;
 pub use egress::{AddressError, EgressError};
-pub use env::{EnvError, read_credentials};
+pub use env::{EnvError, new_console_link, read_credentials};
 pub use gateway::{Gateway, Running, ServeError};
 pub use secret::Secret;

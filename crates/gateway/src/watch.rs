@@ -47,6 +47,7 @@ async fn happened(business: &Business, event: Event, feed: &Feed) {
             if message.direction == Direction::Incoming {
                 // Without a deliverer the gateway is stopping; the row waits for the next start.
                 let _ = business.wakes.send(Wake::Row(message.conversation));
+                business.came.notify_one();
             }
             if feed.is_read() {
                 tell_message(business, message, feed).await;
@@ -54,6 +55,7 @@ async fn happened(business: &Business, event: Event, feed: &Feed) {
         }
         Event::Status { message, .. } if message.direction == Direction::Outgoing => {
             let _ = business.wakes.send(Wake::Row(message.conversation));
+            business.came.notify_one();
             feed.tell(Happening::Progress {
                 business: handle(),
                 wamid: message.id.to_wamid(),

@@ -94,6 +94,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR", env = "BULLA_APP")]
     app: Option<PathBuf>,
 
+    /// A build of the developer's console (`cargo xtask app`), served on the API's port to this machine. `bulla console` prints links to it.
+    #[arg(long, value_name = "DIR", env = "BULLA_CONSOLE")]
+    console: Option<PathBuf>,
+
+    /// Where a reverse proxy makes the console reachable from elsewhere: `https://console.shop.example`. Whoever has a link to it reads and
+    /// writes in the business's name. Needed with --console and --api-on-network.
+    #[arg(long, value_name = "URL")]
+    console_origin: Option<Url>,
+
     /// Where the Cloud API listens; port 0 takes any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8472")]
     api_listen: SocketAddr,
@@ -132,6 +141,9 @@ pub(crate) struct Ready {
     pub(crate) public: SocketAddr,
     /// Where the API listens.
     pub(crate) api: SocketAddr,
+    /// A link that opens the console once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) console: Option<Secret>,
     /// The businesses.
     pub(crate) businesses: Vec<bulla_gateway::Credentials>,
 }
@@ -206,6 +218,7 @@ async fn serve(
             pid: std::process::id(),
             public: running.public_addr,
             api: running.api_addr,
+            console: running.console_link(),
             businesses: running.credentials().await?,
         };
         print(&serde_json::to_string(&ready)?)?;
@@ -218,6 +231,10 @@ async fn serve(
             running.api_addr,
             args.data.display()
         ))?;
+        if args.console.is_some() {
+            // No link here: what a service prints is kept where others read it.
+            print(&format!("console   bulla console --data {}   prints a link that opens it", args.data.display()))?;
+        }
         for business in &businesses {
             print(&format!("business  {}   {}", business.name, business.link))?;
         }
@@ -235,6 +252,8 @@ impl Serve {
         config.public_listen = self.public_listen;
         config.public_url = self.public_url.clone();
         config.app = self.app.as_deref().map(App::from_folder).transpose()?;
+        config.console = self.console.as_deref().map(App::from_folder).transpose()?;
+        config.console_origin = self.console_origin.clone();
         config.api_listen = self.api_listen;
         config.api_reach = if self.api_on_network { ApiReach::Network } else { ApiReach::Loopback };
         config.businesses = self.businesses.clone();

@@ -42,7 +42,8 @@ pub(crate) struct Args {
     fresh: bool,
 
     /// Print one line of JSON when customers can write, for programs: link, api_base, phone_number_id, waba_id, app_id, access_token,
-    /// app_secret, verify_token, relay_url.
+    /// app_secret, verify_token, relay_url and, if a console is served, console: a link
+    /// that opens it once.
     #[arg(long)]
     json: bool,
 }
@@ -118,7 +119,7 @@ async fn up(
     let business =
         ready.businesses.iter().find(|b| b.handle == BUSINESS.0).context("the demo business is not served")?;
     if args.json {
-        println!("{}", serde_json::to_string(business)?);
+        println!("{}", serde_json::to_string(&ForPrograms { business, console: ready.console.as_ref() })?);
     } else {
         say.next_steps(args, &ready, business, data).await?;
     }
@@ -156,6 +157,15 @@ struct RelayReady {
     listen: SocketAddr,
     url: String,
     pid: u32,
+}
+
+/// What `bulla up --json` prints.
+#[derive(serde::Serialize)]
+struct ForPrograms<'a> {
+    #[serde(flatten)]
+    business: &'a bulla_gateway::Credentials,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<&'a bulla_gateway::Secret>,
 }
 
 /// Three ports in a row, or any free ones.
@@ -221,8 +231,10 @@ impl Terminal {
             None => format!("{program} env"),
         };
         let in_browser = std::env::var_os("BULLA_APP").map(|_| format!("Be the customer   {}", business.link));
+        let console = ready.console.as_ref().map(|link| format!("Be the business   {}", link.expose()));
         let ways: Vec<String> = in_browser
             .into_iter()
+            .chain(console)
             .chain([
                 format!("In a terminal     {program} chat '{}'", business.link),
                 format!("Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret"),

@@ -26,12 +26,13 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
 use crate::business::Business;
+use crate::console::record;
 use crate::entropy::Entropy;
 use error::ApiError;
 use params::Params;
 
 /// What is said of the API's version to clients that do not name one.
-const VERSION: &str = "v23.0";
+pub(crate) const VERSION: &str = "v23.0";
 
 /// The nodes of a business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +104,20 @@ pub(crate) fn router(api: Api) -> Router {
 }
 
 async fn handle(State(api): State<Api>, request: Request) -> Response {
+    answer(api, request).await
+}
+
+/// Answers one request. Whose it was is in the answer's extensions, for [`crate::console`].
+pub(crate) async fn answer(api: Api, request: Request) -> Response {
     let trace = api.entropy.base62(22);
     let (parts, body) = request.into_parts();
     let path = Path::parse(parts.uri.path());
     let version = path.version.unwrap_or(VERSION).to_owned();
+    let mut caller = None;
     let answer = if path.id == "media" {
-        download(&api, &parts).await
+        download(&api, &parts, &mut caller).await
     } else {
-        dispatch(&api, parts, body).await.map(|value| Json(value).into_response())
+        dispatch(&api, parts, body, &mut caller).await.map(|value| Json(value).into_response())
     };
     let mut response = match answer {
         Ok(response) => response,
@@ -124,21 +131,30 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     }
     headers.insert("cache-control", HeaderValue::from_static("private, no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if let Some(business) = caller {
+        response.extensions_mut().insert(record::Caller(business));
+    }
     response
 }
 
 /// A file by the address that was given for it.
-async fn download(api: &Api, parts: &Parts) -> Result<Response, ApiError> {
+async fn download(api: &Api, parts: &Parts, caller_is: &mut Option<Arc<Business>>) -> Result<Response, ApiError> {
     let path = Path::parse(parts.uri.path());
     if parts.method != Method::GET {
         return Err(ApiError::unknown_node(parts.method.as_str(), path.id));
     }
     let params = Params::of_query(parts);
     let token_of = bearer(parts).and_then(|token| authenticate(api, &token).ok()).map(|(business, _)| business);
+    caller_is.clone_from(&token_of);
     media::download(&api.businesses, &api.urls, path.edge, &params, token_of.as_deref()).await
 }
 
-async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError> {
+async fn dispatch(
+    api: &Api,
+    parts: Parts,
+    body: Body,
+    caller_is: &mut Option<Arc<Business>>,
+) -> Result<Value, ApiError> {
     let mut params = Params::of_query(&parts);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let path = Path::parse(uri.path());
@@ -148,6 +164,7 @@ async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError
     let found = match early {
         Some(token) => {
             let found = authenticate(api, &token)?;
+            *caller_is = Some(Arc::clone(&found.0));
             if media::is_upload(&method, &path, &parts.headers) {
                 permit(&found, route(&found.0, &method, &path)?)?;
                 return media::upload(&found.0, parts, body).await;
@@ -162,6 +179,7 @@ async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError
             authenticate(api, &query_token(&params).ok_or_else(ApiError::invalid_token)?)?
         }
     };
+    *caller_is = Some(Arc::clone(&found.0));
     let action = route(&found.0, &method, &path)?;
     permit(&found, action)?;
     let (business, _) = found;

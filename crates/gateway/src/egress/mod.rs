@@ -81,19 +81,19 @@ impl Egress {
             .map_err(|_| EgressError::Client)
     }
 
-    /// Sends JSON. `Ok` is a 2xx; the answer's body is not read.
+    /// Sends JSON. `Ok` is a 2xx, and which; the answer's body is not read.
     pub(crate) async fn post_json(
         &self,
         to: &Url,
         body: Vec<u8>,
         headers: [(&'static str, String); 2],
-    ) -> Result<(), EgressError> {
+    ) -> Result<u16, EgressError> {
         let mut request = self.0.post(to.clone()).header(CONTENT_TYPE, "application/json").body(body);
         for (name, value) in headers {
             request = request.header(HeaderName::from_static(name), value);
         }
         let response = request.send().await.map_err(|e| classify(&e))?;
-        success(response.status())
+        success(response.status()).map(|()| response.status().as_u16())
     }
 
     /// Fetches a short text.

@@ -87,6 +87,32 @@ pub(crate) fn push(tx: &mut Tx<'_>, id: ConversationId, body: &[u8], keep: Keep)
     Ok(())
 }
 
+/// A row, whoever's turn it is.
+pub(crate) struct Waiting {
+    pub(crate) sequence: u64,
+    pub(crate) conversation: ConversationId,
+    pub(crate) queued_ms: u64,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+/// The sequence with which the newest so many rows begin.
+pub(crate) fn newest(tx: &Tx<'_>, count: usize) -> Result<u64, StoreError> {
+    let rows = tx.scan_bytes(AGE, &[], None, Order::Descending, count)?;
+    rows.last().map_or(Ok(0), |(row, _)| sequence_of(row))
+}
+
+/// Rows of all conversations from a sequence on, in the order in which they came.
+pub(crate) fn from(tx: &Tx<'_>, sequence: u64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+    let mut rows = Vec::new();
+    for (row, age) in tx.scan::<Age>(AGE, &sequence.to_be_bytes(), None, Order::Ascending, limit)? {
+        let (sequence, conversation) = (sequence_of(&row)?, age.conversation);
+        if let Some(body) = tx.get_bytes(QUEUE, &key(conversation, sequence))? {
+            rows.push(Waiting { sequence, conversation, queued_ms: age.queued_ms, body });
+        }
+    }
+    Ok(rows)
+}
+
 /// The row that is next in a conversation.
 pub(crate) fn head(tx: &Tx<'_>, id: ConversationId) -> Result<Option<Head>, StoreError> {
     let until = id.0.checked_add(1).map(|next| next.to_be_bytes());
@@ -130,16 +156,16 @@ pub(crate) fn waiting(tx: &Tx<'_>) -> Result<Vec<(ConversationId, Tries)>, Store
     rows.into_iter().map(|(row, tries)| Ok((ConversationId(sequence_of(&row)?), tries))).collect()
 }
 
-/// Removes rows that have waited for 7 days, at most 500 of them. Returns how many.
-pub(crate) fn expire(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+/// Removes rows that have waited for 7 days, at most 500 of them. Returns which.
+pub(crate) fn expire(tx: &mut Tx<'_>) -> Result<Vec<u64>, StoreError> {
     let now = tx.now_ms();
-    let mut gone = 0;
+    let mut gone = Vec::new();
     for (sequence, age) in oldest(tx, SWEEP)? {
         if age.queued_ms.saturating_add(KEPT_MS) > now {
             break;
         }
         remove(tx, age.conversation, sequence)?;
-        gone += 1;
+        gone.push(sequence);
     }
     Ok(gone)
 }
@@ -239,10 +265,28 @@ mod tests {
         store.tx(|tx| push(tx, A, b"old", Keep::All));
         store.now_ms += KEPT_MS - 1;
         store.tx(|tx| push(tx, A, b"new", Keep::All));
-        assert_eq!(store.tx(expire), 0);
+        assert!(store.tx(expire).is_empty());
         store.now_ms += 1;
-        assert_eq!(store.tx(expire), 1);
+        assert_eq!(store.tx(expire), [0]);
         assert_eq!(drain(&mut store, A), [b"new"]);
+    }
+
+    #[test]
+    fn rows_are_read_as_they_came_whoever_they_are_for() {
+        let mut store = store();
+        assert_eq!(store.tx(|tx| newest(tx, 3)), 0);
+        for (id, body) in [(A, "a1"), (B, "b1"), (A, "a2"), (B, "b2")] {
+            store.tx(|tx| push(tx, id, body.as_bytes(), Keep::All));
+        }
+        let read = |store: &mut TestStore, first: u64, limit: usize| -> Vec<(u64, String)> {
+            let rows = store.tx(|tx| from(tx, first, limit));
+            rows.iter().map(|row| (row.sequence, String::from_utf8(row.body.to_vec()).unwrap())).collect()
+        };
+        assert_eq!(read(&mut store, 0, 3), [(0, "a1".into()), (1, "b1".into()), (2, "a2".into())]);
+        assert_eq!(store.tx(|tx| newest(tx, 3)), 1);
+        store.tx(|tx| remove(tx, B, 1));
+        assert_eq!(read(&mut store, 1, 9), [(2, "a2".into()), (3, "b2".into())]);
+        assert!(read(&mut store, 4, 9).is_empty());
     }
 
     #[test]

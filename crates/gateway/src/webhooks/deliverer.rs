@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::challenge;
 use super::schedule::{Landed, Schedule, backoff};
 use super::sign;
+use crate::console::log::{Attempt, Fate, Log, Receiver as ReceiverShown, Row};
 use crate::egress::{self, Egress};
 use crate::entropy::Entropy;
 use crate::feed::{Feed, Happening, WebhookState};
@@ -39,6 +40,8 @@ pub(crate) enum Wake {
     Row(ConversationId),
     /// The receiver was changed.
     Target,
+    /// Somebody wants a webhook of the log posted once more.
+    Replay(u64),
 }
 
 /// Everything that delivery needs.
@@ -51,6 +54,7 @@ pub(crate) struct Deliverer {
     pub(crate) entropy: Entropy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) feed: Feed,
+    pub(crate) log: Log,
 }
 
 /// The receiver, as the deliverer sees it.
@@ -63,6 +67,7 @@ enum Receiver {
 enum Done {
     Turn(ConversationId, Landed),
     Challenge(Target, Result<(), challenge::ChallengeError>),
+    Replayed,
     Swept,
 }
 
@@ -132,6 +137,14 @@ impl Deliverer {
                         receiver = self.receiver().await?;
                         schedule.wake_all();
                     }
+                    Some(Wake::Replay(id)) => {
+                        let target = match &receiver {
+                            Receiver::Ready(target) => Some(target.clone()),
+                            Receiver::Asked { .. } | Receiver::None => None,
+                        };
+                        let this = self.clone();
+                        tasks.spawn(async move { Ok(this.replay(id, target).await) });
+                    }
                 },
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => match done {
                     Ok(Ok(Done::Turn(id, landed))) => schedule.land(id, landed),
@@ -139,7 +152,7 @@ impl Deliverer {
                         challenging = false;
                         receiver = self.challenged(receiver, asked, result).await?;
                     }
-                    Ok(Ok(Done::Swept)) => {}
+                    Ok(Ok(Done::Replayed | Done::Swept)) => {}
                     Ok(Err(e)) => return Err(e),
                     // A task that panicked or was aborted: its conversation waits until the next start.
                     Err(_) => tracing::error!("a webhook task ended without a result"),
@@ -151,6 +164,7 @@ impl Deliverer {
 
     async fn receiver(&self) -> Result<Receiver, CommandError> {
         let targets = self.endpoint.with_store(|tx| facts::targets(tx)).await?;
+        self.show(targets.effective(), None);
         Ok(match targets.effective() {
             None => Receiver::None,
             Some(target) if target.verified => Receiver::Ready(target.clone()),
@@ -179,12 +193,15 @@ impl Deliverer {
                     })
                     .await?;
                 self.tell(WebhookState::Verified);
-                Ok(Receiver::Ready(Target { verified: true, ..asked }))
+                let verified = Target { verified: true, ..asked };
+                self.show(Some(&verified), None);
+                Ok(Receiver::Ready(verified))
             }
             Err(e) => {
                 let failed = failed.saturating_add(1);
                 let wait = backoff(failed, &self.entropy).min(CHALLENGE_LONGEST_MS);
                 tracing::warn!(reason = %e, "a webhook's URL is not verified yet");
+                self.show(Some(&target), Some(e.to_string()));
                 self.tell(WebhookState::Unverified { reason: e.to_string(), retry_in_ms: wait });
                 Ok(Receiver::Asked { target, failed, again_ms: self.clock.now_ms().saturating_add(wait) })
             }
@@ -197,8 +214,13 @@ impl Deliverer {
         for _ in 0..ROWS_PER_TURN {
             let Some(row) = head else { return Ok(Landed::Empty) };
             let sequence = row.sequence;
-            match self.post(target, &row.body).await {
+            let name = Row { business: self.handle.clone(), sequence };
+            let signature = || sign::sha256(&self.secret, &row.body);
+            self.log.webhook(&name, id, self.clock.now_ms(), &row.body, signature);
+            let (attempt, result) = self.attempt(target, &row.body).await;
+            match result {
                 Ok(()) => {
+                    self.log.tried(&name, Some(attempt), Fate::Delivered);
                     head = self
                         .endpoint
                         .with_store(move |tx| {
@@ -212,6 +234,7 @@ impl Deliverer {
                     let failed = row.tries.failed.saturating_add(1);
                     let wait = backoff(failed, &self.entropy);
                     let tries = Tries { failed, next_ms: self.clock.now_ms().saturating_add(wait) };
+                    self.log.tried(&name, Some(attempt), Fate::Waiting { next_ms: Some(tries.next_ms) });
                     self.endpoint.with_store(move |tx| queue::failed(tx, id, sequence, tries)).await?;
                     tracing::warn!(%reason, failed, "a webhook was not taken; it waits");
                     self.tell(WebhookState::Failing { reason, retry_in_ms: wait });
@@ -222,7 +245,29 @@ impl Deliverer {
         Ok(if head.is_some() { Landed::More } else { Landed::Empty })
     }
 
-    async fn post(&self, target: &Target, body: &[u8]) -> Result<(), String> {
+    /// Posts once, and says how it went.
+    async fn attempt(&self, target: &Target, body: &[u8]) -> (Attempt, Result<(), String>) {
+        let at_ms = self.clock.now_ms();
+        let result = self.post(target, body).await;
+        let ms = self.clock.now_ms().saturating_sub(at_ms);
+        let (status, error) = (result.as_ref().ok().copied(), result.as_ref().err().cloned());
+        (Attempt { at_ms, ms, status, error, replay: false }, result.map(drop))
+    }
+
+    /// Posts the bytes of a webhook that has left the queue once more. Nothing follows from how that goes.
+    async fn replay(&self, id: u64, target: Option<Target>) -> Done {
+        let attempt = match (target, self.log.body(id)) {
+            (Some(target), Some(body)) => self.attempt(&target, &body).await.0,
+            _ => {
+                let error = Some("no webhook URL has answered its challenge".to_owned());
+                Attempt { at_ms: self.clock.now_ms(), ms: 0, status: None, error, replay: true }
+            }
+        };
+        self.log.replayed(id, Attempt { replay: true, ..attempt });
+        Done::Replayed
+    }
+
+    async fn post(&self, target: &Target, body: &[u8]) -> Result<u16, String> {
         let url = egress::admit(target.url.expose()).map_err(|e| e.to_string())?;
         let headers =
             [(sign::HEADER, sign::sha256(&self.secret, body)), (sign::LEGACY_HEADER, sign::sha1(&self.secret, body))];
@@ -233,9 +278,12 @@ impl Deliverer {
         let mut all = 0;
         loop {
             let gone = self.endpoint.with_store(queue::expire).await?;
-            all += gone;
-            if gone == 0 {
+            if gone.is_empty() {
                 break;
+            }
+            all += gone.len();
+            for sequence in gone {
+                self.log.tried(&Row { business: self.handle.clone(), sequence }, None, Fate::Expired);
             }
         }
         if all > 0 {
@@ -243,6 +291,20 @@ impl Deliverer {
             self.tell(WebhookState::GivenUp { count: all });
         }
         Ok(Done::Swept)
+    }
+
+    /// Shows in the console where webhooks go. Not with the URL's query, which may carry secrets.
+    fn show(&self, target: Option<&Target>, reason: Option<String>) {
+        let shown = target.map(|target| {
+            let url = target.url.expose().split(['?', '#']).next().unwrap_or_default().to_owned();
+            (url, target.verified)
+        });
+        let receiver = match shown {
+            None => ReceiverShown::None,
+            Some((url, true)) => ReceiverShown::Ready { url },
+            Some((url, false)) => ReceiverShown::Unverified { url, reason },
+        };
+        self.log.receiver(&self.handle, receiver);
     }
 
     fn tell(&self, state: WebhookState) {
