@@ -124,6 +124,7 @@ mod tests {
             last_heard_ms: 0,
             state: ConversationState::Open,
             unread: 0,
+            past: None,
         }
     }
 

@@ -1,7 +1,9 @@
 /** What goes over the wire between page and worker. Plain values only. */
 import type { EngineErrorCode, EngineEvent } from './types';
 
-export const CALLS = ['open', 'card', 'begin', 'send', 'markRead', 'typing', 'setName', 'messages'] as const;
+export const CALLS = [
+  'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'messages',
+] as const;
 export type Call = (typeof CALLS)[number];
 
 export interface Request {
@@ -16,7 +18,8 @@ export type Reply =
   | { event: EngineEvent };
 
 const CODES: readonly EngineErrorCode[] = [
-  'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated', 'unknown',
+  'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated',
+  'code-length', 'code-symbol', 'code-mistyped', 'moved', 'unknown',
 ];
 
 /** Whatever was thrown, as a code and a message: errors of the device carry a `code` of their own. */
