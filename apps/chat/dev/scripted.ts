@@ -12,6 +12,9 @@ import {
   type EngineEvent,
   type Message,
   type MessageId,
+  type NewFile,
+  type OpenedFile,
+  type Upload,
 } from '../src/lib/engine/types';
 
 export const MARK = 'SCRIPTED-ENGINE';
@@ -32,6 +35,17 @@ const HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</scr
 
 function id(order: number): MessageId {
   return `m${order}`;
+}
+
+/** A picture that every browser can draw: a cup on a counter, as few bytes as possible. */
+async function cup(): Promise<Blob> {
+  const canvas = new OffscreenCanvas(640, 420);
+  const context = canvas.getContext('2d')!;
+  for (const [colour, x, y, width, height] of [['#e9dcc5', 0, 0, 640, 420], ['#9a6b4a', 0, 300, 640, 120], ['#fffaf0', 230, 150, 180, 170], ['#fffaf0', 400, 190, 60, 70], ['#4b2e1e', 245, 160, 150, 30]] as const) {
+    context.fillStyle = colour;
+    context.fillRect(x, y, width, height);
+  }
+  return canvas.convertToBlob({ type: 'image/png' });
 }
 
 type Line = Partial<Message> & { text?: string };
@@ -65,6 +79,7 @@ class Scripted implements Engine {
   #messages: Message[] = [];
   #conversation: Conversation | null;
   #order = 0;
+  #uploads: Upload[] = [];
   readonly calls: { call: string; args: unknown[] }[] = [];
 
   constructor(part: string) {
@@ -137,6 +152,15 @@ class Scripted implements Engine {
         this.#add({ text: 'By the way: the new Kenya arrives on Thursday.', status: 'received' });
         this.#add({ text: 'Shall we keep a bag for you?', status: 'received' });
         break;
+      case 'files':
+        this.#add({ shown: { kind: 'file', file: { name: 'label.png', mediaType: 'image/png', size: 214_000, caption: 'Is it this one?', preview: null, expires: 0 } } });
+        this.#add({ shown: { kind: 'file', file: { name: 'Invoice 2026-118.pdf', mediaType: 'application/pdf', size: 48_213, caption: '', preview: null, expires: 0 } } });
+        this.#add({ own: true, status: 'read', shown: { kind: 'file', file: { name: 'grinder.jpg', mediaType: 'image/jpeg', size: 1_830_000, caption: 'This is my grinder.', preview: null, expires: 0 } } });
+        this.#uploads = [
+          { id: 'u1', file: { name: 'receipt.jpg', mediaType: 'image/jpeg', size: 2_140_000, caption: '', preview: null, expires: 0 }, createdMs: now, failed: null, sent: 1_000_000, of: 2_200_000 },
+          { id: 'u2', file: { name: 'film.mp4', mediaType: 'video/mp4', size: 42_000_000, caption: '', preview: null, expires: 0 }, createdMs: now + 1, failed: 'refused', sent: 0, of: 43_000_000 },
+        ];
+        break;
       case 'typing':
         after(() => this.#say({ type: 'typing', on: true }));
         break;
@@ -174,6 +198,7 @@ class Scripted implements Engine {
         this.#add({ text: HOSTILE });
         this.#add({ text: 'javascript:alert(1) data:text/html,<script>alert(1)</script> https://user:pass@evil.example/ https://xn--pypal-4ve.example/ https://раypal.example/a' });
         this.#add({ shown: { kind: 'unsupported', contentType: HOSTILE } });
+        this.#add({ shown: { kind: 'file', file: { name: HOSTILE, mediaType: HOSTILE, size: 1, caption: HOSTILE, preview: { mediaType: 'image/png', bytes: new TextEncoder().encode(HOSTILE) }, expires: 0 } } });
         break;
       case 'past-asked':
         this.#conversation = { ...this.#make('open'), past: 'asked' };
@@ -309,6 +334,52 @@ class Scripted implements Engine {
     }
   }
 
+  async attach(file: Blob, about: NewFile): Promise<Upload> {
+    this.calls.push({ call: 'attach', args: [about.name, about.mediaType, about.caption, about.replyTo, about.preview?.mediaType ?? null, file.size] });
+    const card = { name: about.name, mediaType: about.mediaType, size: file.size, caption: about.caption, preview: about.preview, expires: 0 };
+    const upload: Upload = { id: `u${this.#uploads.length + 1}`, file: card, createdMs: Date.now(), failed: null, sent: 0, of: file.size };
+    this.#uploads.push(upload);
+    this.#say({ type: 'upload', upload });
+    if (this.part !== 'offline') setTimeout(() => this.uploaded(upload.id));
+    return upload;
+  }
+  /** For tests: the relay has it all. */
+  uploaded(upload: string): void {
+    const done = this.#uploads.find(({ id: of }) => of === upload);
+    if (!done) return;
+    this.#uploads = this.#uploads.filter(({ id: of }) => of !== upload);
+    this.#say({ type: 'upload-moved', id: upload, sent: done.of });
+    this.#say({ type: 'message', message: this.#add({ own: true, shown: { kind: 'file', file: done.file } }) });
+    this.#say({ type: 'upload-ended', id: upload });
+  }
+  async uploads() {
+    return [...this.#uploads];
+  }
+  async cancelUpload(upload: string) {
+    this.calls.push({ call: 'cancelUpload', args: [upload] });
+    this.#uploads = this.#uploads.filter(({ id: of }) => of !== upload);
+    this.#say({ type: 'upload-ended', id: upload });
+  }
+  async retryUpload(upload: string) {
+    this.calls.push({ call: 'retryUpload', args: [upload] });
+    const again = this.#uploads.find(({ id: of }) => of === upload);
+    if (again) this.#say({ type: 'upload', upload: { ...again, failed: null } });
+  }
+  async isHere(messageId: MessageId) {
+    return this.#messages.find((message) => message.id === messageId)?.own ?? false;
+  }
+  async openFile(messageId: MessageId): Promise<OpenedFile> {
+    this.calls.push({ call: 'openFile', args: [messageId] });
+    const { shown } = this.#messages.find((message) => message.id === messageId)!;
+    if (shown.kind !== 'file') throw new EngineError('unknown', 'no file');
+    this.#say({ type: 'file', id: messageId, received: shown.file.size / 2, of: shown.file.size });
+    if (this.part === 'gone') throw new EngineError('gone', 'as asked');
+    if (shown.file.mediaType.startsWith('image/')) return { blob: await cup(), name: 'cup.png', picture: true };
+    return { blob: new Blob(['%PDF-1.7']), name: 'file.pdf', picture: false };
+  }
+  async stopFile(messageId: MessageId) {
+    this.calls.push({ call: 'stopFile', args: [messageId] });
+  }
   async markRead(messageId: MessageId) {
     this.calls.push({ call: 'markRead', args: [messageId] });
   }

@@ -4,6 +4,7 @@
 //! a busy endpoint commits many changes at once (group commit) and an idle one commits at once.
 
 mod link;
+mod media;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -17,6 +18,7 @@ use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::{Suite, Suites};
+use bulla_protocol::id::BlobId;
 use bulla_protocol::work::Task;
 use bytes::Bytes;
 use rand_core::OsRng;
@@ -25,15 +27,19 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 pub use crate::engine::commands::CommandError;
+use crate::engine::uploads::Forgotten;
 pub use crate::engine::{Begin, BusinessOptions, NoProjector, Projector, RoleOptions};
 use crate::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, WorkFor};
 use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, LinkCard, Message, OwnDevice, Past};
+use crate::media::{Attachment, FileCard, MediaError, NewAttachment, Sealed, Upload};
 use crate::rt;
+use crate::store::parts::Parts;
 use crate::store::tx::{Rng, Tx};
 use crate::store::vault::{RootKey, Vault};
 use crate::store::{Store, StoreError};
 use crate::transport::{Transport, TransportError};
 use link::FromLink;
+use media::{Media, MediaRequest, Opening, PIECES, WHOLE};
 
 /// Inputs that share one commit, at most.
 const BATCH: usize = 256;
@@ -84,6 +90,7 @@ pub enum StartError {
 enum ToDriver {
     Command(Command),
     Fetch(String, oneshot::Sender<Result<Vec<u8>, TransportError>>),
+    Media(MediaRequest),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -132,7 +139,7 @@ impl Endpoint {
                 bulla_e2ee::seals::watch(watches);
                 bulla_e2ee::sabotage::break_rule(broken);
             }
-            let world = World::new(store, root, options, projector, transport, ends.events);
+            let world = World::new(store, root, options, projector, transport, (ends.inputs, ends.events));
             let running = world.run(ends.commands, move |begun| drop(started.send(begun)));
             tokio::task::LocalSet::new().block_on(&runtime, running);
         })?;
@@ -153,7 +160,7 @@ impl Endpoint {
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
         let (endpoint, events, ends) = Self::channels();
         let (started, starting) = oneshot::channel();
-        let world = World::new(store, root, options, projector, transport, ends.events);
+        let world = World::new(store, root, options, projector, transport, (ends.inputs, ends.events));
         rt::spawn_local(world.run(ends.commands, move |begun| drop(started.send(begun))));
         match starting.await {
             Ok(Ok(())) => Ok((endpoint, events)),
@@ -165,7 +172,8 @@ impl Endpoint {
     fn channels() -> (Self, mpsc::UnboundedReceiver<Event>, Ends) {
         let (inputs, commands) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::unbounded_channel();
-        (Self { inputs }, receiver, Ends { commands, events })
+        let weak = inputs.downgrade();
+        (Self { inputs }, receiver, Ends { commands, inputs: weak, events })
     }
 
     async fn fetch(&self, link: &Link) -> Result<Vec<u8>, CommandError> {
@@ -276,6 +284,86 @@ impl Endpoint {
         self.run(move |engine, ctx| engine.send(ctx, to, &draft)).await
     }
 
+    /// Attaches a file: what it returns takes the file. From the end of that on it is uploaded, whatever happens, and then said.
+    pub async fn attach(&self, to: ConversationId, new: NewAttachment) -> Result<AttachmentWriter, MediaError> {
+        let wanted = new.clone();
+        self.run(move |engine, ctx| engine.may_attach(ctx, to, &wanted)).await?;
+        let file = self.seal()?;
+        Ok(AttachmentWriter { endpoint: self.clone(), file, to, new })
+    }
+
+    /// Seals a file as it comes, for [`Endpoint::put`].
+    pub fn seal(&self) -> Result<FileWriter, MediaError> {
+        let (pieces, receiver) = mpsc::channel(PIECES);
+        let (answer, sealed) = oneshot::channel();
+        self.media(MediaRequest::Seal(receiver, answer))?;
+        Ok(FileWriter { pieces, sealed })
+    }
+
+    /// A business brings a sealed file to its relay, to send it to whomever it likes. Nothing of it is kept here.
+    pub async fn put(&self, sealed: Sealed) -> Result<(), MediaError> {
+        let (answer, done) = oneshot::channel();
+        self.media(MediaRequest::Put(sealed, answer))?;
+        done.await.map_err(|_| MediaError::Stopped)?
+    }
+
+    /// Files that wait to be uploaded in a conversation, oldest first.
+    pub async fn uploads(&self, of: ConversationId) -> Result<Vec<Upload>, CommandError> {
+        self.run(move |engine, ctx| engine.uploads(ctx, of)).await
+    }
+
+    /// Gives an upload up; nothing of it was said, and nothing will be.
+    pub async fn cancel_upload(&self, upload: BlobId) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.cancel_upload(ctx, &upload)).await
+    }
+
+    /// Tries an upload again that did not go on.
+    pub async fn retry_upload(&self, upload: BlobId) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.retry_upload(ctx, &upload)).await
+    }
+
+    /// Opens the file of a message. What is not here is fetched from the relay and kept, sealed: whoever stops in the middle goes on from there.
+    pub async fn open(&self, message: MessageId) -> Result<FileReader, MediaError> {
+        let (blobs, attachment) = self.run(move |engine, ctx| engine.attached(ctx, &message)).await?;
+        self.reader(blobs, attachment, true)
+    }
+
+    /// A business opens a file at its relay, and keeps nothing of it here.
+    pub async fn open_attachment(&self, attachment: Attachment) -> Result<FileReader, MediaError> {
+        let blobs = self.run(|engine, _| engine.own_blobs().ok_or(CommandError::NotReady)).await?;
+        self.reader(blobs, attachment, false)
+    }
+
+    /// What a message attaches, with its key.
+    pub async fn attachment(&self, message: MessageId) -> Result<Attachment, CommandError> {
+        self.run(move |engine, ctx| Ok(engine.attached(ctx, &message)?.1)).await
+    }
+
+    /// Whether the whole file of a message is here, so that opening it fetches nothing.
+    pub async fn is_here(&self, message: MessageId) -> Result<bool, MediaError> {
+        let (_, attachment) = self.run(move |engine, ctx| engine.attached(ctx, &message)).await?;
+        let (answer, counted) = oneshot::channel();
+        self.media(MediaRequest::Count(attachment.blob, answer))?;
+        let whole = bulla_protocol::blob::parts(bulla_e2ee::attachment::sealed_len(attachment.size));
+        Ok(counted.await.map_err(|_| MediaError::Stopped)?? == whole)
+    }
+
+    fn reader(&self, blobs: String, attachment: Attachment, keep: bool) -> Result<FileReader, MediaError> {
+        let (pieces, receiver) = mpsc::channel(PIECES);
+        let card = FileCard::from(&attachment);
+        self.media(MediaRequest::Open(Box::new(Opening { blobs, attachment, keep, pieces })))?;
+        Ok(FileReader { card, pieces: receiver, came: 0, whole: false })
+    }
+
+    /// Removes the parts of a file that nothing came of.
+    fn forget(&self, blob: BlobId) -> Result<(), MediaError> {
+        self.media(MediaRequest::Forget(Forgotten { blob, there: None }))
+    }
+
+    fn media(&self, request: MediaRequest) -> Result<(), MediaError> {
+        self.inputs.send(ToDriver::Media(request)).map_err(|_| MediaError::Stopped)
+    }
+
     /// Marks an incoming message and every earlier one as read.
     pub async fn mark_read(&self, message: MessageId) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.mark_read(ctx, &message)).await
@@ -356,9 +444,110 @@ impl Endpoint {
     }
 }
 
+/// Takes a file that is sealed as it comes. Dropped before its end, nothing of it stays.
+#[derive(Debug)]
+pub struct FileWriter {
+    pieces: mpsc::Sender<Vec<u8>>,
+    sealed: oneshot::Receiver<Result<Sealed, MediaError>>,
+}
+
+impl FileWriter {
+    /// What comes next of the file.
+    pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), MediaError> {
+        if piece.is_empty() || self.pieces.send(piece).await.is_ok() {
+            return Ok(());
+        }
+        // It has ended early, and says why.
+        match (&mut self.sealed).await {
+            Ok(Err(why)) => Err(why),
+            _ => Err(MediaError::Stopped),
+        }
+    }
+
+    /// The end of the file.
+    pub async fn finish(self) -> Result<Sealed, MediaError> {
+        // If it has ended early, it says why.
+        let _ = self.pieces.send(WHOLE).await;
+        self.sealed.await.map_err(|_| MediaError::Stopped)?
+    }
+}
+
+/// Takes a file that is to be attached.
+#[derive(Debug)]
+pub struct AttachmentWriter {
+    endpoint: Endpoint,
+    file: FileWriter,
+    to: ConversationId,
+    new: NewAttachment,
+}
+
+impl AttachmentWriter {
+    /// What comes next of the file.
+    pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), MediaError> {
+        self.file.write(piece).await
+    }
+
+    /// The end of the file. Once this returns, the upload is durable.
+    pub async fn finish(self) -> Result<Upload, MediaError> {
+        let Self { endpoint, file, to, new } = self;
+        let sealed = file.finish().await?;
+        let blob = sealed.blob;
+        let attached = if sealed.size == new.size {
+            endpoint.run(move |engine, ctx| engine.attach(ctx, to, &new, &sealed)).await.map_err(MediaError::from)
+        } else {
+            Err(bulla_e2ee::attachment::AttachmentError::Length.into())
+        };
+        if attached.is_err() {
+            endpoint.forget(blob)?;
+        }
+        attached
+    }
+}
+
+/// Gives out a file, piece by piece. Each piece is authentic; that they are the whole file is known at the end, when [`FileReader::next`] has said `None`.
+#[derive(Debug)]
+pub struct FileReader {
+    card: FileCard,
+    pieces: mpsc::Receiver<Result<Vec<u8>, MediaError>>,
+    came: u64,
+    whole: bool,
+}
+
+impl FileReader {
+    /// What its sender says of it.
+    #[must_use]
+    pub fn card(&self) -> &FileCard {
+        &self.card
+    }
+
+    /// Bytes given out so far.
+    #[must_use]
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// The next piece; `None` at the end of the whole file.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, MediaError> {
+        match self.pieces.recv().await {
+            Some(Ok(piece)) if piece == WHOLE => {
+                self.whole = true;
+                Ok(None)
+            }
+            Some(Ok(piece)) => {
+                self.came += piece.len() as u64;
+                Ok(Some(piece))
+            }
+            Some(Err(why)) => Err(why),
+            None if self.whole => Ok(None),
+            None => Err(MediaError::Stopped),
+        }
+    }
+}
+
 /// The driver's ends of a handle's channels.
 struct Ends {
     commands: mpsc::UnboundedReceiver<ToDriver>,
+    inputs: mpsc::WeakUnboundedSender<ToDriver>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -370,6 +559,7 @@ struct World<S, T> {
     options: Options,
     projector: Box<dyn Projector>,
     transport: T,
+    inputs: mpsc::WeakUnboundedSender<ToDriver>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -377,6 +567,7 @@ struct World<S, T> {
 #[derive(Default)]
 struct Links {
     tasks: HashMap<LinkKey, rt::Task>,
+    uploads: HashMap<BlobId, rt::Task>,
     senders: HashMap<LinkKey, mpsc::UnboundedSender<Vec<Bytes>>>,
 }
 
@@ -387,10 +578,10 @@ impl<S: Store, T: Transport> World<S, T> {
         options: Options,
         projector: Box<dyn Projector>,
         transport: T,
-        events: mpsc::UnboundedSender<Event>,
+        (inputs, events): (mpsc::WeakUnboundedSender<ToDriver>, mpsc::UnboundedSender<Event>),
     ) -> Self {
         let rng = RefCell::new(Box::new(OsRng) as Rng);
-        Self { store, vault: Vault::new(root), rng, options, projector, transport, events }
+        Self { store, vault: Vault::new(root), rng, options, projector, transport, inputs, events }
     }
 
     async fn run(
@@ -420,6 +611,10 @@ impl<S: Store, T: Transport> World<S, T> {
                     Some(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
                     Some(ToDriver::Fetch(url, answer)) => {
                         self.fetch(url, answer);
+                        continue;
+                    }
+                    Some(ToDriver::Media(request)) => {
+                        rt::spawn_local(self.media().handle(request));
                         continue;
                     }
                     Some(ToDriver::Shutdown(done)) => {
@@ -454,6 +649,7 @@ impl<S: Store, T: Transport> World<S, T> {
                     match commands.try_recv() {
                         Ok(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
                         Ok(ToDriver::Fetch(url, answer)) => self.fetch(url, answer),
+                        Ok(ToDriver::Media(request)) => rt::spawn_local(self.media().handle(request)),
                         Ok(ToDriver::Shutdown(done)) => {
                             shutdown = Some(done);
                             break;
@@ -558,6 +754,16 @@ impl<S: Store, T: Transport> World<S, T> {
         Ok((result, out))
     }
 
+    /// What moves files, beside everything else.
+    fn media(&self) -> Media<T, S::Parts> {
+        Media {
+            transport: self.transport.clone(),
+            parts: self.store.parts(),
+            inputs: self.inputs.clone(),
+            events: self.events.clone(),
+        }
+    }
+
     /// Fetches a bundle beside everything else.
     fn fetch(&self, url: String, answer: oneshot::Sender<Result<Vec<u8>, TransportError>>) {
         let transport = self.transport.clone();
@@ -604,6 +810,15 @@ impl<S: Store, T: Transport> World<S, T> {
                 }
             });
         }
+        for blob in effects.uploads {
+            // One that is on its way goes on; one that has ended is begun again.
+            if links.uploads.get(&blob).is_none_or(rt::Task::has_ended) {
+                links.uploads.insert(blob, rt::spawn(self.media().upload(blob)));
+            }
+        }
+        for forgotten in effects.forgotten {
+            links.forget(self.media(), forgotten);
+        }
         for event in effects.events {
             let _ = self.events.send(event);
         }
@@ -649,6 +864,14 @@ impl Links {
         }
     }
 
+    /// Stops what still moves of a file, and removes it.
+    fn forget<T: Transport, P: Parts>(&mut self, media: Media<T, P>, forgotten: Forgotten) {
+        if let Some(task) = self.uploads.remove(&forgotten.blob) {
+            task.abort();
+        }
+        rt::spawn_local(media.forget(forgotten));
+    }
+
     fn drop_link(&mut self, key: &LinkKey) {
         self.senders.remove(key);
         if let Some(task) = self.tasks.remove(key) {
@@ -676,7 +899,8 @@ impl Links {
     }
 
     fn close(&mut self) {
-        for (_, task) in self.tasks.drain() {
+        let uploads = self.uploads.drain().map(|(_, task)| task);
+        for task in self.tasks.drain().map(|(_, task)| task).chain(uploads) {
             task.abort();
         }
         self.senders.clear();

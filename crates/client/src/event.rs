@@ -2,6 +2,9 @@
 
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::identity::UserId;
+use bulla_protocol::id::BlobId;
+
+use crate::media::{Attachment, FileCard, Upload};
 
 /// A conversation's number at this endpoint: local, stable, never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
@@ -26,6 +29,13 @@ pub enum Draft {
         /// One emoji.
         emoji: Option<String>,
     },
+    /// A file that the relay has.
+    Attachment {
+        /// Which.
+        attachment: Box<Attachment>,
+        /// The message it answers.
+        reply_to: Option<MessageId>,
+    },
     /// New text for an own message.
     Edit {
         /// The own message.
@@ -45,6 +55,7 @@ impl std::fmt::Debug for Draft {
         f.write_str(match self {
             Self::Text { .. } => "Draft::Text(redacted)",
             Self::Reaction { .. } => "Draft::Reaction(redacted)",
+            Self::Attachment { .. } => "Draft::Attachment(redacted)",
             Self::Edit { .. } => "Draft::Edit(redacted)",
             Self::Delete { .. } => "Draft::Delete(redacted)",
         })
@@ -112,6 +123,8 @@ pub enum Failure {
 pub enum Shown {
     /// Text.
     Text(String),
+    /// A file.
+    File(Box<FileCard>),
     /// A reaction to [`Message::reply_to`]; `None` takes it back.
     Reaction(Option<String>),
     /// An edit of [`Message::replaces`].
@@ -128,6 +141,7 @@ impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Text(_) => "Text(redacted)",
+            Self::File(_) => "File(redacted)",
             Self::Reaction(_) => "Reaction(redacted)",
             Self::Edit(_) => "Edit(redacted)",
             Self::Deleted => "Deleted",
@@ -317,7 +331,7 @@ pub enum Connection {
     Superseded,
 }
 
-/// What happened. Every event but `Connection` and `Typing` is told after it is durable.
+/// What happened. Every event but `Connection`, `UploadMoved` and `Typing` is told after it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -335,6 +349,22 @@ pub enum Event {
         message: Message,
         /// When, Unix ms.
         at_ms: u64,
+    },
+    /// A file waits to be uploaded, or does not go on.
+    Upload(Upload),
+    /// So many bytes of it are at the relay. Not durable, and not in any order with what is.
+    UploadMoved {
+        /// Which.
+        upload: BlobId,
+        /// Bytes, sealed.
+        sent: u64,
+    },
+    /// It is uploaded, and its message was told just before; or it was cancelled.
+    UploadEnded {
+        /// Where.
+        conversation: ConversationId,
+        /// Which.
+        upload: BlobId,
     },
     /// The other side is typing, or stopped.
     Typing {
@@ -400,13 +430,15 @@ impl Event {
     #[must_use]
     pub fn conversation(&self) -> Option<ConversationId> {
         match self {
-            Self::Connection(_) => None,
+            Self::Connection(_) | Self::UploadMoved { .. } => None,
+            Self::Upload(upload) => Some(upload.conversation),
             Self::Conversation(conversation) => Some(conversation.id),
             Self::Message(message) | Self::Changed(message) | Self::Status { message, .. } => {
                 Some(message.conversation)
             }
             Self::Unreadable { conversation } | Self::Gap { conversation, .. } => *conversation,
             Self::Typing { conversation, .. }
+            | Self::UploadEnded { conversation, .. }
             | Self::Newer { conversation }
             | Self::Continued { conversation, .. }
             | Self::Devices { conversation, .. }

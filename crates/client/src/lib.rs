@@ -24,6 +24,7 @@ pub mod clock;
 pub mod endpoint;
 pub mod engine;
 pub mod event;
+pub mod media;
 mod rt;
 pub mod store;
 pub mod transport;

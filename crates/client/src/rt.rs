@@ -1,29 +1,39 @@
 //! What the driver needs of the world it runs in: timers and tasks of its own thread. On a machine that is tokio; in a browser, the browser.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Either, abortable, select};
 
 /// A task of this thread, which ends when it is told to.
 #[derive(Debug)]
-pub(crate) struct Task(AbortHandle);
+pub(crate) struct Task(AbortHandle, Rc<Cell<bool>>);
 
 impl Task {
     /// Ends it where it waits.
     pub(crate) fn abort(&self) {
         self.0.abort();
     }
+
+    /// Whether it has come to its end, or was ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_aborted() || self.1.get()
+    }
 }
 
 /// Runs a future on this thread, beside the others.
 pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     let (future, handle) = abortable(future);
-    spawn_local(async {
+    let ended = Rc::new(Cell::new(false));
+    let end = Rc::clone(&ended);
+    spawn_local(async move {
         // An end before its end is what was asked for.
         let _ = future.await;
+        end.set(true);
     });
-    Task(handle)
+    Task(handle, ended)
 }
 
 /// What a future comes to, unless it takes longer than this.

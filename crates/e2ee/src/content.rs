@@ -8,11 +8,13 @@
 //! version does not know are kept as they came and are shown as unsupported; they are never an error. What *is* an error:
 //! CBOR that is not deterministic, anything over its limit, and known things of a wrong type.
 
+mod attachment;
 mod extensions;
 mod history;
 mod id;
 mod part;
 
+pub use attachment::{Attachment, Preview};
 pub use extensions::{Extensions, Introduced, PermitsExtension, Reader};
 pub use history::{HistoryItem, HistoryPage, HistoryReaction, HistoryRequest};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
@@ -179,6 +181,19 @@ mod tests {
         prop_oneof![
             (".{0,100}", "[a-z]{0,3}").prop_map(|(body, language)| Body::Text { body, language }),
             any::<bool>().prop_map(|on| Body::Typing { on }),
+            (any::<[u8; 32]>(), 0..limits::ATTACHMENT, ".{0,40}", proptest::option::of(1..limits::PREVIEW)).prop_map(
+                |(bytes, size, text, preview)| Body::Attachment(Box::new(Attachment {
+                    blob: bulla_protocol::id::BlobId::new([bytes[0]; 16]),
+                    key: crate::attachment::AttachmentKey::from_bytes(bytes),
+                    size,
+                    digest: bytes,
+                    media_type: "image/png".to_owned(),
+                    name: text.clone(),
+                    expires: 1_767_268_800,
+                    caption: text,
+                    preview: preview.map(|len| Preview { media_type: "image/webp".to_owned(), bytes: vec![7; len] }),
+                }))
+            ),
             (
                 proptest::collection::vec(any_id(), 0..4),
                 proptest::collection::vec(any_id(), 0..4),
@@ -211,7 +226,8 @@ mod tests {
             content.extensions.counter = counter;
             let bytes = content.encode().unwrap();
             prop_assert_eq!(Content::decode(&bytes).unwrap(), content);
-            for len in 0..bytes.len() {
+            // Every length of what is short, and some of what is not.
+            for len in (0..bytes.len()).step_by(1 + bytes.len() / 1_024) {
                 prop_assert_eq!(Content::decode(&bytes[..len]), Err(ContentError::Malformed));
             }
         }

@@ -24,6 +24,7 @@
 //! come out of their checks and from nowhere else.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod attachment;
 pub mod bundle;
 mod cbor;
 pub mod certificate;

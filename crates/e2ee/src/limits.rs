@@ -57,6 +57,15 @@ pub const TEXT: usize = 16 * 1024;
 /// Bytes of a reaction: the longest emoji sequences take some 40.
 pub const EMOJI: usize = 64;
 
+/// Bytes of an attached file: what a document may have in the Cloud API.
+pub const ATTACHMENT: u64 = 100 * 1024 * 1024;
+
+/// Bytes of an attachment's preview: a picture of some 320 points, and room for it in an envelope beside everything else.
+pub const PREVIEW: usize = 24 * 1024;
+
+/// Bytes of an attachment's caption: four times the 1,024 characters that the Cloud API allows.
+pub const CAPTION: usize = 4 * 1024;
+
 /// Levels of nested parts, as the draft has it.
 pub const PART_DEPTH: usize = 4;
 

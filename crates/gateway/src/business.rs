@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bulla_client::clock::Clock;
 use bulla_client::endpoint::Endpoint;
 use bulla_client::event::ConversationId;
 use tokio::sync::{MutexGuard, mpsc};
@@ -23,6 +24,7 @@ pub(crate) struct Business {
     pub(crate) endpoint: Endpoint,
     pub(crate) egress: Egress,
     pub(crate) entropy: Entropy,
+    clock: Arc<dyn Clock>,
     /// Callback data of the call that holds its conversation's lock.
     pub(crate) opaque: Opaque,
     pub(crate) wakes: mpsc::UnboundedSender<Wake>,
@@ -42,13 +44,29 @@ impl Business {
         account: Account,
         endpoint: Endpoint,
         egress: Egress,
-        entropy: Entropy,
+        (entropy, clock): (Entropy, Arc<dyn Clock>),
         opaque: Opaque,
         wakes: mpsc::UnboundedSender<Wake>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let locks = (0..LOCKS).map(|_| tokio::sync::Mutex::new(())).collect();
-        Arc::new(Self { account, endpoint, egress, entropy, opaque, wakes, stop, locks, typing: Mutex::default() })
+        Arc::new(Self {
+            account,
+            endpoint,
+            egress,
+            entropy,
+            clock,
+            opaque,
+            wakes,
+            stop,
+            locks,
+            typing: Mutex::default(),
+        })
+    }
+
+    /// Unix ms.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// Held while a message is handed to the endpoint, so that callback data meets its own message.

@@ -11,11 +11,13 @@ use axum::body::Body;
 use axum::http::Request as HttpRequest;
 use axum::http::header::CONTENT_TYPE;
 use bulla_client::event::{ConversationId, Direction, Draft, Message, Shown, Status};
+use bulla_client::media::{Attachment, BlobId};
+use bulla_e2ee::attachment::AttachmentKey;
 use bulla_e2ee::content::{Body as Said, Content, MessageId};
 use serde_json::{Value, json};
 
 use crate::account::Account;
-use crate::cloud_api::message::{self, Request, Send};
+use crate::cloud_api::message::{self, Request, Send, What};
 use crate::cloud_api::params::Params;
 use crate::cloud_api::{Path, fields};
 use crate::egress;
@@ -71,7 +73,25 @@ pub fn cloud_api(bytes: &[u8]) -> bool {
 
 /// What the API takes, an endpoint can say: it has no other way to refuse it than to fail.
 fn can_be_said(send: &Send) {
-    let content = match &send.draft {
+    let draft = match &send.what {
+        What::Draft(draft) => draft,
+        What::File(file) => {
+            let attachment = Attachment {
+                blob: BlobId::new([1; 16]),
+                key: AttachmentKey::from_bytes([2; 32]),
+                size: 1,
+                digest: [3; 32],
+                media_type: "image/png".to_owned(),
+                name: file.name.clone().unwrap_or_default(),
+                expires: 0,
+                caption: file.caption.clone(),
+                preview: None,
+            };
+            assert!(Content::new([0; 16], Said::Attachment(Box::new(attachment))).encode().is_ok());
+            return;
+        }
+    };
+    let content = match draft {
         Draft::Text { body, .. } => Content::new([0; 16], Said::text(body)),
         Draft::Reaction { to, emoji: Some(emoji) } => {
             Content::new([0; 16], Said::Reaction { emoji: emoji.clone() }).in_reply_to(*to)
@@ -122,7 +142,7 @@ pub fn webhook(bytes: &[u8]) -> bool {
     };
     let contact =
         Contact { user_id: "ZZ.abc".into(), wa_id: "890000000000001".into(), name: (*name).to_owned(), heard_ms: 0 };
-    let payload = payload::message(&PLACE, &contact, &message, Author::Customer);
+    let payload = payload::message(&PLACE, &contact, &message, Author::Customer, None);
     assert!(payload.is_ascii(), "some receivers sign what they have escaped once more");
     let json: Value = serde_json::from_slice(&payload).unwrap();
     let value = json.pointer("/entry/0/changes/0/value").unwrap();

@@ -197,7 +197,11 @@ impl Gateway {
         }
         let served = Arc::new(served);
         let businesses: Arc<Vec<_>> = Arc::new(served.iter().map(|s: &Served| Arc::clone(&s.business)).collect());
-        let api = cloud_api::Api { businesses: Arc::clone(&businesses), entropy };
+        let api = cloud_api::Api {
+            businesses: Arc::clone(&businesses),
+            urls: cloud_api::media::UrlKey::new(&entropy),
+            entropy,
+        };
         tasks.push(serve_http(api_listener, cloud_api::router(api), stop.clone()));
         let (app, relay) = (config.app.clone().map(Arc::new), config.relay_url.as_str().into());
         let for_customers = public::Public { businesses, app, relay };
@@ -312,8 +316,8 @@ impl Shared<'_> {
             clock: Arc::clone(&self.config.clock),
             feed: self.feed.clone(),
         };
-        let business =
-            Business::new(account, endpoint, self.egress.clone(), self.entropy.clone(), opaque, wakes, stop.clone());
+        let inputs = (self.entropy.clone(), Arc::clone(&self.config.clock));
+        let business = Business::new(account, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
         let (is_ready, ready) = watch::channel(false);
         let watched = watching::run(Arc::clone(&business), events, self.feed.clone(), is_ready, stop.clone());
         let tasks = [tokio::spawn(watched), tokio::spawn(deliverer.run(woken, stop.clone()))];

@@ -76,6 +76,8 @@ ids! {
     Challenge: 32;
     /// A commit slot: a write-once cell of a relay, from an MLS exporter, so that only the group's members know it.
     SlotId: 32;
+    /// A sealed attachment at a relay, random.
+    BlobId: 16;
     /// One block that only a mailbox's owner can open: conversation, purpose, serial.
     TagBlock: 16;
 }

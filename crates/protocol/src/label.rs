@@ -24,6 +24,14 @@ labels! {
     OPEN = "bulla/1/open";
     /// Ed25519, owner key: making a mailbox.
     CREATE = "bulla/1/create";
+    /// HMAC: the proof of a new blob under a permit's MAC.
+    BLOB = "bulla/1/blob";
+    /// SHA-256: what a relay keeps of a blob's read key.
+    BLOB_READ = "bulla/1/blob-read";
+    /// SHA-256: what a relay keeps of a blob's write key.
+    BLOB_WRITE = "bulla/1/blob-write";
+    /// HKDF info: the keys of an attachment, from the one that travels in a message.
+    ATTACHMENT = "bulla/1/attachment";
     /// SHA-256: proof of work for a mailbox.
     WORK_MAILBOX = "bulla/1/work/mailbox";
     /// SHA-256: proof of work for a first contact.

@@ -7,11 +7,13 @@
 //! - [`id`]: the random names of mailboxes, grants, sends and slots
 //! - [`frame`]: the protobuf frames and their decoding under a limit
 //! - [`permit`]: grants, permits and the proof that a send carries
+//! - [`blob`]: the keys of sealed attachments at a relay, and what their uploader proves
 //! - [`ownership`]: what an owner signs to make and to open a mailbox
 //! - [`work`]: the proof of work that a new mailbox, a first contact and a slot's claim cost
 //! - [`limits`]: every limit of the relay, each with its reason
 //! - [`label`]: every domain-separation label of the project, all different
 
+pub mod blob;
 pub mod frame;
 pub mod id;
 pub mod label;

@@ -68,6 +68,30 @@ pub const SLOT_CLAIM_BURST: u32 = 1_200;
 /// what one connection takes of the writing thread and of [`SLOT_BYTES`].
 pub const SLOT_CLAIM_RATE: u32 = 120;
 
+/// Largest blob, sealed and padded: an attachment of 100 MiB, as large as a document may be in the Cloud API.
+pub const MAX_BLOB: u64 = 104 * 1024 * 1024;
+
+/// Bytes of a blob's parts, the last one excepted: what is sent again after a lost connection, and what a reader has in memory.
+pub const BLOB_PART: u64 = 1024 * 1024;
+
+/// Whole days that a blob is kept after it was made or extended; it is gone at most one day later.
+pub const BLOB_DAYS: u32 = 30;
+
+/// Whole days that a blob is kept in all, however often it is extended.
+pub const BLOB_DAYS_IN_ALL: u32 = 90;
+
+/// Bytes of all blobs of a relay.
+pub const BLOB_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
+/// What a blob counts besides its bytes, for its row, its files and their folder: otherwise the smallest would be free.
+pub const BLOB_OVERHEAD: u64 = 8 * 1024;
+
+/// Bytes that may be uploaded under one grant in a day: some videos of one customer.
+pub const BLOB_GRANT_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Bytes that may be uploaded under all grants of a mailbox in a day, the business's own among them.
+pub const BLOB_MAILBOX_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
 /// Mailboxes whose owner was not seen for this many whole months (of 30 days) go: 180 days.
 pub const MAILBOX_MONTHS: u32 = 6;
 

@@ -254,6 +254,21 @@ impl PermitMac {
     }
 }
 
+impl PermitMac {
+    /// The proof that a request for a new blob carries to the relay `name`.
+    #[must_use]
+    pub fn prove_blob(&self, name: &RelayName, new: &crate::blob::NewBlob) -> [u8; 32] {
+        hmac(&self.0, &[label::BLOB, &name.prefixed(), &new.proven()])
+    }
+
+    /// Checks such a proof in constant time.
+    #[must_use]
+    pub fn verify_blob(&self, name: &RelayName, new: &crate::blob::NewBlob, proof: &[u8; 32]) -> bool {
+        use subtle::ConstantTimeEq;
+        self.prove_blob(name, new).ct_eq(proof).into()
+    }
+}
+
 /// A relay's name, as it states it and as it is bound into every proof.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RelayName(String);

@@ -30,6 +30,8 @@ pub struct Disclosure {
     pub instance: String,
     /// Its mailboxes.
     pub mailboxes: Vec<MailboxDisclosure>,
+    /// Its blobs, by last day; none if only one mailbox was asked for, since nothing says whose they are.
+    pub blobs: Vec<BlobDisclosure>,
     /// Its commit slots, by last day; none if only one mailbox was asked for, since nothing says whose they are.
     pub slots: Vec<SlotDisclosure>,
 }
@@ -88,6 +90,24 @@ pub struct SlotDisclosure {
     pub bytes: u32,
 }
 
+/// What a relay holds of one blob, the ciphertext itself left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobDisclosure {
+    /// Its id.
+    pub blob: String,
+    /// Last day (since 1970) on which it is kept.
+    pub last_day: u32,
+    /// The last day to which it can be extended.
+    pub furthest_day: u32,
+    /// Length of the padded ciphertext.
+    pub bytes: u64,
+    /// Hash of the key that reads it.
+    pub read_hash: String,
+    /// Hash of the key that writes it.
+    pub write_hash: String,
+}
+
 /// Reads everything, or all of one mailbox, from a store.
 pub fn read(store: &dyn Store, only: Option<MailboxId>) -> Result<Disclosure, StoreError> {
     let mut mailboxes = Vec::new();
@@ -105,7 +125,8 @@ pub fn read(store: &dyn Store, only: Option<MailboxId>) -> Result<Disclosure, St
         }
     }
     let slots = if only.is_none() { read_slots(store)? } else { Vec::new() };
-    Ok(Disclosure { instance: store.instance().to_hex(), mailboxes, slots })
+    let blobs = if only.is_none() { read_blobs(store)? } else { Vec::new() };
+    Ok(Disclosure { instance: store.instance().to_hex(), mailboxes, blobs, slots })
 }
 
 fn read_slots(store: &dyn Store) -> Result<Vec<SlotDisclosure>, StoreError> {
@@ -119,6 +140,26 @@ fn read_slots(store: &dyn Store) -> Result<Vec<SlotDisclosure>, StoreError> {
             last_day: entry.day,
             bytes: entry.bytes,
         }));
+    }
+}
+
+fn read_blobs(store: &dyn Store) -> Result<Vec<BlobDisclosure>, StoreError> {
+    let (mut out, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.blobs(after.as_ref(), 4_096)?;
+        let Some(last) = page.last() else { return Ok(out) };
+        after = Some(*last);
+        for entry in page {
+            let Some(record) = store.blob(&entry.blob)? else { continue };
+            out.push(BlobDisclosure {
+                blob: entry.blob.to_hex(),
+                last_day: record.day,
+                furthest_day: record.furthest,
+                bytes: record.bytes,
+                read_hash: HEXLOWER.encode(&record.read_hash),
+                write_hash: HEXLOWER.encode(&record.write_hash),
+            });
+        }
     }
 }
 

@@ -16,6 +16,27 @@ pub(crate) const CLAIM_BYTES: usize = 2 * bulla_protocol::limits::MAX_SLOT_COMMI
 /// Slots of one read of their index, when they are counted at the start.
 pub(crate) const SLOTS_PAGE: usize = 4_096;
 
+/// Bytes of a request for a new blob; one takes some 250.
+pub(crate) const CREATE_BLOB_BYTES: usize = 1_024;
+
+/// Parts of blobs in memory at once, 1 MiB each.
+pub(crate) const BLOB_PARTS_AT_ONCE: usize = 256;
+
+/// How long a client may take to send a part, and how long it waits for room: 17 KiB/s, a slow phone.
+pub(crate) const BLOB_PATIENCE: Duration = Duration::from_secs(60);
+
+/// When to try again: a grant's share of the day is used up.
+pub(crate) const RETRY_BLOB_SHARE_SECS: u32 = 6 * 3600;
+
+/// When to try again: all blobs together are at their limit.
+pub(crate) const RETRY_BLOBS_FULL_SECS: u32 = 3600;
+
+/// When to try again: too much at once, or the disk.
+pub(crate) const RETRY_BLOB_SECS: u32 = 5;
+
+/// How long a browser remembers that pages of other origins may ask; browsers keep it for two hours at most.
+pub(crate) const CORS_AGE: Duration = Duration::from_secs(7_200);
+
 /// Rows of one read from the store.
 pub(crate) const PAGE_ROWS: usize = 128;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bulla_protocol::id::MailboxId;
-use bulla_protocol::limits::{MAX_WORK_BITS, WORK_BITS};
+use bulla_protocol::limits::{BLOB_BYTES, MAX_WORK_BITS, WORK_BITS};
 use bulla_protocol::permit::RelayName;
 use bulla_relay::{Config, SystemClock, disclose};
 use clap::{Parser, Subcommand};
@@ -63,6 +63,10 @@ struct Serve {
     /// Proof of work for a new mailbox, a first contact and a commit slot, in leading zero bits. Clients refuse more than 28.
     #[arg(long, value_name = "N", default_value_t = WORK_BITS, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORK_BITS)))]
     work_bits: u32,
+
+    /// Room for sealed attachments, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = BLOB_BYTES >> 20, value_parser = clap::value_parser!(u64).range(..=1 << 34))]
+    blob_mib: u64,
 
     /// Print the line of readiness as JSON: {"listen", "url", "pid"}.
     #[arg(long)]
@@ -126,6 +130,7 @@ fn serve(args: Serve) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut config = Config::new(args.data, args.listen, args.name);
         config.work_bits = args.work_bits;
+        config.blob_bytes = args.blob_mib << 20;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let mut running = bulla_relay::serve(config, Arc::new(SystemClock), Box::new(rand_core::OsRng)).await?;

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use bulla_protocol::id::{Challenge, InstanceId, MailboxId};
-use bulla_protocol::limits::{CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, SLOT_BYTES, WORK_BITS};
+use bulla_protocol::limits::{BLOB_BYTES, CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, SLOT_BYTES, WORK_BITS};
 use bulla_protocol::permit::{MacRoot, RelayName};
 use rand_core::CryptoRngCore;
 use tokio::net::TcpListener;
@@ -22,6 +22,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::blobs::files::Files;
+use crate::blobs::http::Handling;
+use crate::blobs::{self, Blobs};
 use crate::clock::Clock;
 use crate::mailbox::Shared;
 use crate::memory::Budget;
@@ -32,6 +35,9 @@ use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
 use crate::writer::Writer;
 use crate::{connection, disclose, limits, sweep};
+
+/// The folder of blobs, in the data folder.
+const BLOBS: &str = "blobs";
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -50,6 +56,8 @@ pub struct Config {
     pub memory: usize,
     /// Bytes of all commit slots.
     pub slot_bytes: u64,
+    /// Bytes of all blobs.
+    pub blob_bytes: u64,
 }
 
 impl Config {
@@ -57,7 +65,16 @@ impl Config {
     #[must_use]
     pub fn new(data: PathBuf, listen: SocketAddr, name: RelayName) -> Self {
         let (work_bits, handover) = (WORK_BITS, HANDOVER);
-        Self { data, listen, name, work_bits, handover, memory: MEMORY_TOTAL, slot_bytes: SLOT_BYTES }
+        Self {
+            data,
+            listen,
+            name,
+            work_bits,
+            handover,
+            memory: MEMORY_TOTAL,
+            slot_bytes: SLOT_BYTES,
+            blob_bytes: BLOB_BYTES,
+        }
     }
 }
 
@@ -105,6 +122,7 @@ pub(crate) struct Relay {
     random: Mutex<Box<dyn CryptoRngCore + Send>>,
     registry: Arc<Registry>,
     shared: Arc<Shared>,
+    blobs: Handling,
     nobodys_root: MacRoot,
     nobodys_key: [u8; 32],
     connections: Arc<Semaphore>,
@@ -132,6 +150,10 @@ impl Relay {
     /// The writer, and memory's budget.
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+    /// What requests for blobs share.
+    pub(crate) fn blobs(&self) -> &Handling {
+        &self.blobs
     }
     /// Against which the permits of mailboxes that do not exist are checked.
     pub(crate) fn nobodys_root(&self) -> &MacRoot {
@@ -187,9 +209,12 @@ pub async fn serve_on(
     let listening = |error| RelayError::Listen(config.listen, error);
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let addr = listener.local_addr().map_err(listening)?;
-    let slots =
-        Slots::load(&*store, config.slot_bytes).map_err(|error| RelayError::Store(config.data.clone(), error))?;
-    let (writer, thread) = Writer::start(Arc::clone(&store), slots).map_err(RelayError::Thread)?;
+    let unreadable = |error| RelayError::Store(config.data.clone(), error);
+    let slots = Slots::load(&*store, config.slot_bytes).map_err(unreadable)?;
+    let blobs = Blobs::load(&*store, config.blob_bytes).map_err(unreadable)?;
+    let files = Files::open(&config.data.join(BLOBS)).map_err(|e| RelayError::Folder(config.data.clone(), e))?;
+    files.remove_strays(&*store).await.map_err(unreadable)?;
+    let (writer, thread) = Writer::start(Arc::clone(&store), slots, blobs).map_err(RelayError::Thread)?;
     let failure = writer.failure();
     let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover });
     let (mut root, mut key) = ([0; 32], [0; 32]);
@@ -203,6 +228,7 @@ pub async fn serve_on(
         random: Mutex::new(random),
         registry: Arc::new(Registry::new(Arc::clone(&store), Arc::clone(&shared))),
         shared: Arc::clone(&shared),
+        blobs: Handling::new(files),
         nobodys_root: MacRoot::new(root),
         nobodys_key: ed25519_dalek::SigningKey::from_bytes(&key).verifying_key().to_bytes(),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -212,8 +238,8 @@ pub async fn serve_on(
     });
     let socket = disclose::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
     // What went over its time while this was down is gone before anybody asks. A store that fails says so where it does.
-    let _ = sweep::sweep(&relay.registry, &shared, relay.clock()).await;
-    relay.tasks.spawn(house_keeping(Arc::clone(&relay), Arc::clone(&shared)));
+    let _ = sweep::sweep(&relay).await;
+    relay.tasks.spawn(house_keeping(Arc::clone(&relay)));
     let stop = relay.stopping.clone();
     let listener = listener.tap_io(|stream| {
         // Frames are small and answers are waited for. If it cannot be set, they are only slower.
@@ -250,9 +276,7 @@ impl Running {
 
     /// Removes at once what is past its time; the relay itself does so every hour.
     pub async fn sweep(&self) -> Result<(), RelayError> {
-        sweep::sweep(&self.relay.registry, &self.shared, self.relay.clock())
-            .await
-            .map_err(|unavailable| RelayError::Failed(unavailable.to_string()))
+        sweep::sweep(&self.relay).await.map_err(|unavailable| RelayError::Failed(unavailable.to_string()))
     }
 
     /// Closes all connections, stores what they had not confirmed, and returns when the data folder is free again.
@@ -287,7 +311,7 @@ impl Drop for Running {
     }
 }
 
-async fn house_keeping(relay: Arc<Relay>, shared: Arc<Shared>) {
+async fn house_keeping(relay: Arc<Relay>) {
     let mut rounds = tokio::time::interval(limits::TIDY_EVERY);
     let mut round = 1u32;
     loop {
@@ -298,7 +322,7 @@ async fn house_keeping(relay: Arc<Relay>, shared: Arc<Shared>) {
         relay.registry.tidy();
         if round.is_multiple_of(limits::SWEEP_EVERY) {
             // Failing means that the store failed, which is reported where it happened.
-            let _ = sweep::sweep(&relay.registry, &shared, relay.clock()).await;
+            let _ = sweep::sweep(&relay).await;
         }
         round = round.wrapping_add(1);
     }
@@ -308,6 +332,7 @@ fn routes(relay: Arc<Relay>) -> Router {
     Router::new()
         .route("/v1/ws", get(websocket))
         .route("/v1/bundles/{mailbox}", get(bundle))
+        .merge(blobs::http::routes())
         .route("/health", get(|| async { "ok\n" }))
         .with_state(relay)
 }

@@ -1,4 +1,4 @@
-//! What time does to a relay: envelopes past their last day go and leave a gap, slots past theirs go, mailboxes of owners who never come back go too.
+//! What time does to a relay: envelopes past their last day go and leave a gap, slots and blobs past theirs go, mailboxes of owners who never come back go too.
 //!
 //! Envelopes are found through the index of days, so that a sweep reads only what is about to go. A reader also looks at the day of what it is about
 //! to deliver; whoever comes first removes the row.
@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use bulla_protocol::limits::MAILBOX_MONTHS;
 
-use crate::clock::Clock;
+use crate::blobs::{Change, Outcome};
 use crate::limits;
 use crate::mailbox::{Mailbox, Shared};
 use crate::registry::Registry;
+use crate::server::Relay;
 use crate::store::{Page, Write};
 use crate::writer::Unavailable;
 
 const PAGE: Page = Page { rows: limits::PAGE_ROWS, bytes: limits::PAGE_BYTES };
 
 /// Removes everything whose time is over, by the given clock.
-pub(crate) async fn sweep(registry: &Arc<Registry>, shared: &Shared, clock: &dyn Clock) -> Result<(), Unavailable> {
+pub(crate) async fn sweep(relay: &Relay) -> Result<(), Unavailable> {
+    let (registry, shared, clock) = (relay.registry(), relay.shared(), relay.clock());
     let today = clock.day();
     loop {
         let days = registry.read(move |store| store.days_before(today, limits::SWEEP_STEP)).await?;
@@ -32,6 +34,7 @@ pub(crate) async fn sweep(registry: &Arc<Registry>, shared: &Shared, clock: &dyn
         }
     }
     sweep_slots(registry, shared, today).await?;
+    sweep_blobs(relay, today).await?;
     sweep_owners(registry, clock.month()).await
 }
 
@@ -44,6 +47,24 @@ async fn sweep_slots(registry: &Registry, shared: &Shared, today: u32) -> Result
         after = Some(*last);
         // Decided by the writer: one of them may be claimed anew meanwhile.
         shared.writer.forget(over).await?;
+    }
+}
+
+async fn sweep_blobs(relay: &Relay, today: u32) -> Result<(), Unavailable> {
+    let mut after = None;
+    loop {
+        let mut over = relay.registry().read(move |store| store.blobs(after.as_ref(), limits::SWEEP_STEP)).await?;
+        over.retain(|entry| entry.day < today);
+        let Some(last) = over.last() else { return Ok(()) };
+        after = Some(*last);
+        for entry in over {
+            // Decided by the writer: it may have been extended meanwhile.
+            if relay.shared().writer.blob(Change::Forget(entry), today).await? == Outcome::Done
+                && let Err(error) = relay.blobs().files.remove(&entry.blob).await
+            {
+                tracing::error!(%error, "the files of a blob that is over cannot be removed; the next start tries again");
+            }
+        }
     }
 }
 

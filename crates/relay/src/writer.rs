@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::blobs::{self, Blobs};
 use crate::slots::{Claim, Outcome, Slots};
 use crate::store::{SlotEntry, Store, StoreError, Write};
 
@@ -30,6 +31,7 @@ enum Message {
     Job(Vec<Write>, Then),
     Claim(Claim, Told),
     Forget(Vec<SlotEntry>, Then),
+    Blob(blobs::Change, u32, Box<dyn FnOnce(blobs::Outcome) + Send>),
     Stop,
 }
 
@@ -47,13 +49,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>, slots: Slots) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(store: Arc<dyn Store>, slots: Slots, blobs: Blobs) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = channel();
         let failure = Arc::new(watch::Sender::new(None));
         let report = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("relay-writer".into())
-            .spawn(move || run(&*store, slots, &waiting, &report))?;
+            .spawn(move || run(&*store, Decided { slots, blobs }, &waiting, &report))?;
         Ok((Self { jobs, failure }, thread))
     }
 
@@ -77,6 +79,16 @@ impl Writer {
     /// Frees slots that are over, and waits until that is durable.
     pub(crate) async fn forget(&self, over: Vec<SlotEntry>) -> Result<(), Unavailable> {
         self.durable(|then| Message::Forget(over, then)).await
+    }
+
+    /// Queues a change of a blob, and waits until what was decided is durable.
+    pub(crate) async fn blob(&self, change: blobs::Change, today: u32) -> Result<blobs::Outcome, Unavailable> {
+        let (done, wait) = oneshot::channel();
+        let told = Box::new(move |outcome| {
+            let _ = done.send(outcome);
+        });
+        let _ = self.jobs.send(Message::Blob(change, today, told));
+        wait.await.map_err(|_| Unavailable)
     }
 
     async fn durable(&self, message: impl FnOnce(Then) -> Message) -> Result<(), Unavailable> {
@@ -112,14 +124,21 @@ struct Group {
     stop: bool,
 }
 
-fn run(store: &dyn Store, mut slots: Slots, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
+/// What is decided here, because all writes come one after another.
+struct Decided {
+    slots: Slots,
+    blobs: Blobs,
+}
+
+fn run(store: &dyn Store, mut decided: Decided, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
     while let Ok(first) = waiting.recv() {
-        let durable = gather(store, &mut slots, first, waiting).and_then(|mut group| {
+        let durable = gather(store, &mut decided, first, waiting).and_then(|mut group| {
             let writes = std::mem::take(&mut group.writes);
             if !writes.is_empty() {
                 store.commit(writes)?;
             }
-            slots.end_group();
+            decided.slots.end_group();
+            decided.blobs.end_group();
             Ok(group)
         });
         let group = match durable {
@@ -142,7 +161,7 @@ fn run(store: &dyn Store, mut slots: Slots, waiting: &Receiver<Message>, failure
 /// Takes what waits, after `first`, and decides the claims in it, in the order in which all of it was handed over.
 fn gather(
     store: &dyn Store,
-    slots: &mut Slots,
+    decided: &mut Decided,
     first: Message,
     waiting: &Receiver<Message>,
 ) -> Result<Group, StoreError> {
@@ -155,12 +174,16 @@ fn gather(
                 group.promised.push(then);
             }
             Message::Claim(claim, told) => {
-                let outcome = slots.claim(store, claim, &mut group.writes)?;
+                let outcome = decided.slots.claim(store, claim, &mut group.writes)?;
                 group.promised.push(Box::new(move || told(outcome)));
             }
             Message::Forget(over, then) => {
-                slots.forget(store, &over, &mut group.writes)?;
+                decided.slots.forget(store, &over, &mut group.writes)?;
                 group.promised.push(then);
+            }
+            Message::Blob(change, today, told) => {
+                let outcome = decided.blobs.decide(store, change, today, &mut group.writes)?;
+                group.promised.push(Box::new(move || told(outcome)));
             }
             Message::Stop => {
                 group.stop = true;

@@ -74,9 +74,7 @@ impl CloudApi {
         let url = format!("{}/v23.0/{}/messages", self.base, self.phone_number_id);
         let request = self.http.post(url).bearer_auth(&self.token).header("content-type", "application/json");
         let response = request.body(body.to_string()).send().await.context("POST messages")?;
-        let status = response.status().as_u16();
-        let bytes = response.bytes().await.context("the answer's body")?;
-        Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+        answer(response).await
     }
 
     /// Sends a text to a `user_id`.
@@ -105,10 +103,60 @@ impl CloudApi {
         .await
     }
 
+    /// Uploads a file; its media id.
+    pub async fn upload(&self, name: &str, media_type: &str, file: &[u8]) -> Result<Answer> {
+        const BOUNDARY: &str = "a-boundary-that-no-file-has";
+        let field = |name: &str, value: &str| {
+            format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let head = format!(
+            "{}{}--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\ncontent-type: {media_type}\r\n\r\n",
+            field("messaging_product", "whatsapp"),
+            field("type", media_type),
+        );
+        let body = [head.as_bytes(), file, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
+        let url = format!("{}/v23.0/{}/media", self.base, self.phone_number_id);
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        let request = self.http.post(url).bearer_auth(&self.token).header("content-type", kind).body(body);
+        answer(request.send().await.context("POST media")?).await
+    }
+
+    /// Sends an uploaded file as a document.
+    pub async fn document(&self, recipient: &str, media: &str, name: &str, caption: &str) -> Result<Answer> {
+        self.post(&json!({
+            "messaging_product": "whatsapp", "recipient": recipient, "type": "document",
+            "document": {"id": media, "filename": name, "caption": caption},
+        }))
+        .await
+    }
+
+    /// What is known of a file.
+    pub async fn media(&self, id: &str) -> Result<Answer> {
+        let request = self.http.get(format!("{}/v23.0/{id}", self.base)).bearer_auth(&self.token);
+        answer(request.send().await.context("GET media")?).await
+    }
+
+    /// Forgets a file.
+    pub async fn forget(&self, id: &str) -> Result<Answer> {
+        let request = self.http.delete(format!("{}/v23.0/{id}", self.base)).bearer_auth(&self.token);
+        answer(request.send().await.context("DELETE media")?).await
+    }
+
+    /// A file by its address, as some clients fetch it: without a token.
+    pub async fn download(&self, url: &str) -> Result<reqwest::Response> {
+        self.http.get(url).send().await.context("GET the file")
+    }
+
     /// Marks as read.
     pub async fn read(&self, wamid: &str) -> Result<Answer> {
         self.post(&json!({"messaging_product": "whatsapp", "status": "read", "message_id": wamid})).await
     }
+}
+
+async fn answer(response: reqwest::Response) -> Result<Answer> {
+    let status = response.status().as_u16();
+    let bytes = response.bytes().await.context("the answer's body")?;
+    Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
 }
 
 #[cfg(test)]

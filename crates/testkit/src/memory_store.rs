@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bulla_client::store::parts::MemoryParts;
 use bulla_client::store::{Batch, MAX_KEY, Order, Read, Row, Store, StoreError, Table};
 
 /// All rows. A clone is a copy of the folder.
@@ -56,6 +57,12 @@ impl Read for Disk {
 }
 
 impl Store for Disk {
+    type Parts = MemoryParts;
+
+    fn parts(&self) -> MemoryParts {
+        MemoryParts::default()
+    }
+
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.apply(batch);
         Ok(())

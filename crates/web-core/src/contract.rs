@@ -5,6 +5,7 @@
 use bulla_client::store::{Batch, Read as _, Store as _, Table, contract};
 use wasm_bindgen::prelude::*;
 
+use crate::parts::IndexedDbParts;
 use crate::store::IndexedDbStore;
 
 /// Runs the suite; throws where it is not kept.
@@ -46,6 +47,15 @@ pub async fn only_the_last_holder_writes(name: String) {
     for (key, there) in [(b"before".as_slice(), true), (b"too late", false), (b"after", true)] {
         assert_eq!(third.get(Table::Messages, key).expect("it reads").is_some(), there, "{key:?}");
     }
+}
+
+/// The suite that every keeper of parts passes.
+#[wasm_bindgen(js_name = partsKeepTheContract)]
+pub async fn parts_keep_the_contract(name: String) {
+    console_error_panic_hook::set_once();
+    let open = async || IndexedDbParts::open(&name).await.expect("it opens");
+    contract::parts(&open().await).await;
+    contract::parts_kept(&open().await).await;
 }
 
 /// The root key is the same after closing and opening, and another in another database.

@@ -1,11 +1,13 @@
 //! What the worker calls.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bulla_client::endpoint::{Begin, CommandError, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Conversation as Found, ConversationId, ConversationState};
+use bulla_e2ee::content::MessageId;
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::Suites;
@@ -33,6 +35,9 @@ type Current = Rc<Cell<Option<ConversationId>>>;
 pub struct Device {
     endpoint: Endpoint,
     current: Current,
+    on_event: Function,
+    /// Files that are being opened, and whether somebody has stopped that.
+    opening: RefCell<HashMap<MessageId, Rc<Cell<bool>>>>,
 }
 
 #[wasm_bindgen]
@@ -52,6 +57,7 @@ impl Device {
         let (endpoint, mut events) = started.map_err(Refused::from)?;
         let current = Current::default();
         let shown = Rc::clone(&current);
+        let tell = on_event.clone();
         wasm_bindgen_futures::spawn_local(async move {
             while let Some(event) = events.recv().await {
                 // An origin may have several businesses; each page shows one.
@@ -60,11 +66,11 @@ impl Device {
                 }
                 if let Some(Ok(event)) = Event::of(event).map(|event| to_js(&event)) {
                     // What the page makes of it is the page's.
-                    let _ = on_event.call1(&JsValue::NULL, &event);
+                    let _ = tell.call1(&JsValue::NULL, &event);
                 }
             }
         });
-        Ok(Device { endpoint, current })
+        Ok(Device { endpoint, current, on_event, opening: RefCell::default() })
     }
 
     /// The conversation that a link leads to, or null. A link without a key, as of an installed app, leads to the newest with its handle, if it
@@ -164,7 +170,34 @@ impl Device {
 }
 
 impl Device {
-    fn current(&self) -> Result<ConversationId, Refused> {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A file is being opened; what comes back tells whether that was stopped.
+    pub(crate) fn begins(&self, message: MessageId) -> Rc<Cell<bool>> {
+        let stopped = Rc::new(Cell::new(false));
+        self.opening.borrow_mut().insert(message, Rc::clone(&stopped));
+        stopped
+    }
+
+    pub(crate) fn stops(&self, message: &MessageId) {
+        if let Some(stopped) = self.opening.borrow().get(message) {
+            stopped.set(true);
+        }
+    }
+
+    pub(crate) fn ended(&self, message: &MessageId) {
+        self.opening.borrow_mut().remove(message);
+    }
+
+    /// Says something to the page that is no event of the engine's.
+    pub(crate) fn tell(&self, event: &JsValue) {
+        // What it makes of it is the page's.
+        let _ = self.on_event.call1(&JsValue::NULL, event);
+    }
+
+    pub(crate) fn current(&self) -> Result<ConversationId, Refused> {
         let nothing = || Refused { code: "not-ready", message: "no conversation has begun here".into() };
         self.current.get().ok_or_else(nothing)
     }

@@ -8,6 +8,7 @@
 //!
 //! - [`device`]: what the worker calls; the shapes are those of `apps/chat/src/lib/engine/types.ts`
 //! - [`store`]: rows in IndexedDB, and in memory beside it, since reads are synchronous; the root key rests wrapped by a key that no script can read
+//! - [`files`], [`parts`]: attached files, between the page and IndexedDB
 //! - [`transport`]: sockets and bundles
 //! - [`shapes`]: what passes between Rust and JavaScript
 //!
@@ -19,7 +20,9 @@ pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod device;
+pub mod files;
 mod idb;
+pub mod parts;
 pub mod shapes;
 pub mod store;
 pub mod transport;

@@ -2,7 +2,9 @@
 
 use bulla_client::endpoint::{CommandError, StartError};
 use bulla_client::event::{self, ConversationState, Direction, Past};
+use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
+use bulla_e2ee::attachment::AttachmentError;
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::recovery::RecoveryError;
 use data_encoding::BASE64URL_NOPAD;
@@ -37,6 +39,8 @@ impl From<CommandError> for Refused {
             CommandError::Bundle(_) => "wrong-key",
             CommandError::Fetch(_) => "unreachable",
             CommandError::TooLong { .. } => "too-long",
+            CommandError::TooLarge { .. } => "too-large",
+            CommandError::TooManyUploads => "too-many-files",
             CommandError::NotReady => "not-ready",
             CommandError::OutOfDate => "outdated",
             CommandError::Moved => "moved",
@@ -53,6 +57,25 @@ impl From<RecoveryError> for Refused {
             RecoveryError::Length(_) => "code-length",
             RecoveryError::Symbol(_) => "code-symbol",
             _ => "code-mistyped",
+        };
+        Self { code, message: e.to_string() }
+    }
+}
+
+impl From<MediaError> for Refused {
+    fn from(e: MediaError) -> Self {
+        let code = match &e {
+            MediaError::Command(_) | MediaError::Store(_) => match e {
+                MediaError::Command(why) => return why.into(),
+                MediaError::Store(why) => return why.into(),
+                _ => "unknown",
+            },
+            MediaError::File(AttachmentError::TooLarge) => "too-large",
+            MediaError::File(AttachmentError::Refused) => "damaged",
+            MediaError::File(_) => "file",
+            MediaError::Gone => "gone",
+            MediaError::Stopped => "stopped",
+            _ => "unreachable",
         };
         Self { code, message: e.to_string() }
     }
@@ -97,6 +120,11 @@ pub enum Shown {
         /// The newest text.
         text: String,
     },
+    /// A file.
+    File {
+        /// What is known of it.
+        file: File,
+    },
     /// A reaction, or none any more.
     Reaction {
         /// One emoji.
@@ -116,6 +144,121 @@ pub enum Shown {
     },
     /// It did not open.
     Unreadable,
+}
+
+/// What is known of a file without its bytes. All of it is its sender's word.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct File {
+    name: String,
+    media_type: String,
+    size: u64,
+    caption: String,
+    preview: Option<Preview>,
+    expires: u32,
+}
+
+/// A small picture of a file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Preview {
+    media_type: String,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Preview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Preview({} bytes)", self.bytes.len())
+    }
+}
+
+impl From<media::FileCard> for File {
+    fn from(card: media::FileCard) -> Self {
+        let preview = card.preview.map(|p| Preview { media_type: p.media_type, bytes: p.bytes });
+        let media::FileCard { name, media_type, size, caption, expires, .. } = card;
+        Self { name, media_type, size, caption, preview, expires }
+    }
+}
+
+/// A file on its way to the relay.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upload {
+    id: String,
+    file: File,
+    created_ms: u64,
+    failed: Option<&'static str>,
+    sent: u64,
+    of: u64,
+}
+
+impl From<media::Upload> for Upload {
+    fn from(upload: media::Upload) -> Self {
+        Self {
+            id: upload.id.to_hex(),
+            file: upload.file.into(),
+            created_ms: upload.created_ms,
+            failed: upload.failed.map(|why| match why {
+                media::UploadFailure::Refused => "refused",
+                media::UploadFailure::TooLarge => "too-large",
+                media::UploadFailure::Lost => "lost",
+                _ => "not-said",
+            }),
+            sent: upload.sent,
+            of: upload.of,
+        }
+    }
+}
+
+/// An upload's id from JavaScript.
+pub fn upload_from_text(text: &str) -> Result<media::BlobId, Refused> {
+    media::BlobId::from_hex(text).ok_or_else(|| Refused { code: "unknown", message: "not an upload".into() })
+}
+
+/// What is to be attached, beside the file itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewFile {
+    name: String,
+    media_type: String,
+    caption: String,
+    preview: Option<Preview>,
+    reply_to: Option<String>,
+}
+
+impl std::fmt::Debug for NewFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewFile(redacted)")
+    }
+}
+
+impl TryFrom<NewFile> for media::NewAttachment {
+    type Error = Refused;
+
+    fn try_from(new: NewFile) -> Result<Self, Refused> {
+        let preview = new.preview.map(|p| media::Preview { media_type: p.media_type, bytes: p.bytes });
+        let reply_to = new.reply_to.as_deref().map(id_from_text).transpose()?;
+        let NewFile { name, media_type, caption, .. } = new;
+        Ok(Self { name, media_type, size: 0, caption, preview, reply_to })
+    }
+}
+
+/// How far a file is that is being opened.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "file")]
+pub struct FileMoved {
+    id: String,
+    received: u64,
+    of: u64,
+}
+
+impl FileMoved {
+    /// So much of a message's file is here.
+    #[must_use]
+    pub fn new(id: &str, received: u64, of: u64) -> Self {
+        Self { id: id.to_owned(), received, of }
+    }
 }
 
 /// A reaction that stands on a message.
@@ -154,6 +297,7 @@ impl From<event::Message> for Message {
     fn from(m: event::Message) -> Self {
         let shown = match m.shown {
             event::Shown::Text(text) => Shown::Text { text },
+            event::Shown::File(card) => Shown::File { file: (*card).into() },
             event::Shown::Reaction(emoji) => Shown::Reaction { emoji },
             event::Shown::Edit(text) => Shown::Edit { text },
             event::Shown::Deleted => Shown::Deleted,
@@ -309,6 +453,9 @@ pub enum Event {
     Changed { message: Message },
     Status { message: Message, at_ms: u64 },
     Typing { on: bool },
+    Upload { upload: Upload },
+    UploadMoved { id: String, sent: u64 },
+    UploadEnded { id: String },
     Unreadable,
     Newer,
     Continued { by_us: bool, reason: String },
@@ -336,6 +483,9 @@ impl Event {
             event::Event::Changed(m) => Self::Changed { message: m.into() },
             event::Event::Status { message, at_ms } => Self::Status { message: message.into(), at_ms },
             event::Event::Typing { on, .. } => Self::Typing { on },
+            event::Event::Upload(upload) => Self::Upload { upload: upload.into() },
+            event::Event::UploadMoved { upload, sent } => Self::UploadMoved { id: upload.to_hex(), sent },
+            event::Event::UploadEnded { upload, .. } => Self::UploadEnded { id: upload.to_hex() },
             event::Event::Unreadable { .. } => Self::Unreadable,
             event::Event::Newer { .. } => Self::Newer,
             event::Event::Continued { by, reason, .. } => {

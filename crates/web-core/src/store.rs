@@ -21,6 +21,7 @@ use web_sys::{Crypto, CryptoKey, IdbDatabase, IdbTransaction, SubtleCrypto};
 use zeroize::Zeroize;
 
 use crate::idb;
+use crate::parts::IndexedDbParts;
 
 const VERSION: u32 = 1;
 const ROWS: &str = "rows";
@@ -40,6 +41,7 @@ pub struct IndexedDbStore {
     name: String,
     database: IdbDatabase,
     holder: [u8; 16],
+    parts: IndexedDbParts,
     rows: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
 }
 
@@ -69,7 +71,8 @@ impl IndexedDbStore {
         hold(&database, &holder).await.map_err(|cause| failed(name, cause))?;
         // Read after that: from here on nobody else writes.
         let rows = all(&database).await.map_err(|cause| failed(name, cause))?;
-        Ok(Self { name: name.to_owned(), database, holder, rows })
+        let parts = IndexedDbParts::open(&format!("{name}-media")).await?;
+        Ok(Self { name: name.to_owned(), database, holder, parts, rows })
     }
 
     /// The root key, made when it is first asked for.
@@ -87,6 +90,7 @@ impl IndexedDbStore {
 impl Drop for IndexedDbStore {
     fn drop(&mut self) {
         self.database.close();
+        self.parts.close();
     }
 }
 
@@ -206,6 +210,12 @@ impl Read for IndexedDbStore {
 }
 
 impl Store for IndexedDbStore {
+    type Parts = IndexedDbParts;
+
+    fn parts(&self) -> IndexedDbParts {
+        self.parts.clone()
+    }
+
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The browser's WebSocket and fetch.
 
-use bulla_client::transport::{Connection, Transport, TransportError};
+use bulla_client::transport::{Connection, HttpAnswer, HttpRequest, REQUEST_TIMEOUT, Transport, TransportError};
 use bulla_protocol::limits;
 use bytes::Bytes;
 use futures_channel::{mpsc, oneshot};
@@ -9,7 +9,7 @@ use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    BinaryType, CloseEvent, Event, MessageEvent, Request, RequestCache, RequestCredentials, RequestInit,
+    AbortSignal, BinaryType, CloseEvent, Event, MessageEvent, Request, RequestCache, RequestCredentials, RequestInit,
     RequestRedirect, Response, WebSocket, WorkerGlobalScope,
 };
 
@@ -80,6 +80,10 @@ impl Transport for BrowserTransport {
         Ok(connection)
     }
 
+    async fn request(&self, request: HttpRequest) -> Result<HttpAnswer, TransportError> {
+        Self::answer(request).await.map_err(|e| TransportError(format!("the relay does not answer: {}", words(&e))))
+    }
+
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, TransportError> {
         let fail = |e: JsValue| TransportError(format!("{url} does not answer: {}", words(&e)));
         let options = RequestInit::new();
@@ -100,6 +104,44 @@ impl Transport for BrowserTransport {
             return Ok(body.to_vec());
         }
         Err(TransportError(format!("{url} answers more than a contact bundle: check the link")))
+    }
+}
+
+impl BrowserTransport {
+    /// What a request for a blob comes to.
+    async fn answer(request: HttpRequest) -> Result<HttpAnswer, JsValue> {
+        let options = RequestInit::new();
+        options.set_method(request.method.as_str());
+        options.set_cache(RequestCache::NoStore);
+        options.set_credentials(RequestCredentials::Omit);
+        options.set_redirect(RequestRedirect::Error);
+        options.set_referrer("");
+        let timeout = u32::try_from(REQUEST_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+        options.set_signal(Some(&AbortSignal::timeout_with_u32(timeout)));
+        if let Some(body) = &request.body {
+            options.set_body(&Uint8Array::from(body.as_slice()));
+        }
+        let asked = Request::new_with_str_and_init(&request.url, &options)?;
+        if let Some(key) = &request.key {
+            asked.headers().set("authorization", &format!("Bearer {key}"))?;
+        }
+        let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
+        let response: Response = JsFuture::from(scope.fetch_with_request(&asked)).await?.unchecked_into();
+        let retry_after = response.headers().get("retry-after")?.and_then(|value| value.parse().ok());
+        let mut answer = HttpAnswer { status: response.status(), retry_after_secs: retry_after, body: Vec::new() };
+        if answer.status == 200 {
+            // A length is said of every part; one that is larger than that is not taken at all.
+            let length = response.headers().get("content-length")?.and_then(|value| value.parse::<u64>().ok());
+            if length.is_some_and(|length| length > request.longest) {
+                return Err(JsError::new("more than was asked for").into());
+            }
+            let body = Uint8Array::new(&JsFuture::from(response.array_buffer()?).await?);
+            if u64::from(body.length()) > request.longest {
+                return Err(JsError::new("more than was asked for").into());
+            }
+            answer.body = body.to_vec();
+        }
+        Ok(answer)
     }
 }
 

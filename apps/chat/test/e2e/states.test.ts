@@ -1,5 +1,5 @@
 /** Every state of the page: nothing against WCAG 2.2 AA, nothing against the page's own policy, nothing wider than a small phone. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +14,12 @@ const openMenu = async (page: Page) => {
   await page.locator('article').last().focus();
   await page.keyboard.press('Enter');
   await page.getByRole('menu').waitFor();
+};
+
+/** Chooses a picture, as a person would. */
+const attachPicture = async (page: Page) => {
+  await page.locator('input[type=file]').setInputFiles({ name: 'grinder.png', mimeType: 'image/png', buffer: readFileSync(join(ROOT, 'public/icon-192.png')) });
+  await page.locator('dialog form img').waitFor();
 };
 
 /** A name, the part the engine plays, what is waited for, and what is done then. */
@@ -36,6 +42,8 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['connecting', 'connecting', '.banner'],
   ['kinds', 'kinds', '.breach'],
   ['notices', 'notices', 'p.strong'],
+  ['files', 'files', '.picture img'],
+  ['attach', 'chat', 'article', attachPicture],
   ['devices', 'devices', '.urgent h2'],
   ['key-change', 'key-change', '.urgent h2'],
   ['stuck', 'stuck', '.banner'],
@@ -118,7 +126,7 @@ it('what a hostile business writes is text wherever it is shown', async () => {
       await page.locator('dialog').waitFor();
     }
     expect(await page.evaluate(() => (globalThis as { pwned?: unknown }).pwned)).toBeUndefined();
-    expect(await page.locator('img:not([src="/icon.svg"]), script:not([src]), iframe').count()).toBe(0);
+    expect(await page.locator('img:not([src="/icon.svg"], [src^="blob:"]), script:not([src]), iframe').count()).toBe(0);
     for (const link of await page.locator('a').all()) {
       expect(await link.getAttribute('href')).toMatch(/^https?:\/\/[^@]*$/);
       expect(await link.getAttribute('rel')).toBe('noopener noreferrer');

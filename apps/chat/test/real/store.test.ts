@@ -49,6 +49,10 @@ it('keeps the contract of every store', async () => {
   expect(await run('storeKeepsTheContract')).toBeNull();
 });
 
+it('keeps the parts of attached files', async () => {
+  expect(await run('partsKeepTheContract')).toBeNull();
+});
+
 it('is written by whoever opened it last, and by nobody else', async () => {
   expect(await run('onlyTheLastHolderWrites')).toBeNull();
 });
@@ -56,7 +60,7 @@ it('is written by whoever opened it last, and by nobody else', async () => {
 it('keeps its root key, under a key that no script can read', async () => {
   expect(await run('rootKeyStays')).toBeNull();
   const kept = await page.evaluate(async () => {
-    const databases = (await indexedDB.databases()).filter((d) => d.name!.startsWith('rootKeyStays'));
+    const databases = (await indexedDB.databases()).filter((d) => d.name!.startsWith('rootKeyStays') && !d.name!.endsWith('-media'));
     const open = indexedDB.open(databases[0]!.name!);
     await new Promise((resolve) => (open.onsuccess = resolve));
     const get = open.result.transaction('keys').objectStore('keys').get('device');

@@ -1,4 +1,5 @@
 /** A customer in a browser and a business behind its API, with the real relay and gateway between: nothing is scripted. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
@@ -102,6 +103,48 @@ it('replies, reacts, edits and takes back', async () => {
   await choose('three loaves', 'Delete');
   await page.getByRole('button', { name: 'Delete', exact: true }).click();
   await page.getByText('This message was deleted').waitFor();
+});
+
+it('sends a picture and is sent one, and has both when the tab comes back', async () => {
+  const customer = await begin('is it this one?');
+  await ticks('is it this one?', 'Delivered').waitFor();
+  const icon = readFileSync(join(import.meta.dirname, '../../public/icon-512.png'));
+  await page.locator('input[type=file]').setInputFiles({ name: 'label.png', mimeType: 'image/png', buffer: icon });
+  await page.getByLabel('Send the original file').check();
+  await page.getByLabel('What you want to say about it').fill('the label');
+  await page.getByRole('button', { name: 'Seal and send' }).click();
+  const image = (await business.hearsOf('the picture', (told) => told.image?.caption === 'the label')).image!;
+  expect(image.mime_type).toBe('image/png');
+  expect(await business.fetches(image.id)).toEqual(icon);
+  await page.locator('article').filter({ hasText: 'the label' }).locator('.picture img:not(.small)').waitFor();
+
+  // Nothing is fetched before the person asks.
+  const fetched: string[] = [];
+  page.on('request', (request) => request.method() === 'GET' && request.url().includes('/v1/blobs/') && fetched.push(request.url()));
+  const media = await business.uploads('cup.png', 'image/png', icon);
+  await business.shows(customer, media, 'your cup');
+  const theirs = page.locator('article').filter({ hasText: 'your cup' });
+  await theirs.getByRole('button', { name: 'Show' }).waitFor();
+  expect(fetched).toEqual([]);
+  await theirs.getByRole('button', { name: 'Show' }).click();
+  const shown = theirs.locator('.picture img');
+  await shown.waitFor();
+  expect(await shown.evaluate((image: HTMLImageElement) => image.decode().then(() => image.naturalWidth))).toBe(512);
+
+  // It is here now, without the relay.
+  await business.killRelay();
+  await page.reload();
+  await shown.waitFor();
+  const [download] = await Promise.all([page.waitForEvent('download'), theirs.getByRole('button', { name: 'Save' }).click()]);
+  expect(download.suggestedFilename()).toBe('cup.png');
+  expect(readFileSync(await download.path())).toEqual(icon);
+  // What is attached meanwhile goes out when the relay is back.
+  await page.locator('input[type=file]').setInputFiles({ name: 'more.png', mimeType: 'image/png', buffer: icon });
+  await page.getByRole('button', { name: 'Seal and send' }).click();
+  await page.getByRole('list', { name: 'Files on their way' }).waitFor();
+  await business.startRelay();
+  await business.hearsOf('the second picture', (told) => told.image?.mime_type === 'image/jpeg');
+  await page.getByRole('list', { name: 'Files on their way' }).waitFor({ state: 'detached' });
 });
 
 it('keeps what is written while the relay is dead, and sends it once', async () => {

@@ -3,6 +3,7 @@
 use bulla_client::endpoint::CommandError;
 use bulla_client::event::{Conversation, Direction, Draft, Message, OwnDevice, Shown};
 
+use super::files::card;
 use super::{Session, short};
 
 /// For `--help` and `/help`.
@@ -12,6 +13,8 @@ pub(super) const HELP: &str = "While chatting:
   /react EMOJI     reacts to the business's last message, or /react ID EMOJI; without an emoji takes it back
   /edit TEXT       gives your last message a new text, or /edit ID TEXT
   /delete          takes your last message back, or /delete ID
+  /attach FILE     sends a file, end to end encrypted; /cancel stops what is not sent yet
+  /save            fetches the business's last file into this folder; /save ID, /save ID FOLDER
   /name NAME       changes what the business calls you
   /who             who you talk to, and who can read
   /devices         your devices in this conversation
@@ -37,6 +40,12 @@ pub(super) enum Typed {
     Edit(Option<String>, String),
     /// Take an own message back.
     Delete(Option<String>),
+    /// Send a file.
+    Attach(String),
+    /// Give up what is not sent yet.
+    Cancel,
+    /// Fetch a file: of a message or the last one, to here or there.
+    Save(Option<String>, Option<String>),
     /// A new name.
     Name(String),
     /// Whom one talks to.
@@ -78,6 +87,10 @@ impl Typed {
             ("edit", text) => Self::Edit(id, text.to_owned()),
             ("delete", "") => Self::Delete(id),
             ("delete", _) => Self::Unknown("/delete takes nothing or an ID".to_owned()),
+            ("attach", _) if rest.is_empty() => Self::Unknown("say which file: /attach FILE".to_owned()),
+            ("attach", _) => Self::Attach(rest.to_owned()),
+            ("cancel", _) => Self::Cancel,
+            ("save", to) => Self::Save(id, some(to)),
             ("name", _) if rest.is_empty() => Self::Unknown("say the name: /name NAME".to_owned()),
             ("name", _) => Self::Name(rest.to_owned()),
             ("who", _) => Self::Who,
@@ -126,6 +139,13 @@ impl Session {
                 })?;
                 return Ok(Some("it is brought back as soon as the business answers".to_owned()));
             }
+            Typed::Attach(path) => return self.attach(&path).await,
+            Typed::Cancel => return self.cancel().await.map(Some),
+            Typed::Save(id, to) => {
+                let theirs = |m: &Message| m.direction == Direction::Incoming && card(m).is_some();
+                let of = self.find(id, "file of the business", theirs).await?;
+                return self.save(&of, to.as_deref()).await.map(Some);
+            }
             Typed::Invite(file) => return self.invite(&file).await.map(Some),
             Typed::Remove(name) => {
                 self.endpoint.remove_device(to, name).await.map_err(words)?;
@@ -137,19 +157,25 @@ impl Session {
             }
             Typed::Say(body) => Draft::Text { body, reply_to: None },
             Typed::Reply(id, body) => {
-                let under = self.find(id, "business's", |m| m.direction == Direction::Incoming && is_said(m)).await?;
+                let under = self
+                    .find(id, "message of the business", |m| m.direction == Direction::Incoming && is_said(m))
+                    .await?;
                 Draft::Text { body, reply_to: Some(under.id) }
             }
             Typed::React(id, emoji) => {
-                let under = self.find(id, "business's", |m| m.direction == Direction::Incoming && is_said(m)).await?;
+                let under = self
+                    .find(id, "message of the business", |m| m.direction == Direction::Incoming && is_said(m))
+                    .await?;
                 Draft::Reaction { to: under.id, emoji }
             }
             Typed::Edit(id, body) => {
-                let of = self.find(id, "own", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
+                let of =
+                    self.find(id, "message of yours", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
                 Draft::Edit { of: of.id, body }
             }
             Typed::Delete(id) => {
-                let of = self.find(id, "own", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
+                let of =
+                    self.find(id, "message of yours", |m| m.direction == Direction::Outgoing && is_said(m)).await?;
                 Draft::Delete { of: of.id }
             }
         };
@@ -163,7 +189,7 @@ impl Session {
         let mut newest_first = messages.into_iter().rev();
         match id {
             Some(id) => newest_first.find(|m| short(&m.id) == id).ok_or_else(|| format!("there is no message {id}")),
-            None => newest_first.find(fits).ok_or_else(|| format!("there is no {whose} message yet")),
+            None => newest_first.find(fits).ok_or_else(|| format!("there is no {whose} yet")),
         }
     }
 
@@ -218,10 +244,10 @@ pub(super) fn who(conversation: &Conversation) -> String {
 
 /// A text that still stands: something to answer, react to, edit or delete.
 fn is_said(message: &Message) -> bool {
-    matches!(message.shown, Shown::Text(_)) && !message.deleted
+    matches!(message.shown, Shown::Text(_) | Shown::File(_)) && !message.deleted
 }
 
-fn words(error: CommandError) -> String {
+pub(super) fn words(error: CommandError) -> String {
     error.to_string()
 }
 
@@ -251,11 +277,16 @@ mod tests {
             ("/here", Typed::Here),
             ("/invite /tmp/for my tablet", Typed::Invite("/tmp/for my tablet".into())),
             ("/remove abcdefgh", Typed::Remove("abcdefgh".into())),
+            ("/attach /tmp/my cup.png", Typed::Attach("/tmp/my cup.png".into())),
+            ("/cancel", Typed::Cancel),
+            ("/save", Typed::Save(None, None)),
+            ("/save 0a1b2c3d", Typed::Save(text("0a1b2c3d"), None)),
+            ("/save 0a1b2c3d /tmp/here", Typed::Save(text("0a1b2c3d"), text("/tmp/here"))),
             ("/help", Typed::Help),
         ] {
             assert_eq!(Typed::parse(line), typed, "{line}");
         }
-        for line in ["/", "/reply", "/edit", "/name", "/delete now", "/invite", "/remove", "/frobnicate"] {
+        for line in ["/", "/reply", "/edit", "/name", "/attach", "/delete now", "/invite", "/remove", "/frobnicate"] {
             assert!(matches!(Typed::parse(line), Typed::Unknown(_)), "{line}");
         }
     }

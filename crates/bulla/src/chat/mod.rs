@@ -1,6 +1,7 @@
 //! `bulla chat`: a customer in a terminal.
 
 mod command;
+mod files;
 mod plain;
 mod recover;
 mod screen;
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     /// No screen: read lines from standard input, write one line per event, for scripts.
     ///
     /// Lines out: `> ID TEXT` stored and on its way, `✓ ID` the relay has it, `✓✓ ID` delivered, `👁 ID` read, `! ID REASON` failed; `< TEXT` said by
-    /// the business, `~ 👍 ID` its reaction (`~ - ID` taken back), `~ edited ID TEXT`, `~ deleted ID`. An ID is the first 8 digits of a message's id. In
+    /// the business, `~ file ID BYTES NAME` a file that it sent and `~ caption ID TEXT` what it says under it, `~ 👍 ID` its reaction (`~ - ID` taken back), `~ edited ID TEXT`, `~ deleted ID`. An ID is the first 8 digits of a message's id. In
     /// texts, \\ \n \t \u{…} stand for a backslash and for characters that would steer a terminal. At the end of input it waits until everything
     /// is delivered and exits with 0, or with 1 if something failed.
     #[arg(long)]

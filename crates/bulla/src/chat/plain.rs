@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use bulla_client::event::{Connection, ConversationState, Direction, Event, Message, Reason, Shown, Status};
+use bulla_client::media::BlobId;
 use bulla_e2ee::content::MessageId;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
+use super::files::{card, stopped};
 use super::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, Session, devices_changed, short, why};
 use crate::text::{escape, sentence};
 
@@ -27,7 +29,7 @@ pub(super) async fn run(
     let mut input = Input::start();
     let mut failed = false;
     loop {
-        if input.ended && plain.pending.is_empty() {
+        if input.ended && plain.pending.is_empty() && plain.uploads.is_empty() {
             // What was said a moment ago is told by an event that waits here: without it, it would not be known to be pending.
             match events.try_recv() {
                 Ok(event) => plain.event(&session, event).await?,
@@ -62,6 +64,8 @@ pub(super) async fn run(
 struct Plain {
     /// Own messages that are neither delivered nor failed.
     pending: HashSet<MessageId>,
+    /// Files on their way.
+    uploads: HashSet<BlobId>,
     failed: bool,
     /// The newest place in the conversation whose message has been printed: an event may tell again what the store has told.
     printed: u64,
@@ -70,6 +74,11 @@ struct Plain {
 impl Plain {
     /// Prints what an earlier run stored and did not print: everything, if that was asked for.
     async fn before(&mut self, session: &Session, history: bool) -> anyhow::Result<()> {
+        for upload in session.endpoint.uploads(session.conversation.id).await? {
+            if upload.failed.is_none() {
+                self.uploads.insert(upload.id);
+            }
+        }
         let mut all: Vec<Message> = Vec::new();
         loop {
             let before = all.first().map(|m| m.order);
@@ -113,6 +122,15 @@ impl Plain {
                 self.failed |= message.status == Status::Failed;
                 self.tick(&message).await?;
             }
+            Event::Upload(upload) => match stopped(&upload) {
+                None => drop(self.uploads.insert(upload.id)),
+                Some(sentence) => {
+                    self.uploads.remove(&upload.id);
+                    self.failed = true;
+                    note(&sentence);
+                }
+            },
+            Event::UploadEnded { upload, .. } => drop(self.uploads.remove(&upload)),
             Event::Connection(Connection::Superseded) => {
                 bail!(
                     "another copy of this data folder is in use, and it holds the mailbox: this one has stopped sending. Stop the other copy and start this one again"
@@ -143,6 +161,17 @@ impl Plain {
     async fn message(&mut self, session: &Session, message: &Message) -> anyhow::Result<()> {
         let id = short(&message.id);
         let under = message.reply_to.as_ref().or(message.replaces.as_ref()).map(short).unwrap_or_default();
+        if let Some(card) = card(message) {
+            let (name, caption) = (escape(&card.name), escape(&card.caption));
+            match message.direction {
+                Direction::Outgoing => print(&format!("> {id} /attach {name}")).await?,
+                Direction::Incoming => print(&format!("~ file {id} {} {name}", card.size)).await?,
+            }
+            if !card.caption.is_empty() {
+                print(&format!("~ caption {id} {caption}")).await?;
+            }
+            return self.read(session, message).await;
+        }
         let line = match (message.direction, &message.shown) {
             (Direction::Outgoing, Shown::Text(text)) => format!("> {id} {}", escape(text)),
             (Direction::Outgoing, Shown::Reaction(emoji)) => {
@@ -163,6 +192,10 @@ impl Plain {
         if message.breach {
             note("the business wrote outside the time in which it may answer");
         }
+        self.read(session, message).await
+    }
+
+    async fn read(&self, session: &Session, message: &Message) -> anyhow::Result<()> {
         if message.direction == Direction::Incoming && message.status == Status::Received {
             session.endpoint.mark_read(message.id).await?;
         }

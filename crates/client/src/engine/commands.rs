@@ -46,6 +46,15 @@ pub enum CommandError {
         /// Characters allowed.
         limit: usize,
     },
+    /// Larger than a file may be.
+    #[error("the file is larger than {mib} MiB")]
+    TooLarge {
+        /// MiB allowed.
+        mib: u64,
+    },
+    /// As many files as can wait.
+    #[error("so many files wait to be uploaded that no more can: let some arrive, or cancel them")]
+    TooManyUploads,
     /// Not something to react with.
     #[error("a reaction is one emoji")]
     NotEmoji,
@@ -161,6 +170,13 @@ impl Engine {
         match draft {
             Draft::Text { body, reply_to } => {
                 let content = Content::new(salt, text(body)?);
+                let Some(id) = reply_to else { return Ok(content) };
+                find(id)?;
+                Ok(content.in_reply_to(*id))
+            }
+            Draft::Attachment { attachment, reply_to } => {
+                let content = Content::new(salt, Body::Attachment(attachment.clone()));
+                content.encode().map_err(|_| CommandError::TooLong { limit: crate::media::MAX_CAPTION })?;
                 let Some(id) = reply_to else { return Ok(content) };
                 find(id)?;
                 Ok(content.in_reply_to(*id))

@@ -9,8 +9,10 @@ use super::lanes::LaneId;
 use super::members::Member;
 use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
+use super::uploads::forget_attached;
 use super::{Ctx, Engine, Timer, damaged};
 use crate::event::{ConversationId, ConversationState, Direction, Event, Failure, Message, Shown, Status};
+use crate::media::FileCard;
 use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
 
@@ -200,6 +202,7 @@ impl Engine {
                 let below = Self::reaction_target(ctx, number, new)?;
                 stored.deleted = true;
                 stored.edited = None;
+                forget_attached(ctx.out, &stored.content.0);
                 stored.content = SecretVec(Vec::new());
                 ctx.tx.delete(Table::Contents, &message_key(place));
                 // What is taken back stays what it was: a reaction, not a message that is gone.
@@ -446,6 +449,7 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
             match content.body {
                 Body::Text { body, .. } if replaces.is_some() => Shown::Edit(body),
                 Body::Text { body, .. } => Shown::Text(stored.edited.clone().unwrap_or(body)),
+                Body::Attachment(attachment) => Shown::File(Box::new(FileCard::from(&*attachment))),
                 Body::Reaction { emoji } => Shown::Reaction(Some(emoji)),
                 Body::Deleted => Shown::Deleted,
                 Body::Unsupported { content_type, .. } => Shown::Unsupported(content_type),

@@ -13,6 +13,7 @@
 //! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
 //! - [`recovery`]: a customer who comes back on another device; [`history`]: what was said before that
 //! - [`permits`]: giving and taking rights to write
+//! - [`uploads`]: files that wait to be uploaded
 //! - [`messages`]: storing and showing messages, statuses, receipts
 //! - [`commands`]: what programs ask for
 //! - [`record`]: what is stored
@@ -38,6 +39,7 @@ mod recovery;
 mod sending;
 mod spares;
 mod suites;
+pub(crate) mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -45,7 +47,7 @@ use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::TagKey;
 use bulla_protocol::frame::server_frame;
-use bulla_protocol::id::{Incarnation, IncarnationNonce, MailboxId};
+use bulla_protocol::id::{BlobId, Incarnation, IncarnationNonce, MailboxId};
 use bulla_protocol::work::Task;
 use bytes::Bytes;
 
@@ -168,6 +170,10 @@ pub struct Effects {
     pub work: Vec<(WorkFor, Task, u32)>,
     /// Bundles to fetch: for which conversation, from where.
     pub fetch: Vec<(u64, String)>,
+    /// Files to upload, if they are not on their way.
+    pub uploads: Vec<BlobId>,
+    /// Files that are not wanted any more.
+    pub forgotten: Vec<uploads::Forgotten>,
     /// Events to tell.
     pub events: Vec<Event>,
     /// Answers to give.
@@ -352,6 +358,7 @@ impl Engine {
         self.load_broken(ctx)?;
         self.load_spent(ctx)?;
         self.load_lanes(ctx)?;
+        self.load_uploads(ctx)?;
         self.timers.insert((now, Timer::Sweep));
         Ok(())
     }

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::event::{ConversationState, Direction, Failure, Status};
+use crate::media::UploadFailure;
 
 /// 32 bytes that are public.
 pub type Hash = ByteArray<32>;
@@ -61,6 +62,48 @@ pub struct EndpointRecord {
     /// A customer: the recovery code of which pseudonyms are made.
     #[n(10)]
     pub code: Option<SecretVec>,
+}
+
+/// `Uploads`, by blob: a file that was sealed here, and is said once the relay has it.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub struct UploadRecord {
+    /// Where it will be said.
+    #[n(0)]
+    pub conversation: u64,
+    /// Opens it.
+    #[n(1)]
+    pub key: Secret,
+    /// Writes it at the relay.
+    #[n(2)]
+    pub write_key: Secret,
+    /// Bytes of the file.
+    #[n(3)]
+    pub size: u64,
+    /// SHA-256 of the file.
+    #[n(4)]
+    pub digest: Hash,
+    /// What it is.
+    #[n(5)]
+    pub media_type: String,
+    /// What it is called.
+    #[n(6)]
+    pub name: String,
+    /// What is said under it.
+    #[n(7)]
+    pub caption: String,
+    /// Media type and bytes of a small picture.
+    #[n(8)]
+    pub preview: Option<(String, ByteVec)>,
+    /// The message that it answers.
+    #[n(9)]
+    pub reply_to: Option<Hash>,
+    /// When it was attached, Unix ms.
+    #[n(10)]
+    pub created_ms: u64,
+    /// Why it does not go on.
+    #[n(11)]
+    pub failed: Option<UploadFailure>,
 }
 
 /// `Mailboxes`, by id.

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test suite: a failure is a panic")]
 
+use bulla_protocol::id::BlobId;
+use bulla_protocol::limits::BLOB_PART;
+
+use super::parts::Parts;
 use super::{Batch, Order, Store, Table};
 
 /// Table, key, new value or removal.
@@ -65,4 +69,37 @@ pub async fn run<S: Store>(mut fresh: impl AsyncFnMut() -> S, mut reopen: impl A
     let store = reopen(store).await;
     assert_eq!(store.get(b, b"large").unwrap().unwrap(), large);
     assert_eq!(scan(&store, b"", None, Order::Ascending, 100), keys);
+}
+
+/// Runs the suite of [`Parts`] on one that is empty. Something is left, for [`parts_kept`].
+pub async fn parts<P: Parts>(parts: &P) {
+    let (one, other) = (BlobId::new([1; 16]), BlobId::new([2; 16]));
+    assert_eq!(parts.get(one, 0).await.unwrap(), None);
+    assert_eq!(parts.count(one).await.unwrap(), 0);
+    parts.remove(one).await.unwrap();
+
+    let large = vec![7; usize::try_from(BLOB_PART).unwrap()];
+    parts.put(one, 0, large.clone()).await.unwrap();
+    parts.put(one, 11, b"end".to_vec()).await.unwrap();
+    parts.put(other, 0, Vec::new()).await.unwrap();
+    assert_eq!(parts.get(one, 0).await.unwrap(), Some(large));
+    assert_eq!(parts.get(one, 1).await.unwrap(), None);
+    assert_eq!(parts.get(one, 11).await.unwrap().unwrap(), b"end");
+    assert_eq!(parts.get(other, 0).await.unwrap().unwrap(), b"");
+    assert_eq!(parts.count(one).await.unwrap(), 2);
+
+    parts.put(one, 11, b"again".to_vec()).await.unwrap();
+    assert_eq!(parts.get(one, 11).await.unwrap().unwrap(), b"again");
+    assert_eq!(parts.count(one).await.unwrap(), 2);
+
+    parts.remove(other).await.unwrap();
+    assert_eq!(parts.count(other).await.unwrap(), 0);
+    parts_kept(parts).await;
+}
+
+/// What [`parts`] has left is there, also for who opens it anew.
+pub async fn parts_kept<P: Parts>(parts: &P) {
+    let one = BlobId::new([1; 16]);
+    assert_eq!(parts.count(one).await.unwrap(), 2);
+    assert_eq!(parts.get(one, 11).await.unwrap().unwrap(), b"again");
 }

@@ -8,6 +8,7 @@ pub mod contract;
 mod hot;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod keyfile;
+pub mod parts;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod sqlite;
 pub mod tx;
@@ -71,6 +72,8 @@ pub enum Table {
     Invitations = 24,
     /// What messages say, by conversation and order.
     Contents = 25,
+    /// Attachments that wait to be uploaded, by blob.
+    Uploads = 26,
     /// The program's own tables, above the engine's: it may use any of these.
     App0 = 128,
     /// The program's own.
@@ -87,6 +90,8 @@ pub enum Table {
     App6 = 134,
     /// The program's own.
     App7 = 135,
+    /// The program's own.
+    App8 = 136,
 }
 
 impl Table {
@@ -117,6 +122,7 @@ impl Table {
         Self::Awaited,
         Self::Invitations,
         Self::Contents,
+        Self::Uploads,
     ];
 }
 
@@ -224,6 +230,12 @@ pub trait Read {
 
 /// An ordered, durable map.
 pub trait Store: Read + 'static {
+    /// Where attachments lie.
+    type Parts: parts::Parts;
+
+    /// Where attachments lie: another thing than the rows, which outlives a batch that failed.
+    fn parts(&self) -> Self::Parts;
+
     /// Makes a batch durable, whole or not at all. When it returns, a power cut loses nothing of it.
     fn commit(&mut self, batch: Batch) -> impl Future<Output = Result<(), StoreError>>;
 }
@@ -260,7 +272,8 @@ mod tests {
             | Table::Members
             | Table::Awaited
             | Table::Invitations
-            | Table::Contents => true,
+            | Table::Contents
+            | Table::Uploads => true,
             Table::App0
             | Table::App1
             | Table::App2
@@ -268,10 +281,11 @@ mod tests {
             | Table::App4
             | Table::App5
             | Table::App6
-            | Table::App7 => false,
+            | Table::App7
+            | Table::App8 => false,
         };
         assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
         let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();
-        assert_eq!(numbers, (1..=Table::Contents as u8).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=Table::Uploads as u8).collect::<Vec<_>>());
     }
 }

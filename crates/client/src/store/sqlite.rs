@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::parts::FileParts;
 use super::{Batch, MAX_KEY, Order, Read, Row, Store, StoreError, Table};
 
 /// The file's format, in `PRAGMA user_version`.
@@ -185,6 +186,12 @@ impl Read for SqliteStore {
 }
 
 impl Store for SqliteStore {
+    type Parts = FileParts;
+
+    fn parts(&self) -> FileParts {
+        FileParts::new(self.path.with_file_name("media"))
+    }
+
     /// Blocks its thread for one fsync: the engine has a thread of its own.
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         if batch.is_empty() {

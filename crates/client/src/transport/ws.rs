@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::{Connection, Transport, TransportError};
+use super::{Connection, HttpAnswer, HttpRequest, Method, REQUEST_TIMEOUT, Transport, TransportError};
 
 /// How long connecting and fetching may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -21,6 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub struct WsTransport {
     tls: Arc<rustls::ClientConfig>,
     http: reqwest::Client,
+    blobs: reqwest::Client,
 }
 
 impl std::fmt::Debug for WsTransport {
@@ -46,7 +47,13 @@ impl WsTransport {
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .map_err(|e| fail(&e))?;
-        Ok(Self { tls: Arc::new(tls), http })
+        let blobs = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| fail(&e))?;
+        Ok(Self { tls: Arc::new(tls), http, blobs })
     }
 }
 
@@ -68,6 +75,38 @@ impl Transport for WsTransport {
             Ok(Err(e)) => Err(TransportError(format!("the relay at {url} does not answer: {e}"))),
             Err(_) => Err(TransportError(format!("the relay at {url} does not answer within {TIMEOUT:?}"))),
         }
+    }
+
+    async fn request(&self, request: HttpRequest) -> Result<HttpAnswer, TransportError> {
+        let fail = |e: reqwest::Error| TransportError(format!("the relay does not answer: {}", e.without_url()));
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Head => reqwest::Method::HEAD,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut builder = self.blobs.request(method, &request.url);
+        if let Some(key) = &request.key {
+            builder = builder.bearer_auth(key);
+        }
+        if let Some(body) = request.body {
+            builder = builder.body(body);
+        }
+        let mut response = builder.send().await.map_err(fail)?;
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut answer =
+            HttpAnswer { status: response.status().as_u16(), retry_after_secs: retry_after, body: Vec::new() };
+        if answer.status != 200 {
+            return Ok(answer);
+        }
+        while let Some(chunk) = response.chunk().await.map_err(fail)? {
+            if (answer.body.len() + chunk.len()) as u64 > request.longest {
+                return Err(TransportError("the relay answers with more than was asked for".into()));
+            }
+            answer.body.extend_from_slice(&chunk);
+        }
+        Ok(answer)
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, TransportError> {

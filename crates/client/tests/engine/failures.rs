@@ -101,6 +101,12 @@ impl Read for FullDisk {
 }
 
 impl Store for FullDisk {
+    type Parts = bulla_client::store::parts::FileParts;
+
+    fn parts(&self) -> Self::Parts {
+        self.inner.parts()
+    }
+
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         if !batch.is_empty() && self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Backend { place: "test".into(), cause: "disk full".into() });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bulla_client::endpoint::RoleOptions;
 use bulla_client::engine::record::*;
 use bulla_client::event::{ConversationState, Direction, Draft, Failure, Message, Shown, Status};
+use bulla_client::media::UploadFailure;
 use bulla_client::store::keyfile;
 use rand_core::OsRng;
 
@@ -170,8 +171,14 @@ fn every_stored_record_loads() {
         "permit",
         &PermitRecord { relay: "ws://relay.test/v1/ws".into(), given: SecretVec(vec![13; 14]), void: None },
     );
-    let grant =
-        GrantRecord { conversation: 1, purpose: 4, grant: id, mailbox: id, envelope_key: secret, revoked: true };
+    let grant = GrantRecord {
+        conversation: 1,
+        purpose: 4,
+        grant: id,
+        mailbox: id,
+        envelope_key: secret.clone(),
+        revoked: true,
+    };
     check("grant", &grant);
     let bundle = BundleRecord {
         bundle: vec![15; 16].into(),
@@ -235,6 +242,21 @@ fn every_stored_record_loads() {
     check("member-suites", &suites);
     check("member-turned-away", &MemberRecord { turned_away: Some(true), ..suites });
     check("invitation", &InvitationRecord { until_ms: 1 });
+    let upload = UploadRecord {
+        conversation: 1,
+        key: secret.clone(),
+        write_key: secret.clone(),
+        size: 2,
+        digest: hash,
+        media_type: "image/png".into(),
+        name: "cup.png".into(),
+        caption: "for you".into(),
+        preview: Some(("image/webp".into(), vec![4; 3].into())),
+        reply_to: Some(hash),
+        created_ms: 5,
+        failed: Some(UploadFailure::Refused),
+    };
+    check("upload", &upload);
     check("unreadable", &UnreadableRecord { reason: "why".into(), envelope: vec![21; 22].into(), stored_ms: 23 });
 }
 

@@ -1,5 +1,6 @@
 //! The engine against a real relay on real sockets and real files: two endpoints, one of each kind.
 
+mod attachments;
 mod beginnings;
 mod devices;
 mod failures;

@@ -1,8 +1,9 @@
 //! The part: what a message says, and how the draft's nested parts map to what this version knows.
 
 use crate::cbor::{self, Malformed, Writer};
+use crate::content::attachment::{self, External};
 use crate::content::history::{self, HistoryPage, HistoryRequest};
-use crate::content::{ContentError, MessageId};
+use crate::content::{Attachment, ContentError, MessageId, Preview};
 use crate::limits;
 
 const TEXT: &str = "text/plain;charset=utf-8";
@@ -47,6 +48,8 @@ pub enum Body {
     },
     /// `replaces` is deleted, or withdrawn if it was a reaction.
     Deleted,
+    /// A file that lies sealed at the relay.
+    Attachment(Box<Attachment>),
     /// Receipts.
     Receipt(Receipt),
     /// The sender began or stopped typing.
@@ -74,6 +77,7 @@ impl core::fmt::Debug for Body {
             Self::Text { body, .. } => write!(f, "Text({} bytes)", body.len()),
             Self::Reaction { .. } => f.write_str("Reaction"),
             Self::Deleted => f.write_str("Deleted"),
+            Self::Attachment(attachment) => attachment.fmt(f),
             Self::Receipt(receipt) => receipt.fmt(f),
             Self::Typing { on } => write!(f, "Typing({on})"),
             Self::HistoryRequest(_) => f.write_str("HistoryRequest"),
@@ -101,6 +105,7 @@ impl Body {
             Self::Text { body, language } => body.len() <= limits::TEXT && language.len() <= limits::NAME,
             Self::Reaction { emoji } => is_emoji(emoji),
             Self::Receipt(r) => r.delivered.len() <= limits::RECEIPT_IDS && r.read.len() <= limits::RECEIPT_IDS,
+            Self::Attachment(attachment) => return attachment.check(),
             Self::Deleted | Self::Typing { .. } => true,
             Self::HistoryRequest(request) => request.fits(),
             Self::HistoryPage(page) => page.fits(),
@@ -117,6 +122,7 @@ impl Body {
         match self {
             Self::Text { body, language } => single(w, RENDER, language, TEXT, body.as_bytes()),
             Self::Reaction { emoji } => single(w, REACTION, "", TEXT, emoji.as_bytes()),
+            Self::Attachment(attachment) => attachment.write(w),
             Self::Deleted => w.array(3).uint(RENDER).text("").uint(0),
             Self::Receipt(r) => {
                 let inner = ids(ids(Writer::new().array(5).uint(VERSION), &r.delivered), &r.read);
@@ -153,15 +159,33 @@ impl Body {
                 TYPING => read_typing(content)?.map_or_else(|| unsupported(content_type), |on| Self::Typing { on }),
                 _ => unsupported(content_type),
             },
-            Part::External { content_type } => unsupported(content_type),
-            Part::Multi { semantics } => unsupported(match semantics {
-                0 => "multipart/alternative",
-                1 => "multipart/related",
-                _ => "multipart/mixed",
-            }),
+            Part::External(external) => {
+                read_attachment(&external, None).unwrap_or_else(|| unsupported(external.content_type))
+            }
+            Part::Multi { semantics, parts } => match (semantics, parts.as_slice()) {
+                (
+                    attachment::SINGLE_UNIT,
+                    [
+                        Part::External(external),
+                        Part::Single { disposition: attachment::PREVIEW, content_type, content, .. },
+                    ],
+                ) => {
+                    let preview = Preview { media_type: (*content_type).to_owned(), bytes: content.to_vec() };
+                    // A preview that may not be shown is left out; the file is there.
+                    let preview = Some(preview).filter(Preview::is_good);
+                    read_attachment(external, preview).unwrap_or_else(|| unsupported(external.content_type))
+                }
+                (0, _) => unsupported("multipart/alternative"),
+                (1, _) => unsupported("multipart/related"),
+                _ => unsupported("multipart/mixed"),
+            },
         };
         Ok(body)
     }
+}
+
+fn read_attachment(external: &External<'_>, preview: Option<Preview>) -> Option<Body> {
+    Attachment::read(external, preview).map(|attachment| Body::Attachment(Box::new(attachment)))
 }
 
 /// A media type without its parameters. `text/plain` in another charset than UTF-8 stays whole, and so is unknown.
@@ -211,8 +235,8 @@ fn read_typing(content: &[u8]) -> Result<Option<bool>, ContentError> {
 enum Part<'b> {
     Null,
     Single { disposition: u64, language: &'b str, content_type: &'b str, content: &'b [u8] },
-    External { content_type: &'b str },
-    Multi { semantics: u64 },
+    External(External<'b>),
+    Multi { semantics: u64, parts: Vec<Part<'b>> },
 }
 
 /// Checks a part and all parts in it against the draft's shape and the limits.
@@ -244,30 +268,39 @@ impl Walk {
             2 => {
                 let more = less(12)?;
                 let content_type = r.text(limits::NAME)?;
-                r.text(limits::CONTENT)?;
-                for bits in [32, 64, 16] {
-                    uint_of(r, bits)?;
-                }
-                for _ in 0..3 {
+                let url = r.text(limits::CONTENT)?;
+                let (expires, size, sealing) = (uint_of(r, 32)?, uint_of(r, 64)?, uint_of(r, 16)?);
+                let key = r.bytes(limits::CONTENT)?;
+                for _nonce_and_aad in 0..2 {
                     r.bytes(limits::CONTENT)?;
                 }
-                uint_of(r, 8)?;
-                r.bytes(limits::CONTENT)?;
-                r.text(limits::CONTENT)?;
-                r.text(limits::CONTENT)?;
-                (Part::External { content_type }, more)
+                let hash_algorithm = uint_of(r, 8)?;
+                let hash = r.bytes(limits::CONTENT)?;
+                let (description, name) = (r.text(limits::CONTENT)?, r.text(limits::CONTENT)?);
+                let expires = u32::try_from(expires).map_err(|_| ContentError::Malformed)?;
+                let external = External {
+                    content_type,
+                    url,
+                    expires,
+                    size,
+                    sealing,
+                    key,
+                    hash_algorithm,
+                    hash,
+                    description,
+                    name,
+                };
+                (Part::External(external), more)
             }
             3 => {
                 let more = less(2)?;
                 let semantics = r.uint()?;
-                let parts = r.list()?;
-                if semantics > 2 || parts < 2 {
+                let count = r.list()?;
+                if semantics > 2 || count < 2 {
                     return Err(ContentError::Malformed);
                 }
-                for _ in 0..parts {
-                    self.part(r, level + 1)?;
-                }
-                (Part::Multi { semantics }, more)
+                let parts = (0..count).map(|_| self.part(r, level + 1)).collect::<Result<_, _>>()?;
+                (Part::Multi { semantics, parts }, more)
             }
             _ => return Err(ContentError::Malformed),
         };
@@ -276,6 +309,7 @@ impl Walk {
     }
 }
 
-fn uint_of(r: &mut cbor::Reader<'_>, bits: u32) -> Result<(), ContentError> {
-    if r.uint()?.checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(ContentError::Malformed) }
+fn uint_of(r: &mut cbor::Reader<'_>, bits: u32) -> Result<u64, ContentError> {
+    let value = r.uint()?;
+    if value.checked_shr(bits).unwrap_or(0) == 0 { Ok(value) } else { Err(ContentError::Malformed) }
 }

@@ -10,6 +10,8 @@
 //! | 131009 | 400 | a parameter of the message has a wrong value |
 //! | 131030 | 400 | the recipient never wrote to this business |
 //! | 131051 | 400 | a message type that does not exist or is not supported yet |
+//! | 131052 | 404 | the file is gone from the relay |
+//! | 131053 | 400 | a file that cannot be taken |
 //! | 2200 | 400 | a webhook did not answer its challenge |
 //! | 131016 | 503 | the gateway cannot store or has stopped: try again |
 
@@ -117,6 +119,17 @@ impl ApiError {
     /// A message type that does not exist, or not yet here.
     pub(crate) fn unsupported_type(details: impl Into<String>) -> Self {
         Self::bad(131_051, "Unsupported message type").details(details)
+    }
+
+    /// A file that cannot be taken.
+    pub(crate) fn media_upload(details: &str) -> Self {
+        Self::bad(131_053, "Media upload error").details(details)
+    }
+
+    /// A file that the relay has no more.
+    pub(crate) fn media_gone() -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..Self::bad(131_052, "Media download error") }
+            .details("The file is no longer there: files are kept for 30 days.")
     }
 
     /// A webhook's URL did not answer the challenge.

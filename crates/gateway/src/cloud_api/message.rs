@@ -18,8 +18,13 @@ const MAX_OPAQUE: usize = 512;
 const MAX_EMOJI: usize = 64;
 
 /// Types that the Cloud API has and this version does not carry yet.
-const LATER: &[&str] =
-    &["audio", "contacts", "document", "image", "interactive", "location", "pin", "sticker", "template", "video"];
+const LATER: &[&str] = &["contacts", "interactive", "location", "pin", "sticker", "template"];
+
+/// Types that are files.
+const FILES: &[&str] = &["audio", "document", "image", "video"];
+
+/// Characters of a document's name.
+const MAX_NAME: usize = 240;
 
 /// Who a message is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,8 +48,27 @@ pub(crate) struct Send {
     pub(crate) recipient: Recipient,
     /// The recipient as the caller wrote it.
     pub(crate) input: String,
-    pub(crate) draft: Draft,
+    pub(crate) what: What,
     pub(crate) opaque: Option<String>,
+}
+
+/// What is to be said.
+pub(crate) enum What {
+    /// All of it stands in the request.
+    Draft(Draft),
+    /// A file that was uploaded.
+    File(File),
+}
+
+/// A file that was uploaded, and what is said with it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Where its id stands.
+    pub(crate) path: String,
+    pub(crate) id: u64,
+    pub(crate) caption: String,
+    pub(crate) name: Option<String>,
+    pub(crate) reply_to: Option<MessageId>,
 }
 
 /// Whether the typing indicator is wanted.
@@ -77,17 +101,18 @@ pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
         Ok(kind) => kind.unwrap_or_else(|| "text".to_owned()),
         Err(NotThat) => return Err(ApiError::invalid("type", "has to be a string")),
     };
-    let draft = match kind.as_str() {
-        "text" => text(&root)?,
-        "reaction" => reaction(&root)?,
+    let what = match kind.as_str() {
+        "text" => What::Draft(text(&root)?),
+        "reaction" => What::Draft(reaction(&root)?),
+        kind if FILES.contains(&kind) => What::File(file(&root, kind)?),
         later if LATER.contains(&later) => {
             return Err(ApiError::unsupported_type(format!(
-                "Messages of type '{later}' are not supported by this gateway yet; 'text' and 'reaction' are."
+                "Messages of type '{later}' are not supported by this gateway yet; 'text', 'reaction' and files are."
             )));
         }
         _ => {
             return Err(ApiError::unsupported_type(
-                "There is no such message type; 'text' and 'reaction' are supported.",
+                "There is no such message type; 'text', 'reaction' and files are supported.",
             ));
         }
     };
@@ -95,7 +120,7 @@ pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
     if opaque.as_ref().is_some_and(|o| o.chars().count() > MAX_OPAQUE) {
         return Err(ApiError::invalid("biz_opaque_callback_data", "may have at most 512 characters"));
     }
-    Ok(Request::Send(Box::new(Send { recipient, input, draft, opaque })))
+    Ok(Request::Send(Box::new(Send { recipient, input, what, opaque })))
 }
 
 fn recipient(root: &Node<'_>) -> Result<(Recipient, String), ApiError> {
@@ -140,6 +165,32 @@ fn reaction(root: &Node<'_>) -> Result<Draft, ApiError> {
         return Err(ApiError::invalid("reaction.emoji", "has to be one emoji, or empty to take the reaction back"));
     }
     Ok(Draft::Reaction { to, emoji: Some(emoji).filter(|e| !e.is_empty()) })
+}
+
+fn file(root: &Node<'_>, kind: &str) -> Result<File, ApiError> {
+    let section = section(root, kind)?;
+    let at = |name: &str| format!("{kind}.{name}");
+    let path = at("id");
+    let Some(id) = optional(&section, "id", &path)? else {
+        if section.has("link") {
+            let why = "is not fetched by this gateway: upload the file to /media and give its id";
+            return Err(ApiError::invalid(&at("link"), why));
+        }
+        return Err(ApiError::missing(&path));
+    };
+    let id = id.parse().map_err(|_| ApiError::invalid(&path, "is not a media id"))?;
+    let caption = optional(&section, "caption", &at("caption"))?.unwrap_or_default();
+    if caption.chars().count() > bulla_client::media::MAX_CAPTION {
+        return Err(ApiError::invalid(&at("caption"), "may have at most 1024 characters"));
+    }
+    if kind == "audio" && !caption.is_empty() {
+        return Err(ApiError::invalid(&at("caption"), "is not for audio"));
+    }
+    let name = optional(&section, "filename", &at("filename"))?;
+    if name.as_ref().is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(char::is_control)) {
+        return Err(ApiError::invalid(&at("filename"), "may have at most 240 characters, on one line"));
+    }
+    Ok(File { path, id, caption, name, reply_to: context(root)? })
 }
 
 fn read(root: &Node<'_>) -> Result<Request, ApiError> {

@@ -6,6 +6,7 @@
 
 mod error;
 pub(crate) mod fields;
+pub(crate) mod media;
 pub(crate) mod message;
 mod nodes;
 pub(crate) mod params;
@@ -38,12 +39,17 @@ enum Node {
     Phone,
     Waba,
     App,
+    /// A file.
+    Media,
 }
 
 /// What a route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Messages,
+    UploadMedia,
+    Media,
+    DeleteMedia,
     Phone,
     ConfigurePhone,
     Waba,
@@ -59,6 +65,9 @@ enum Action {
 /// Method, node, edge, action: all there is.
 const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Phone, "messages", Action::Messages),
+    ("POST", Node::Phone, "media", Action::UploadMedia),
+    ("GET", Node::Media, "", Action::Media),
+    ("DELETE", Node::Media, "", Action::DeleteMedia),
     ("GET", Node::Phone, "", Action::Phone),
     ("POST", Node::Phone, "", Action::ConfigurePhone),
     ("GET", Node::Waba, "", Action::Waba),
@@ -85,6 +94,7 @@ enum Caller {
 pub(crate) struct Api {
     pub(crate) businesses: Arc<Vec<Arc<Business>>>,
     pub(crate) entropy: Entropy,
+    pub(crate) urls: media::UrlKey,
 }
 
 /// The listener's service.
@@ -97,8 +107,13 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = Path::parse(parts.uri.path());
     let version = path.version.unwrap_or(VERSION).to_owned();
-    let mut response = match dispatch(&api, parts, body).await {
-        Ok(value) => Json(value).into_response(),
+    let answer = if path.id == "media" {
+        download(&api, &parts).await
+    } else {
+        dispatch(&api, parts, body).await.map(|value| Json(value).into_response())
+    };
+    let mut response = match answer {
+        Ok(response) => response,
         Err(error) => error.into_response(&trace),
     };
     let headers = response.headers_mut();
@@ -112,32 +127,50 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     response
 }
 
+/// A file by the address that was given for it.
+async fn download(api: &Api, parts: &Parts) -> Result<Response, ApiError> {
+    let path = Path::parse(parts.uri.path());
+    if parts.method != Method::GET {
+        return Err(ApiError::unknown_node(parts.method.as_str(), path.id));
+    }
+    let params = Params::of_query(parts);
+    let token_of = bearer(parts).and_then(|token| authenticate(api, &token).ok()).map(|(business, _)| business);
+    media::download(&api.businesses, &api.urls, path.edge, &params, token_of.as_deref()).await
+}
+
 async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError> {
     let mut params = Params::of_query(&parts);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let path = Path::parse(uri.path());
+    let headers;
     let early = bearer(&parts).or_else(|| query_token(&params));
     // A token in the body is known only after the body is read; a wrong one elsewhere is refused before.
-    let (business, caller) = match early {
+    let found = match early {
         Some(token) => {
             let found = authenticate(api, &token)?;
+            if media::is_upload(&method, &path, &parts.headers) {
+                permit(&found, route(&found.0, &method, &path)?)?;
+                return media::upload(&found.0, parts, body).await;
+            }
+            headers = parts.headers.clone();
             params.read_body(parts, body).await?;
             found
         }
         None => {
+            headers = parts.headers.clone();
             params.read_body(parts, body).await?;
             authenticate(api, &query_token(&params).ok_or_else(ApiError::invalid_token)?)?
         }
     };
-    let action = route(&business, &method, &path)?;
-    let permitted = match action {
-        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => true,
-        _ => caller == Caller::User,
-    };
-    if !permitted {
-        return Err(ApiError::no_permission());
-    }
+    let action = route(&found.0, &method, &path)?;
+    permit(&found, action)?;
+    let (business, _) = found;
     match action {
+        Action::UploadMedia => {
+            Err(ApiError::parameter("A file comes as multipart/form-data, with a token in a header."))
+        }
+        Action::Media => media::node(&business, &api.urls, path.id, &headers, &params).await,
+        Action::DeleteMedia => media::remove(&business, path.id).await,
         Action::Messages => send::run(&business, message::parse(&params)?).await,
         Action::Phone => nodes::phone(&business, &params).await,
         Action::ConfigurePhone => subscriptions::phone_configure(&business, &params).await,
@@ -150,6 +183,14 @@ async fn dispatch(api: &Api, parts: Parts, body: Body) -> Result<Value, ApiError
         Action::SetSubscription => subscriptions::app_set(&business, &params).await,
         Action::DeleteSubscription => subscriptions::app_delete(&business).await,
     }
+}
+
+fn permit((_, caller): &(Arc<Business>, Caller), action: Action) -> Result<(), ApiError> {
+    let permitted = match action {
+        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => true,
+        _ => *caller == Caller::User,
+    };
+    if permitted { Ok(()) } else { Err(ApiError::no_permission()) }
 }
 
 fn bearer(parts: &Parts) -> Option<String> {
@@ -186,6 +227,7 @@ fn route(business: &Business, method: &Method, path: &Path<'_>) -> Result<Action
         id if id == account.phone_number_id => Node::Phone,
         id if id == account.waba_id => Node::Waba,
         id if id == account.app_id => Node::App,
+        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => Node::Media,
         _ => return Err(unknown()),
     };
     // What may be read may be asked for without a body.
@@ -235,6 +277,9 @@ mod tests {
             list,
             [
                 "POST Phone/messages",
+                "POST Phone/media",
+                "GET Media/",
+                "DELETE Media/",
                 "GET Phone/",
                 "POST Phone/",
                 "GET Waba/",

@@ -9,7 +9,8 @@ use bulla_e2ee::content::MessageId;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::message::{Recipient, Request, Send, Typing};
+use super::media;
+use super::message::{File, Recipient, Request, Send, Typing, What};
 use crate::business::Business;
 use crate::store::contacts::{self, Contact};
 
@@ -31,7 +32,12 @@ pub(crate) async fn run(business: &Arc<Business>, request: Request) -> Result<Va
 
 async fn send(business: &Arc<Business>, send: Send) -> Result<Value, ApiError> {
     let (id, contact) = find(business, &send.recipient).await?.ok_or_else(ApiError::unknown_recipient)?;
-    let refers_to = match &send.draft {
+    let draft = match send.what {
+        What::Draft(draft) => draft,
+        What::File(file) => with_file(business, file).await?,
+    };
+    let refers_to = match &draft {
+        Draft::Attachment { reply_to, .. } => reply_to.map(|id| (id, "context.message_id")),
         Draft::Text { reply_to, .. } => reply_to.map(|id| (id, "context.message_id")),
         Draft::Reaction { to, .. } => Some((*to, "reaction.message_id")),
         _ => None,
@@ -45,7 +51,7 @@ async fn send(business: &Arc<Business>, send: Send) -> Result<Value, ApiError> {
     let message = {
         let _order = business.lock(id).await;
         business.opaque.set(id, send.opaque);
-        let sent = business.endpoint.send(id, send.draft).await;
+        let sent = business.endpoint.send(id, draft).await;
         business.opaque.set(id, None);
         sent.map_err(refusal)?
     };
@@ -58,6 +64,17 @@ async fn send(business: &Arc<Business>, send: Send) -> Result<Value, ApiError> {
         "contacts": [{"input": send.input, "wa_id": contact.wa_id, "user_id": contact.user_id}],
         "messages": [{"id": message.id.to_wamid()}],
     }))
+}
+
+/// The file of an id, with what is said under it.
+async fn with_file(business: &Business, file: File) -> Result<Draft, ApiError> {
+    let unknown = || ApiError::invalid(&file.path, "names no file of this business");
+    let mut attachment = media::find(business, file.id).await?.ok_or_else(unknown)?;
+    attachment.caption = file.caption;
+    if let Some(name) = file.name {
+        attachment.name = name;
+    }
+    Ok(Draft::Attachment { attachment: Box::new(attachment), reply_to: file.reply_to })
 }
 
 async fn read(business: &Arc<Business>, message: MessageId, typing: Typing) -> Result<Value, ApiError> {

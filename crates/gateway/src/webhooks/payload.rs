@@ -1,7 +1,8 @@
 //! What happened, in the words of the Cloud API's webhooks.
 
 use bulla_client::event::{Failure, Message, Shown, Status};
-use data_encoding::HEXLOWER;
+use bulla_client::media::FileCard;
+use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Map, Value, json};
 
 use super::ascii::to_ascii;
@@ -32,20 +33,26 @@ pub(crate) struct Place {
     pub(crate) public_link: String,
 }
 
-/// The body for an incoming message. `about` is the author of the message that it answers or changes.
-pub(crate) fn message(place: &Place, contact: &Contact, message: &Message, about: Author) -> Vec<u8> {
+/// The body for an incoming message. `about` is the author of the message that it answers or changes, `media` the id of its file.
+pub(crate) fn message(
+    place: &Place,
+    contact: &Contact,
+    message: &Message,
+    about: Author,
+    media: Option<u64>,
+) -> Vec<u8> {
     let mut out = Map::new();
     out.insert("from".into(), contact.wa_id.as_str().into());
     out.insert("from_user_id".into(), contact.user_id.as_str().into());
     out.insert("id".into(), message.id.to_wamid().into());
     out.insert("timestamp".into(), said_at(message).into());
-    let (kind, content) = content(message, about);
+    let (kind, content) = content(message, about, media);
     if kind == "unsupported" {
         out.insert("errors".into(), json!([unsupported_error()]));
     }
     out.insert("type".into(), kind.into());
     out.insert(kind.into(), content);
-    if let (Shown::Text(_), Some(answers)) = (&message.shown, &message.reply_to) {
+    if let (Shown::Text(_) | Shown::File(_), Some(answers)) = (&message.shown, &message.reply_to) {
         let from = match about {
             Author::Business => &place.account.display_number,
             Author::Customer => &contact.wa_id,
@@ -121,9 +128,10 @@ fn conversation(contact: &Contact, message: &Message) -> Value {
 }
 
 /// Type and content. A customer cannot change the business's messages: what tries to is shown as unsupported.
-fn content(message: &Message, about: Author) -> (&'static str, Value) {
+fn content(message: &Message, about: Author, media: Option<u64>) -> (&'static str, Value) {
     let original = message.replaces.filter(|_| about == Author::Customer).map(|id| id.to_wamid());
     match (&message.shown, original) {
+        (Shown::File(card), _) => file(card, media),
         (Shown::Text(body), _) => ("text", json!({ "body": body })),
         (Shown::Reaction(emoji), _) => {
             let on = message.reply_to.map(|id| id.to_wamid()).unwrap_or_default();
@@ -138,6 +146,30 @@ fn content(message: &Message, about: Author) -> (&'static str, Value) {
         (Shown::Deleted, Some(original)) => ("revoke", json!({ "original_message_id": original })),
         _ => ("unsupported", json!({"type": "unknown"})),
     }
+}
+
+/// A file, by what its sender says that it is.
+fn file(card: &FileCard, media: Option<u64>) -> (&'static str, Value) {
+    let kind = match card.media_type.split('/').next() {
+        Some("image") => "image",
+        Some("video") => "video",
+        Some("audio") => "audio",
+        _ => "document",
+    };
+    let mut out = Map::new();
+    if !card.caption.is_empty() && kind != "audio" {
+        out.insert("caption".into(), card.caption.as_str().into());
+    }
+    if kind == "document" {
+        out.insert("filename".into(), card.name.as_str().into());
+    }
+    out.insert("mime_type".into(), card.media_type.as_str().into());
+    out.insert("sha256".into(), BASE64.encode(&card.digest).into());
+    out.insert("id".into(), media.unwrap_or_default().to_string().into());
+    if kind == "audio" {
+        out.insert("voice".into(), false.into());
+    }
+    (kind, Value::Object(out))
 }
 
 fn unsupported_error() -> Value {
@@ -267,7 +299,7 @@ mod tests {
         text.reference = Some("flyer & co".into());
         let id = text.id.to_wamid();
         assert_eq!(
-            parse(&message(&place, &contact, &text, Author::Business)),
+            parse(&message(&place, &contact, &text, Author::Business, None)),
             json!({
                 "object": "whatsapp_business_account",
                 "entry": [{"id": place.account.waba_id, "changes": [{"field": "messages", "value": {
@@ -296,7 +328,7 @@ mod tests {
         let (place, contact, target) = (place(), contact(), MessageId::new([3; 32]));
         let render = |shown, about| {
             let message_of = Message { reply_to: Some(target), replaces: Some(target), ..incoming(shown) };
-            only_message(&message(&place, &contact, &message_of, about))
+            only_message(&message(&place, &contact, &message_of, about, None))
         };
         let wamid = target.to_wamid();
         let up = render(Shown::Reaction(Some("👍".into())), Author::Business);
@@ -320,7 +352,7 @@ mod tests {
     fn a_customer_cannot_seem_to_change_what_the_business_said() {
         for shown in [Shown::Edit("I owe you".into()), Shown::Deleted] {
             let forged = Message { replaces: Some(MessageId::new([3; 32])), ..incoming(shown) };
-            let shown = only_message(&message(&place(), &contact(), &forged, Author::Business));
+            let shown = only_message(&message(&place(), &contact(), &forged, Author::Business, None));
             assert_eq!(shown["type"], "unsupported");
         }
     }

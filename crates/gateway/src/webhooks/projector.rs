@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulla_client::endpoint::Projector;
-use bulla_client::event::{ConversationId, Direction, Event, Message};
+use bulla_client::event::{ConversationId, Direction, Event, Message, Shown};
 use bulla_client::store::StoreError;
 use bulla_client::store::tx::Tx;
 
 use super::payload::{self, Author, Place};
 use crate::store::queue::{KEPT_WITHOUT_RECEIVER, Keep};
-use crate::store::{contacts, facts, queue};
+use crate::store::{contacts, facts, media, queue};
 
 /// Callback data on its way from an API call to the message that the call makes: the call sets it, under its conversation's lock, and
 /// the message's own transaction takes it.
@@ -77,7 +77,11 @@ impl WebhookProjector {
             Some(id) if contacts::outgoing(tx, &id)?.is_some() => Author::Business,
             _ => Author::Customer,
         };
-        let body = payload::message(&self.place, &contact, message, about);
+        let media = match &message.shown {
+            Shown::File(_) => Some(media::of_message(tx, message.conversation, &message.id)?),
+            _ => None,
+        };
+        let body = payload::message(&self.place, &contact, message, about, media);
         push(tx, message.conversation, &body)
     }
 

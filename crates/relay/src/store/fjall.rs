@@ -8,10 +8,10 @@ use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use bulla_protocol::id::{InstanceId, MailboxId, SlotId};
+use bulla_protocol::id::{BlobId, InstanceId, MailboxId, SlotId};
 use bytes::Bytes;
 
-use super::{Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
+use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
 
 const INSTANCE: &[u8] = b"instance";
 
@@ -26,6 +26,8 @@ pub struct FjallStore {
     days: Keyspace,
     slots: Keyspace,
     slot_days: Keyspace,
+    blobs: Keyspace,
+    blob_days: Keyspace,
     instance: InstanceId,
 }
 
@@ -62,6 +64,8 @@ impl FjallStore {
             days: keyspace("days")?,
             slots: keyspace("slots")?,
             slot_days: keyspace("slot-days")?,
+            blobs: keyspace("blobs")?,
+            blob_days: keyspace("blob-days")?,
             instance,
             db,
         })
@@ -97,6 +101,21 @@ impl FjallStore {
             Write::DropSlot(day, id) => {
                 batch.remove(&self.slot_days, rows::slot_day_key(day, &id));
                 batch.remove(&self.slots, *id.as_bytes());
+            }
+            Write::PutBlob(id, record, before) => {
+                if let Some(day) = before {
+                    batch.remove(&self.blob_days, rows::blob_day_key(day, &id));
+                }
+                batch.insert(
+                    &self.blob_days,
+                    rows::blob_day_key(record.day, &id),
+                    rows::encode_blob_bytes(record.bytes),
+                );
+                batch.insert(&self.blobs, *id.as_bytes(), rows::encode_blob(&record));
+            }
+            Write::DropBlob(day, id) => {
+                batch.remove(&self.blob_days, rows::blob_day_key(day, &id));
+                batch.remove(&self.blobs, *id.as_bytes());
             }
             Write::DropMailbox(id) => {
                 batch.remove(&self.mailboxes, *id.as_bytes());
@@ -180,6 +199,23 @@ impl Store for FjallStore {
             .map(|entry| {
                 let (key, value) = entry.into_inner()?;
                 rows::decode_slot_entry(&key, &value)
+            })
+            .collect()
+    }
+
+    fn blob(&self, blob: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
+        self.blobs.get(blob.as_bytes())?.map(|bytes| rows::decode_blob(&bytes)).transpose()
+    }
+
+    fn blobs(&self, after: Option<&BlobEntry>, limit: usize) -> Result<Vec<BlobEntry>, StoreError> {
+        let from =
+            after.map_or(Bound::Unbounded, |last| Bound::Excluded(rows::blob_day_key(last.day, &last.blob).to_vec()));
+        self.blob_days
+            .range((from, Bound::Unbounded))
+            .take(limit)
+            .map(|entry| {
+                let (key, value) = entry.into_inner()?;
+                rows::decode_blob_entry(&key, &value)
             })
             .collect()
     }

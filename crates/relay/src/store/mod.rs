@@ -12,7 +12,7 @@ pub mod rows;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use bulla_protocol::id::{GrantId, Incarnation, InstanceId, MailboxId, SlotId, TagBlock};
+use bulla_protocol::id::{BlobId, GrantId, Incarnation, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
 
@@ -68,6 +68,40 @@ pub struct SlotEntry {
     pub slot: SlotId,
     /// Bytes of its commit.
     pub bytes: u32,
+}
+
+/// A blob, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobRecord {
+    /// Last day (since the epoch) on which it is kept.
+    pub day: u32,
+    /// The last day to which it can be extended.
+    pub furthest: u32,
+    /// Its whole length.
+    pub bytes: u64,
+    /// Hash of the key that reads it.
+    pub read_hash: [u8; 32],
+    /// Hash of the key that writes it.
+    pub write_hash: [u8; 32],
+}
+
+impl BlobRecord {
+    /// Whether its last day has passed: it counts as gone, also before it is swept.
+    #[must_use]
+    pub fn is_over(&self, today: u32) -> bool {
+        self.day < today
+    }
+}
+
+/// A blob's place in the index by which expiry finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlobEntry {
+    /// Last day on which it is kept.
+    pub day: u32,
+    /// Its id.
+    pub blob: BlobId,
+    /// Its whole length.
+    pub bytes: u64,
 }
 
 /// What waits in a mailbox, against its quota.
@@ -156,6 +190,10 @@ pub enum Write {
     PutSlot(SlotId, Slot),
     /// Frees a slot of this last day, and its place in the index.
     DropSlot(u32, SlotId),
+    /// Makes or replaces a blob's record; if it had another last day, that place in the index goes.
+    PutBlob(BlobId, BlobRecord, Option<u32>),
+    /// Removes a blob's record of this last day, and its place in the index.
+    DropBlob(u32, BlobId),
 }
 
 /// Why the store could not be opened, read or written.
@@ -199,6 +237,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Up to `limit` slots after the given one, in the order of last day and id.
     fn slots(&self, after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError>;
+
+    /// A blob's record, if it was made and not swept.
+    fn blob(&self, blob: &BlobId) -> Result<Option<BlobRecord>, StoreError>;
+
+    /// Up to `limit` blobs after the given one, in the order of last day and id.
+    fn blobs(&self, after: Option<&BlobEntry>, limit: usize) -> Result<Vec<BlobEntry>, StoreError>;
 
     /// Applies the changes as one atomic batch and returns when it is on stable storage.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;

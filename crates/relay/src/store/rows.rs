@@ -11,14 +11,16 @@
 //! days       u32 last day ‖ mailbox(16)→ u8 1
 //! slots      slot(32)                  → u8 1 ‖ u32 last day ‖ commit
 //! slot-days  u32 last day ‖ slot(32)   → u8 1 ‖ u32 bytes of the commit
+//! blobs      blob(16)                  → u8 1 ‖ u32 last day ‖ u32 furthest day ‖ u64 bytes ‖ read hash(32) ‖ write hash(32)
+//! blob-days  u32 last day ‖ blob(16)   → u8 1 ‖ u64 bytes
 //! meta       "instance"                → u8 1 ‖ instance(16)
 //! ```
 
-use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
+use bulla_protocol::id::{BlobId, GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
 
-use super::{MailboxRecord, Row, Slot, SlotEntry, StoreError};
+use super::{BlobEntry, BlobRecord, MailboxRecord, Row, Slot, SlotEntry, StoreError};
 
 /// The version that this code writes.
 pub const FORMAT: u8 = 1;
@@ -190,6 +192,59 @@ pub fn decode_slot_entry(key: &[u8], value: &[u8]) -> Result<SlotEntry, StoreErr
         day: u32::from_be_bytes(k.take()?),
         slot: SlotId::new(k.take()?),
         bytes: u32::from_be_bytes(v.take()?),
+    };
+    k.end()?;
+    v.end()?;
+    Ok(entry)
+}
+
+/// Value of `blobs`.
+#[must_use]
+pub fn encode_blob(record: &BlobRecord) -> Vec<u8> {
+    [
+        &[FORMAT][..],
+        &record.day.to_be_bytes(),
+        &record.furthest.to_be_bytes(),
+        &record.bytes.to_be_bytes(),
+        &record.read_hash,
+        &record.write_hash,
+    ]
+    .concat()
+}
+
+/// Reads a value of `blobs`.
+pub fn decode_blob(bytes: &[u8]) -> Result<BlobRecord, StoreError> {
+    let mut f = Fields::versioned(bytes, "blob")?;
+    let record = BlobRecord {
+        day: u32::from_be_bytes(f.take()?),
+        furthest: u32::from_be_bytes(f.take()?),
+        bytes: u64::from_be_bytes(f.take()?),
+        read_hash: f.take()?,
+        write_hash: f.take()?,
+    };
+    f.end()?;
+    Ok(record)
+}
+
+/// Key of `blob-days`.
+#[must_use]
+pub fn blob_day_key(day: u32, blob: &BlobId) -> [u8; 20] {
+    join(&day.to_be_bytes(), blob.as_bytes())
+}
+
+/// Value of `blob-days`.
+#[must_use]
+pub fn encode_blob_bytes(bytes: u64) -> Vec<u8> {
+    [&[FORMAT][..], &bytes.to_be_bytes()].concat()
+}
+
+/// Reads key and value of `blob-days`.
+pub fn decode_blob_entry(key: &[u8], value: &[u8]) -> Result<BlobEntry, StoreError> {
+    let (mut k, mut v) = (Fields(key, "blob's day"), Fields::versioned(value, "blob's size")?);
+    let entry = BlobEntry {
+        day: u32::from_be_bytes(k.take()?),
+        blob: BlobId::new(k.take()?),
+        bytes: u64::from_be_bytes(v.take()?),
     };
     k.end()?;
     v.end()?;

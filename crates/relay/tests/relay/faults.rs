@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bulla_protocol::frame::{client_frame::Body as C, server_frame::Body as S};
-use bulla_protocol::id::{InstanceId, MailboxId, SlotId};
+use bulla_protocol::id::{BlobId, InstanceId, MailboxId, SlotId};
 use bulla_relay::server::open_store;
-use bulla_relay::store::{Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Write};
+use bulla_relay::store::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Write};
 use bulla_relay::{RelayError, serve_on};
 use bytes::Bytes;
 use rand_core::OsRng;
@@ -60,6 +60,12 @@ impl Store for Failing {
     }
     fn slots(&self, after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError> {
         self.store.slots(after, limit)
+    }
+    fn blob(&self, blob: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
+        self.store.blob(blob)
+    }
+    fn blobs(&self, after: Option<&BlobEntry>, limit: usize) -> Result<Vec<BlobEntry>, StoreError> {
+        self.store.blobs(after, limit)
     }
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let _open = self.gate.blocking_lock();

@@ -1,8 +1,8 @@
 //! Stored formats: what version 1 wrote, every later version must load.
 
-use bulla_protocol::id::{GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
+use bulla_protocol::id::{BlobId, GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::permit::{Class, MacRoot};
-use bulla_relay::store::{MailboxRecord, Row, Slot, SlotEntry, rows};
+use bulla_relay::store::{BlobEntry, BlobRecord, MailboxRecord, Row, Slot, SlotEntry, rows};
 use data_encoding::HEXLOWER;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -57,6 +57,14 @@ fn rows_of_version_1_are_read_and_written_as_they_were() {
     );
     assert_eq!(rows::decode_slot_entry(&key, &value).unwrap(), entry);
     assert!(rows::decode_slot_entry(&key[1..], &value).is_err());
+    let record =
+        BlobRecord { day: 20_484, furthest: 20_544, bytes: 258, read_hash: [0xaa; 32], write_hash: [0xbb; 32] };
+    assert_eq!(rows::encode_blob(&record), fixture("blob"));
+    assert_eq!(rows::decode_blob(&fixture("blob")).unwrap(), record);
+    let entry = BlobEntry { day: 20_484, blob: BlobId::new([0x99; 16]), bytes: 258 };
+    assert_eq!(rows::blob_day_key(entry.day, &entry.blob)[..], fixture("blob-day-key"));
+    assert_eq!(rows::encode_blob_bytes(258), fixture("blob-day"));
+    assert_eq!(rows::decode_blob_entry(&fixture("blob-day-key"), &fixture("blob-day")).unwrap(), entry);
     let instance = InstanceId::new([0x77; 16]);
     assert_eq!(rows::encode_instance(&instance), fixture("instance"));
     assert_eq!(rows::decode_instance(&fixture("instance")).unwrap(), instance);

@@ -148,10 +148,22 @@ async fn mls_09_ten_thousand_fetches_of_a_bundle_change_nothing_and_are_told_to_
 }
 
 #[tokio::test]
-async fn there_are_three_routes_and_none_serves_a_page() {
+async fn the_routes_are_few_and_none_serves_a_page() {
     let world = World::start().await;
     assert!(http(&world, "/health").await.ends_with("\r\n\r\nok\n"));
-    for path in ["/", "/index.html", "/v1", "/v1/ws", "/v1/bundles", "/v1/bundles/x", "/app.js", "/health/x"] {
+    for path in [
+        "/",
+        "/index.html",
+        "/v1",
+        "/v1/ws",
+        "/v1/bundles",
+        "/v1/bundles/x",
+        "/v1/blobs",
+        "/v1/blobs/x/0",
+        "/v1/blobs/x",
+        "/app.js",
+        "/health/x",
+    ] {
         let answer = http(&world, path).await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
         let lower = answer.to_lowercase();
@@ -214,6 +226,7 @@ async fn p4_disclose_prints_exactly_the_published_fields() {
     let mut sender = world.anonymous().await;
     sender.send(&mailbox.permit(), b"one").await;
     assert_eq!(sender.claim(slot(1), b"commit").await, won());
+    crate::blobs::Blob::new(1, 5).create(&world, &mailbox.permit()).await;
     let mut printed = Default::default();
     fields(&serde_json::to_value(world.disclose().await).unwrap(), &mut printed);
 

@@ -1,6 +1,7 @@
 //! The relay from outside: real sockets, real files, a clock that the test moves.
 
 mod bad_input;
+mod blobs;
 mod common;
 mod delivery;
 mod faults;

@@ -72,7 +72,7 @@ pub(super) enum Passed {
     /// The store failed and the engine was loaded again: all connections are closed, then this may leave.
     Reloaded(Effects),
     /// As [`Passed::Reloaded`], after effects of what did not become durable: sabotage.
-    ReloadedTooLate(Effects, Effects),
+    ReloadedTooLate(Box<(Effects, Effects)>),
     /// The process is gone.
     Died,
 }
@@ -241,7 +241,7 @@ impl Node {
                 self.make_durable(batch);
                 self.engine = Some(engine);
                 match effects {
-                    Some(early) => Passed::ReloadedTooLate(early, again),
+                    Some(early) => Passed::ReloadedTooLate(Box::new((early, again))),
                     None => Passed::Reloaded(again),
                 }
             }

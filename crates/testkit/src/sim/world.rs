@@ -354,7 +354,8 @@ impl World {
                     self.close_links(node);
                     self.release(node, effects);
                 }
-                Passed::ReloadedTooLate(early, effects) => {
+                Passed::ReloadedTooLate(both) => {
+                    let (early, effects) = *both;
                     self.release(node, early);
                     self.close_links(node);
                     self.release(node, effects);

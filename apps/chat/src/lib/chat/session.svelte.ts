@@ -12,7 +12,10 @@ import {
   type EngineEvent,
   type Message,
   type MessageId,
+  type OpenedFile,
+  type Upload,
 } from '../engine/types';
+import type { Prepared } from './files';
 import { plainName, plainText } from './plain';
 import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
 
@@ -46,6 +49,8 @@ export function summary(message: Message): string {
     case 'text':
     case 'edit':
       return plainText(message.shown.text);
+    case 'file':
+      return plainText(message.shown.file.caption) || t('file.summary', { name: plainName(message.shown.file.name) || t('file.unnamed') });
     case 'unsupported':
       return t('message.unsupported', { contentType: plainName(message.shown.contentType) });
     case 'reaction':
@@ -70,6 +75,12 @@ export class Session {
   messages = $state.raw<Message[]>([]);
   notices = $state.raw<Notice[]>([]);
   typing = $state(false);
+  /** Files on their way, oldest first. */
+  uploads = $state.raw<Upload[]>([]);
+  /** Files that are being opened: how much of each is here. */
+  opening = $state.raw<ReadonlyMap<MessageId, { received: number; of: number }>>(new Map());
+  /** Bytes of a picture that is loaded without being asked for. */
+  autoload = $state<number>(0);
   /** Where the person left off; stays until they write. */
   unreadFrom = $state.raw<MessageId | null>(null);
   /** Everything that this device has is in `messages`. */
@@ -157,6 +168,44 @@ export class Session {
     return message;
   }
 
+  /** Attaches a file; it is kept, and goes out by itself. */
+  async attach({ file, name, mediaType, preview }: Prepared, caption: string, replyTo: MessageId | null): Promise<void> {
+    this.#uploading(await this.#engine.attach(file, { name, mediaType, caption, preview, replyTo }));
+    this.unreadFrom = null;
+  }
+
+  async cancelUpload(id: string): Promise<void> {
+    await this.#engine.cancelUpload(id);
+  }
+
+  async retryUpload(id: string): Promise<void> {
+    await this.#engine.retryUpload(id);
+  }
+
+  async openFile(id: MessageId): Promise<OpenedFile> {
+    this.#moved(id, 0, 0);
+    try {
+      return await this.#engine.openFile(id);
+    } finally {
+      this.opening = new Map([...this.opening].filter(([of]) => of !== id));
+    }
+  }
+
+  stopFile(id: MessageId): void {
+    this.#engine.stopFile(id).catch(() => undefined);
+  }
+
+  /** Whether a picture is shown without being asked for: it is here already, or small enough for what the person has set. */
+  async loadsItself(id: MessageId, size: number): Promise<boolean> {
+    if (await this.#engine.isHere(id).catch(() => false)) return true;
+    return size <= this.autoload && this.connection.kind === 'online';
+  }
+
+  setAutoload(most: number): void {
+    this.autoload = most;
+    this.keep('autoload', most);
+  }
+
   /** Keeps something of the page's own beside this conversation: an origin may have several. */
   keep(name: string, value: unknown): void {
     keep(`${name}-${this.conversation?.id}`, value);
@@ -224,6 +273,8 @@ export class Session {
       this.notices = [...before.notices, ...this.notices.filter((notice) => !known.has(notice.id))];
       this.confirmed = before.confirmed;
     }
+    this.autoload = (await this.kept<number>('autoload')) ?? 0;
+    this.uploads = await this.#engine.uploads();
     this.unreadFrom = firstUnread(this.bubbles);
     // Taken over while this was read, or not known to the business: that stands.
     if (this.phase.kind !== 'problem' && this.conversation) this.phase = { kind: 'chat' };
@@ -277,6 +328,18 @@ export class Session {
       case 'typing':
         this.#theyType(event.on);
         break;
+      case 'upload':
+        this.#uploading(event.upload);
+        break;
+      case 'upload-moved':
+        this.uploads = this.uploads.map((upload) => (upload.id === event.id ? { ...upload, sent: event.sent } : upload));
+        break;
+      case 'upload-ended':
+        this.uploads = this.uploads.filter((upload) => upload.id !== event.id);
+        break;
+      case 'file':
+        this.#moved(event.id, event.received, event.of);
+        break;
       case 'taken-over':
         this.phase = { kind: 'problem', problem: 'taken-over' };
         break;
@@ -311,6 +374,15 @@ export class Session {
     // Came while nobody looked: the marker shows where to go on.
     const marked = this.unreadFrom === null ? undefined : this.byId.get(this.unreadFrom);
     if (document.hidden && (!marked || marked.order <= this.#readUpTo)) this.unreadFrom = message.id;
+  }
+
+  #uploading(upload: Upload): void {
+    const others = this.uploads.filter(({ id }) => id !== upload.id);
+    this.uploads = [...others, upload].sort((a, b) => a.createdMs - b.createdMs);
+  }
+
+  #moved(id: MessageId, received: number, of: number): void {
+    this.opening = new Map(this.opening).set(id, { received, of });
   }
 
   #theyType(on: boolean): void {

@@ -1,7 +1,7 @@
 /** The engine as the page has it: calls go to a worker, each with a number, and come back under it; events come in between. */
 import type { Call, Reply, Request } from './rpc';
 import { describe } from './rpc';
-import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId } from './types';
+import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId, type NewFile, type OpenedFile, type Upload } from './types';
 
 /** What this needs of a `Worker`. */
 export interface Port {
@@ -52,6 +52,27 @@ export class WorkerEngine implements Engine {
   }
   send(draft: Draft) {
     return this.#call<Message>('send', draft);
+  }
+  attach(file: Blob, about: NewFile) {
+    return this.#call<Upload>('attach', file, about);
+  }
+  uploads() {
+    return this.#call<Upload[]>('uploads');
+  }
+  cancelUpload(id: string) {
+    return this.#call<void>('cancelUpload', id);
+  }
+  retryUpload(id: string) {
+    return this.#call<void>('retryUpload', id);
+  }
+  isHere(id: MessageId) {
+    return this.#call<boolean>('isHere', id);
+  }
+  openFile(id: MessageId) {
+    return this.#call<OpenedFile>('openFile', id);
+  }
+  stopFile(id: MessageId) {
+    return this.#call<void>('stopFile', id);
   }
   markRead(id: MessageId) {
     return this.#call<void>('markRead', id);

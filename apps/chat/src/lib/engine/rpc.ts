@@ -1,8 +1,9 @@
-/** What goes over the wire between page and worker. Plain values only. */
+/** What goes over the wire between page and worker. Plain values, and blobs. */
 import type { EngineErrorCode, EngineEvent } from './types';
 
 export const CALLS = [
   'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'messages',
+  'attach', 'uploads', 'cancelUpload', 'retryUpload', 'isHere', 'openFile', 'stopFile',
 ] as const;
 export type Call = (typeof CALLS)[number];
 
@@ -19,7 +20,8 @@ export type Reply =
 
 const CODES: readonly EngineErrorCode[] = [
   'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated',
-  'code-length', 'code-symbol', 'code-mistyped', 'moved', 'unknown',
+  'code-length', 'code-symbol', 'code-mistyped', 'moved',
+  'too-large', 'too-many-files', 'file', 'gone', 'damaged', 'stopped', 'unknown',
 ];
 
 /** Whatever was thrown, as a code and a message: errors of the device carry a `code` of their own. */

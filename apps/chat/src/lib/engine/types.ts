@@ -10,6 +10,7 @@ export type Failure = 'window-closed' | 'refused' | 'no-receipt' | 'too-large';
 
 export type Shown =
   | { kind: 'text'; text: string }
+  | { kind: 'file'; file: FileCard }
   /** A reaction to `replyTo`; null takes it back. */
   | { kind: 'reaction'; emoji: string | null }
   /** An edit of `replaces`. */
@@ -18,6 +19,53 @@ export type Shown =
   /** A kind that this version cannot show. */
   | { kind: 'unsupported'; contentType: string }
   | { kind: 'unreadable' };
+
+/** What is known of a file without its bytes. All of it is its sender's word. */
+export interface FileCard {
+  name: string;
+  mediaType: string;
+  /** Bytes. */
+  size: number;
+  /** What is said under it; empty for nothing. */
+  caption: string;
+  /** A small picture that its sender's device made. */
+  preview: Preview | null;
+  /** When it goes from the relay, Unix seconds; 0 for unknown. */
+  expires: number;
+}
+
+/** `image/jpeg`, `image/png` or `image/webp`, at most 24 KiB. */
+export interface Preview {
+  mediaType: string;
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** A file on its way to the relay; its message comes once it is there. */
+export interface Upload {
+  id: string;
+  file: FileCard;
+  createdMs: number;
+  failed: 'refused' | 'too-large' | 'lost' | 'not-said' | null;
+  /** Bytes at the relay, of so many; sealed, so a little more than the file has. */
+  sent: number;
+  of: number;
+}
+
+export interface NewFile {
+  name: string;
+  mediaType: string;
+  caption: string;
+  preview: Preview | null;
+  replyTo: MessageId | null;
+}
+
+/** A file that was opened. Its type is what its bytes are, and its name one under which it may be saved. */
+export interface OpenedFile {
+  blob: Blob;
+  name: string;
+  /** A picture that may be shown. */
+  picture: boolean;
+}
 
 export interface Message {
   /** Its place in the conversation: 1, 2, 3 … */
@@ -101,6 +149,11 @@ export type EngineEvent =
   | { type: 'changed'; message: Message }
   | { type: 'status'; message: Message; atMs: number }
   | { type: 'typing'; on: boolean }
+  | { type: 'upload'; upload: Upload }
+  | { type: 'upload-moved'; id: string; sent: number }
+  | { type: 'upload-ended'; id: string }
+  /** A file that is being opened. */
+  | { type: 'file'; id: MessageId; received: number; of: number }
   | { type: 'unreadable' }
   | { type: 'newer' }
   /** The conversation began again between the same identities: a quiet line. */
@@ -123,7 +176,8 @@ export type Draft =
  * `bad-link`: not a link, or without a fingerprint; `wrong-key`: what the origin serves is not of the link's key; `unreachable`: nothing
  * came; `storage`: this browser does not store (private mode, full, refused); `other-tab`: the engine runs in another tab; `wasm`: refused or
  * not supported; `code-length`, `code-symbol`, `code-mistyped`: not a recovery code, and nothing was sent; `moved`: the conversation goes on on
- * another device; `too-long`, `not-ready`, `outdated`, `unknown`: as they say.
+ * another device; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
+ * more; `gone`: the relay has it no more; `damaged`: it is not what was sent; `stopped`: it was stopped, and goes on from there the next time.
  */
 export type EngineErrorCode =
   | 'bad-link'
@@ -139,6 +193,12 @@ export type EngineErrorCode =
   | 'code-symbol'
   | 'code-mistyped'
   | 'moved'
+  | 'too-large'
+  | 'too-many-files'
+  | 'file'
+  | 'gone'
+  | 'damaged'
+  | 'stopped'
   | 'unknown';
 
 export class EngineError extends Error {
@@ -171,6 +231,17 @@ export interface Engine {
   older(): Promise<void>;
   /** Returns once it is durable in the outbox. */
   send(draft: Draft): Promise<Message>;
+  /** Returns once the file is kept and its upload durable: it is said when the relay has it. */
+  attach(file: Blob, about: NewFile): Promise<Upload>;
+  /** Files that wait to be uploaded, oldest first. */
+  uploads(): Promise<Upload[]>;
+  cancelUpload(id: string): Promise<void>;
+  retryUpload(id: string): Promise<void>;
+  /** Whether the file of a message is here, so that opening it fetches nothing. */
+  isHere(id: MessageId): Promise<boolean>;
+  /** Opens the file of a message, and fetches it if it is not here; events of type `file` tell how far it is. */
+  openFile(id: MessageId): Promise<OpenedFile>;
+  stopFile(id: MessageId): Promise<void>;
   markRead(id: MessageId): Promise<void>;
   typing(on: boolean): Promise<void>;
   setName(name: string): Promise<void>;

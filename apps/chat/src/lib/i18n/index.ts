@@ -56,6 +56,14 @@ const dated = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'long', y
 const listed = new Intl.ListFormat(locale, { type: 'conjunction' });
 
 export const time = (ms: number): string => clock.format(ms);
+/** Bytes for people: 1,000 to a kB, as file managers have it. */
+export function bytes(value: number): string {
+  const [unit, divisor] = value < 1_000 ? (['byte', 1] as const) : value < 1_000_000 ? (['kilobyte', 1e3] as const) : (['megabyte', 1e6] as const);
+  const maximumFractionDigits = unit === 'megabyte' ? 1 : 0;
+  return new Intl.NumberFormat(locale, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits }).format(value / divisor);
+}
+const percents = new Intl.NumberFormat(locale, { style: 'percent' });
+export const percent = (value: number): string => percents.format(value);
 export const number = (value: number): string => numbers.format(value);
 export const list = (values: string[]): string => listed.format(values);
 

@@ -18,7 +18,7 @@ use super::history::{Entry, History, Quote, Said};
 use super::palette::Palette;
 use super::when;
 use super::wrap::{balanced, cut, width, wrapped};
-use crate::chat::why;
+use crate::chat::{files, short, why};
 use crate::text::{lines, one_line};
 
 /// Text in longer rows than this is hard to read.
@@ -81,7 +81,7 @@ impl Look<'_> {
         let room = if self.room >= 60 { (self.room * 7 / 10).min(WIDEST) } else { self.room.saturating_sub(4) };
         let room = room.saturating_sub(BAR).max(8);
         let mut block = Vec::new();
-        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_))) {
+        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_) | Shown::File(_))) {
             block.push(self.quote(&self.history.quote(&answered), room));
         }
         let (text, style) = self.body(message);
@@ -112,6 +112,9 @@ impl Look<'_> {
         let words = |text: String| (text, Palette::quiet().add_modifier(Modifier::ITALIC));
         match (&message.shown, message.direction) {
             (Shown::Text(text), _) => (lines(text).trim_end().to_owned(), Style::new()),
+            (Shown::File(card), direction) => {
+                (lines(&files::shown(card, &short(&message.id), direction)).trim_end().to_owned(), Style::new())
+            }
             (Shown::Deleted, Direction::Outgoing) => words("You took this message back.".to_owned()),
             (Shown::Deleted, Direction::Incoming) => words("This message was taken back.".to_owned()),
             (Shown::Unsupported(kind), _) if !kind.is_empty() => {

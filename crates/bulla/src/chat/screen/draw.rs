@@ -2,6 +2,7 @@
 
 use bulla_client::engine::commands::MAX_TEXT;
 use bulla_client::event::{Connection, Direction};
+use bulla_client::media::Upload;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::style::{Modifier, Style};
@@ -14,7 +15,7 @@ use super::model::{Context, Mode, Model, Seen, readers};
 use super::palette::Palette;
 use super::wrap::{cut, fitting, width, wrapped};
 use super::{bubble, help};
-use crate::chat::KEY_CHANGE;
+use crate::chat::{KEY_CHANGE, files};
 use crate::text::sentence;
 
 /// Below this there is no room for a chat.
@@ -188,6 +189,9 @@ fn status(model: &Model, columns: usize) -> Vec<Line<'static>> {
         let style = if remark.is_trouble { palette.wrong() } else { palette.waits() };
         return told(&remark.text, columns, REMARK, style);
     }
+    if let Some(upload) = model.uploads.values().find(|upload| upload.failed.is_none()) {
+        return vec![uploading(upload, model.uploads.len(), columns, palette.waits())];
+    }
     const TYPES: &str = " is typing…";
     let room = columns.saturating_sub(width(TYPES) + BELOW + 1);
     let left = match model.is_typing() {
@@ -195,6 +199,17 @@ fn status(model: &Model, columns: usize) -> Vec<Line<'static>> {
         false => String::new(),
     };
     vec![Line::styled(left, palette.business().add_modifier(Modifier::ITALIC))]
+}
+
+/// A file on its way: how much of it has left.
+fn uploading(upload: &Upload, all: usize, columns: usize, style: Style) -> Line<'static> {
+    const BAR: usize = 12;
+    let percent = upload.sent.saturating_mul(100).checked_div(upload.of).unwrap_or(0).min(100);
+    let full = usize::try_from(percent).unwrap_or(0) * BAR / 100;
+    let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
+    let more = if all > 1 { format!(" and {} more", all - 1) } else { String::new() };
+    let text = format!(" ↑ {bar} {percent} % {}{more} · /cancel", files::described(&upload.file));
+    Line::styled(cut(&text, columns), style)
 }
 
 /// What is below, if one has scrolled up; beside what happens now.

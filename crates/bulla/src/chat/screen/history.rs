@@ -153,7 +153,7 @@ impl History {
     }
 
     fn insert(&mut self, message: Message) {
-        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_)))
+        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_) | Shown::File(_)))
             && !self.orders.contains_key(&answered)
             && !self.quotes.contains_key(&answered)
         {
@@ -339,7 +339,7 @@ impl History {
 /// Whether a message stands in the history by itself. Reactions, edits and withdrawals show at the message that they change.
 pub(super) fn is_shown(message: &Message) -> bool {
     match message.shown {
-        Shown::Text(_) | Shown::Unsupported(_) | Shown::Unreadable => true,
+        Shown::Text(_) | Shown::File(_) | Shown::Unsupported(_) | Shown::Unreadable => true,
         Shown::Deleted => message.replaces.is_none(),
         _ => false,
     }
@@ -359,6 +359,7 @@ fn quote_of(message: Option<&Message>) -> Quote {
     };
     let text = match &message.shown {
         Shown::Text(text) => crate::text::one_line(text, 200),
+        Shown::File(card) => format!("📎 {}", crate::chat::files::described(card)),
         Shown::Deleted => "a message that was taken back".to_owned(),
         Shown::Unreadable => "a message that cannot be read".to_owned(),
         _ => "something that this version cannot show".to_owned(),

@@ -1,10 +1,13 @@
 //! The chat as it is now, without any I/O: events, answers, keys and time go in ([`super::keys`] has the keys), what is to be done comes out as
 //! [`Ask`]s, and [`super::draw`] shows it.
 
+use std::collections::BTreeMap;
+
 use bulla_client::engine::commands::MAX_TEXT;
 use bulla_client::event::{
     Connection, Conversation, ConversationState, Direction, Draft, Event, Message, Reason, Status,
 };
+use bulla_client::media::{BlobId, Upload};
 use bulla_e2ee::content::MessageId;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -16,6 +19,7 @@ use super::palette::Palette;
 use super::view::{Rows, View};
 use super::when;
 use crate::chat::command::Typed;
+use crate::chat::files::stopped;
 use crate::chat::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, devices_changed, why};
 use crate::text::{one_line, sentence};
 
@@ -139,6 +143,8 @@ pub(super) struct Model {
     /// The help is open, scrolled down so far.
     pub(super) help: Option<usize>,
     pub(super) remark: Option<Remark>,
+    /// Files on their way, with what of them has left.
+    pub(super) uploads: BTreeMap<BlobId, Upload>,
     pub(super) palette: Palette,
     /// Somebody claims to be the business under another key. Said above everything until one leaves, and then once more.
     pub(super) key_changed: bool,
@@ -173,6 +179,7 @@ impl Model {
             context: Context::Nothing,
             help: None,
             remark: None,
+            uploads: BTreeMap::new(),
             palette,
             key_changed: false,
             leaves: false,
@@ -272,6 +279,18 @@ impl Model {
             }
             Event::Status { message, .. } => self.status(message),
             Event::Typing { on, .. } => self.typing_until = on.then_some(self.now_ms + TYPING_MS),
+            Event::Upload(upload) => {
+                if let Some(sentence) = stopped(&upload) {
+                    self.history.note(sentence);
+                }
+                self.uploads.insert(upload.id, upload);
+            }
+            Event::UploadMoved { upload, sent } => {
+                if let Some(upload) = self.uploads.get_mut(&upload) {
+                    upload.sent = sent;
+                }
+            }
+            Event::UploadEnded { upload, .. } => drop(self.uploads.remove(&upload)),
             Event::Continued { reason: Reason::Joined, .. } => {}
             Event::Continued { .. } => self.history.note(CONTINUED.to_owned()),
             Event::KeyChange { .. } => self.key_changed = true,

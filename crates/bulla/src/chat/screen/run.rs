@@ -2,6 +2,7 @@
 //! slow disk does not stop the keys.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,12 +14,14 @@ use futures_util::StreamExt as _;
 use jiff::tz::TimeZone;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use super::draw;
 use super::model::{Answer, Ask, Model, PAGE};
 use super::palette::Palette;
 use super::terminal::Screen;
 use crate::chat::Session;
+use crate::chat::command::Typed;
 
 /// Pages of unread messages that are loaded before the screen opens.
 const UNREAD_PAGES: usize = 10;
@@ -51,6 +54,8 @@ pub(in crate::chat) async fn run(session: Session, mut events: UnboundedReceiver
 
 /// The newest page, and more if all of it is unread.
 async fn load(session: &Session, model: &mut Model) -> anyhow::Result<()> {
+    let waiting = session.endpoint.uploads(session.conversation.id).await?;
+    model.uploads = waiting.into_iter().map(|upload| (upload.id, upload)).collect();
     let mut before = None;
     for _ in 0..UNREAD_PAGES {
         let page = session.endpoint.messages(session.conversation.id, before, PAGE).await?;
@@ -129,6 +134,9 @@ fn take(model: &mut Model, input: Input) {
 /// Does what is asked, in order.
 async fn work(session: Session, mut asks: UnboundedReceiver<Ask>, answers: UnboundedSender<Answer>) {
     let (endpoint, to) = (session.endpoint.clone(), session.conversation.id);
+    let session = Arc::new(session);
+    // Files take their time, and nothing waits for them.
+    let mut files = JoinSet::new();
     while let Some(ask) = asks.recv().await {
         let refused = |error: CommandError, text| Some(Answer::Refused(error.to_string(), text));
         let answer = match ask {
@@ -136,6 +144,17 @@ async fn work(session: Session, mut asks: UnboundedReceiver<Ask>, answers: Unbou
                 Ok(_) => None,
                 Err(error) => refused(error, text),
             },
+            Ask::Command(typed @ (Typed::Attach(_) | Typed::Save(..)), line) => {
+                let (session, answers) = (Arc::clone(&session), answers.clone());
+                files.spawn(async move {
+                    let answer = match session.carry_out(typed).await {
+                        Ok(told) => told.map(Answer::Told),
+                        Err(why) => Some(Answer::Refused(why, Some(line))),
+                    };
+                    let _ = answer.map(|answer| answers.send(answer));
+                });
+                None
+            }
             Ask::Command(typed, line) => match session.carry_out(typed).await {
                 Ok(told) => told.map(Answer::Told),
                 Err(why) => Some(Answer::Refused(why, Some(line))),
@@ -157,6 +176,7 @@ async fn work(session: Session, mut asks: UnboundedReceiver<Ask>, answers: Unbou
             let _ = answers.send(answer);
         }
     }
+    while files.join_next().await.is_some() {}
 }
 
 /// What was written in the last moment leaves before the program does, if it can.
@@ -165,7 +185,9 @@ async fn last_words(model: &mut Model, events: &mut UnboundedReceiver<Event>) {
         while let Ok(event) = events.try_recv() {
             model.event(event);
         }
-        while model.connection == Connection::Online && model.history.on_their_way().here > 0 {
+        while model.connection == Connection::Online
+            && (model.history.on_their_way().here > 0 || model.uploads.values().any(|upload| upload.failed.is_none()))
+        {
             let Some(event) = events.recv().await else { break };
             model.event(event);
         }
