@@ -181,7 +181,7 @@ impl Side {
     /// A customer whose first message was delivered.
     async fn customer(link: &Link) -> Result<Self> {
         let mut side = Self::start(Disk::default(), RootKey::generate(&mut OsRng), RoleOptions::Customer)?;
-        let conversation = side.endpoint.begin(link, Begin { name: None, pseudonym: None }).await?;
+        let conversation = side.endpoint.begin(link, Begin { name: None, pseudonym: None, code: None }).await?;
         say(&side.endpoint, conversation.id, 1).await?;
         side.until(|event| has_reached(event, Status::Delivered)).await?;
         Ok(side)

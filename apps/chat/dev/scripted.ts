@@ -19,6 +19,9 @@ import {
 
 export const MARK = 'SCRIPTED-ENGINE';
 
+/** As it looks; it opens nothing. */
+export const CODE = '0W3G-E1R7-0W3G-E1R7-0W3G-E1R7-0YJ5';
+
 const READERS = [
   { name: 'Front desk', role: 'agent' },
   { name: 'Order helper', role: 'bot' },
@@ -197,6 +200,17 @@ class Scripted implements Engine {
         this.#add({ shown: { kind: 'unsupported', contentType: HOSTILE } });
         this.#add({ shown: { kind: 'file', file: { name: HOSTILE, mediaType: HOSTILE, size: 1, caption: HOSTILE, preview: { mediaType: 'image/png', bytes: new TextEncoder().encode(HOSTILE) }, expires: 0 } } });
         break;
+      case 'past-asked':
+        this.#conversation = { ...this.#make('open'), past: 'asked' };
+        break;
+      case 'past':
+        this.#conversation = { ...this.#make('open'), past: 'all' };
+        break;
+      case 'finding':
+        this.#messages = [];
+        this.#conversation = { ...this.#make('greeting'), past: 'sought' };
+        break;
+      case 'moved':
       case 'stuck':
       case 'removed':
       case 'outdated':
@@ -254,6 +268,38 @@ class Scripted implements Engine {
     this.#conversation = { ...this.#make('greeting'), ownName: name };
     setTimeout(() => this.#say({ type: 'connection', connection: { kind: 'online' } }));
     return this.#conversation;
+  }
+
+  /** A code that begins with 1 is mistyped; one that begins with 2 is nobody's. */
+  async recover(_link: string, code: string) {
+    this.calls.push({ call: 'recover', args: [code] });
+    if (code.startsWith('1')) throw new EngineError('code-mistyped', 'as asked');
+    const sought = (this.#conversation = { ...this.#make('greeting'), past: 'sought' as const });
+    setTimeout(() => {
+      this.#say({ type: 'connection', connection: { kind: 'online' } });
+      if (code.startsWith('2')) {
+        this.#conversation = null;
+        return this.#say({ type: 'conversation', conversation: { ...sought, state: 'not-known' } });
+      }
+      this.#conversation = { ...sought, state: 'open', past: 'asked' };
+      this.#say({ type: 'conversation', conversation: this.#conversation });
+      for (const line of story(Date.now())) this.#add({ ...line, status: 'read' });
+      this.#say({ type: 'history', added: this.#messages.length });
+      this.#conversation = { ...this.#conversation, past: 'all' };
+      this.#say({ type: 'conversation', conversation: this.#conversation });
+    });
+    return sought;
+  }
+  async recoveryCode() {
+    return this.part.startsWith('code') ? CODE : null;
+  }
+  async takeBack() {
+    this.calls.push({ call: 'takeBack', args: [] });
+    this.#conversation = this.#make('open');
+    this.#say({ type: 'conversation', conversation: this.#conversation });
+  }
+  async older() {
+    this.calls.push({ call: 'older', args: [] });
   }
 
   async send(draft: Draft): Promise<Message> {

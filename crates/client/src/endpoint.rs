@@ -16,6 +16,7 @@ use std::time::Duration;
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
+use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::{Suite, Suites};
 use bulla_protocol::id::BlobId;
 use bulla_protocol::work::Task;
@@ -29,7 +30,7 @@ pub use crate::engine::commands::CommandError;
 use crate::engine::uploads::Forgotten;
 pub use crate::engine::{Begin, BusinessOptions, NoProjector, Projector, RoleOptions};
 use crate::engine::{Command, Ctx, Effects, Engine, Input, LinkKey, WorkFor};
-use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, LinkCard, Message, OwnDevice};
+use crate::event::{BusinessCard, Conversation, ConversationId, Draft, Event, LinkCard, Message, OwnDevice, Past};
 use crate::media::{Attachment, FileCard, MediaError, NewAttachment, Sealed, Upload};
 use crate::rt;
 use crate::store::parts::Parts;
@@ -231,6 +232,31 @@ impl Endpoint {
     /// The pseudonym's key of a conversation, to resume it on another device. Secret.
     pub async fn pseudonym(&self, of: ConversationId) -> Result<Zeroizing<[u8; 32]>, CommandError> {
         self.run(move |engine, ctx| engine.pseudonym(ctx, of)).await
+    }
+
+    /// The recovery code of a conversation: whoever has it is this customer, at every business of this store. Secret.
+    pub async fn recovery_code(&self, of: ConversationId) -> Result<RecoveryCode, CommandError> {
+        self.run(move |engine, ctx| engine.recovery_code(ctx, of)).await
+    }
+
+    /// A customer who was here before comes back with the code. It says Hello at once; whether the business knows the customer comes as an event:
+    /// the conversation is open, or [`crate::event::ConversationState::NotKnown`].
+    pub async fn recover(&self, link: &Link, code: RecoveryCode) -> Result<Conversation, CommandError> {
+        let bundle = self.fetch(link).await?;
+        let link = link.clone();
+        let begin = Begin { code: Some(code), ..Begin::default() };
+        self.run(move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin)).await
+    }
+
+    /// Brings a conversation back that goes on on another device ([`crate::event::ConversationState::Moved`]).
+    pub async fn take_back(&self, of: ConversationId) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.take_back(ctx, of)).await
+    }
+
+    /// Asks the business for older messages than are here, if it may have some and has not been asked just now. They come with
+    /// [`Event::History`].
+    pub async fn older(&self, of: ConversationId) -> Result<Option<Past>, CommandError> {
+        self.run(move |engine, ctx| engine.older(ctx, of)).await
     }
 
     /// Invites another device of this customer; the bytes are for it alone, and good for a day.

@@ -209,6 +209,22 @@ pub struct Conversation {
     pub state: ConversationState,
     /// Incoming messages not yet marked as read.
     pub unread: u64,
+    /// On a device that came back with a recovery code: what was said before, which the business has.
+    pub past: Option<Past>,
+}
+
+/// How much of what was said before a device came is here. The business has it, and gives it page by page ([`crate::endpoint::Endpoint::older`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Past {
+    /// Whether the business knows this customer is not known yet. Nothing can be said before.
+    Sought,
+    /// There may be more.
+    More,
+    /// More was asked for and has not come.
+    Asked,
+    /// Everything that the business has is here.
+    All,
 }
 
 /// Who a business is, for its link.
@@ -267,6 +283,21 @@ pub enum ConversationState {
     /// is updated.
     #[n(5)]
     Outdated,
+    /// The customer has come back on another device with the recovery code: this one can read what it has, and say nothing, until its person brings
+    /// the conversation back here.
+    #[n(6)]
+    Moved,
+    /// The business knows nobody of the recovery code with which this began. It leads nowhere.
+    #[n(7)]
+    NotKnown,
+}
+
+impl ConversationState {
+    /// Whether nothing is said here any more, nor heard.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Removed | Self::Moved | Self::NotKnown)
+    }
 }
 
 /// Why a conversation began again in a new group.
@@ -378,6 +409,13 @@ pub enum Event {
         /// The new identity's public key.
         identity: [u8; 32],
     },
+    /// Messages from before this device came are here now, older than all others; nobody is to be told of each.
+    History {
+        /// Where.
+        conversation: ConversationId,
+        /// How many.
+        added: u64,
+    },
     /// Messages of the other side are missing: they expired on the way, or its counter jumped.
     Gap {
         /// Where, if it is known.
@@ -404,6 +442,7 @@ impl Event {
             | Self::Newer { conversation }
             | Self::Continued { conversation, .. }
             | Self::Devices { conversation, .. }
+            | Self::History { conversation, .. }
             | Self::KeyChange { conversation, .. } => Some(*conversation),
         }
     }

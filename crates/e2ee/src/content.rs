@@ -10,11 +10,13 @@
 
 mod attachment;
 mod extensions;
+mod history;
 mod id;
 mod part;
 
 pub use attachment::{Attachment, Preview};
 pub use extensions::{Extensions, Introduced, PermitsExtension, Reader};
+pub use history::{HistoryItem, HistoryPage, HistoryReaction, HistoryRequest};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
 pub use part::{Body, Receipt};
 
@@ -115,6 +117,13 @@ impl Content {
         let w = self.extensions.write(nullable(w, &self.in_reply_to))?;
         let bytes = self.body.write(w).finish();
         if bytes.len() > limits::CONTENT { Err(ContentError::TooLarge) } else { Ok(bytes) }
+    }
+
+    /// Whether it is a message of its own: not one about another, as an edit or a reaction, nor one that only programs read.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        let about_another = self.replaces.is_some() || matches!(self.body, Body::Reaction { .. } | Body::Deleted);
+        !about_another && !self.body.is_for_programs()
     }
 
     /// From bytes that an authenticated sender said.

@@ -55,6 +55,8 @@ pub enum Kind {
     Commit = 4,
     /// A linked device asks to be let in.
     Join = 5,
+    /// The business tells a device that the conversation goes on without it.
+    TurnedAway = 6,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             3 => Some(Self::Continues),
             4 => Some(Self::Commit),
             5 => Some(Self::Join),
+            6 => Some(Self::TurnedAway),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@
 //! - [`bundle`], [`hello`]: how a conversation begins
 //! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
 //! - [`spare`], [`continues`]: how a conversation goes on in a new group; [`device`]: how a customer's further devices come in
+//! - [`recovery`]: the code from which a customer who has lost everything comes back; [`turned_away`]: what his other devices are told
 //! - [`suite`]: the cipher suites that an endpoint speaks
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`sabotage`]: rules that tests break on purpose
@@ -39,6 +40,7 @@ pub mod limits;
 pub mod link;
 mod mls;
 pub mod permits;
+pub mod recovery;
 pub mod sabotage;
 #[cfg(feature = "under-test")]
 pub mod seals;
@@ -49,6 +51,7 @@ pub mod state;
 mod storage;
 pub mod suite;
 pub mod tag;
+pub mod turned_away;
 
 pub use hpke::{SealKey, SealPublicKey};
 

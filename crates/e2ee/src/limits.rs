@@ -84,6 +84,21 @@ pub const EXTENSION_DEPTH: usize = 4;
 /// Message ids in each list of one receipt: what fits into an envelope with room to spare.
 pub const RECEIPT_IDS: usize = 1_024;
 
+/// Messages in one page of history: a screen and some more, so that a person sees something at once.
+pub const HISTORY_ITEMS: usize = 60;
+
+/// Bytes of the messages in one page of history: with its padding it fits into the 64 KiB of a `control` permit.
+pub const HISTORY_BYTES: usize = 40 * 1024;
+
+/// Bytes of the place at which a history goes on, in the words of whoever keeps it.
+pub const HISTORY_PLACE: usize = 32;
+
+/// Reactions on one message of a history: one of each side, and some to spare.
+pub const HISTORY_REACTIONS: usize = 4;
+
+/// Characters that somebody may have typed for a recovery code, with whatever is between them.
+pub const RECOVERY_TYPED: usize = 256;
+
 /// Messages sealed without having heard from the other side. MLS skips at most 1,000 lost messages of one epoch.
 pub const UNHEARD: u32 = 900;
 

@@ -60,6 +60,12 @@ labels! {
     CONTINUES = "bulla/1/continues";
     /// Ed25519, leaf key of a linked device: its request to be let into the group.
     DEVICE_JOIN = "bulla/1/device-join";
+    /// Ed25519, business identity key: a device is told that the conversation goes on without it.
+    TURNED_AWAY = "bulla/1/turned-away";
+    /// HKDF info: a pseudonym's key from a recovery code.
+    RECOVERY = "bulla/1/recovery";
+    /// SHA-256: the checksum of a recovery code that is written down.
+    RECOVERY_CHECK = "bulla/1/recovery-check";
     /// MLS exporter: a commit slot's id.
     SLOT_ID = "bulla/1/slot-id";
     /// MLS exporter: a commit slot's sealing key.

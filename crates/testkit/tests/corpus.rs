@@ -39,6 +39,7 @@ replayed! {
     invitation: mls_02_invitations_and_their_mutations;
     join: mls_02_requests_to_be_let_in_and_their_mutations;
     continues: mls_02_statements_that_continue_and_their_mutations;
+    turned_away: mls_02_statements_that_turn_away_and_their_mutations;
     mls_message: mls_02_mls_messages_and_their_mutations;
     mls_welcome: mls_02_welcomes_and_their_mutations;
     mls_group_info: mls_02_the_inside_of_welcomes_and_its_mutations;

@@ -149,6 +149,58 @@ async fn replies_reactions_edits_and_deletions_go_their_way() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_lost_the_folder_comes_back_with_the_code() -> Result<()> {
+    let _turn = turn()?;
+    let world = World::start().await?;
+    let link = world.ready.link.clone();
+    let mut zoe = Terminal::run(&mut chat(&world, "zoe", &link)?)?;
+    zoe.write("table for two")?;
+    let (_, message) = heard(&world, "table for two").await?;
+    let user = user_of(&message)?.to_owned();
+    world.api.text(&user, "at eight?").await?.wamid()?;
+    zoe.shows("at eight?").await?;
+    zoe.write("/recovery")?;
+    zoe.write("yes")?;
+    heard(&world, "yes").await?;
+    let said = zoe.stderr();
+    let code = said.split("your recovery code: ").nth(1).and_then(|rest| rest.split('.').next());
+    let code = code.context("no code was shown")?.to_owned();
+    assert_eq!(zoe.finish().await?.0, Some(0));
+    std::fs::remove_dir_all(terminal::folder(world.folder(), "zoe"))?;
+
+    // A code is never an argument; one that is mistyped is said to be so before anything is sent.
+    let recover = |name: &str| -> Result<Command> {
+        let mut command = chat(&world, name, &link)?;
+        command.args(["--recover", "--history"]);
+        Ok(command)
+    };
+    let mut wrong = Terminal::run(&mut recover("mistyped")?)?;
+    wrong.write(&code.replacen(
+        |c: char| c.is_ascii_alphanumeric(),
+        if code.starts_with('A') { "B" } else { "A" },
+        1,
+    ))?;
+    assert_eq!(wrong.ended(std::time::Duration::from_secs(20)).await?, Some(1));
+    assert!(wrong.stderr().contains("mistyped") && wrong.stderr().contains("Nothing was sent"), "{}", wrong.stderr());
+
+    let mut back = Terminal::run(&mut recover("new")?)?;
+    back.write(&code.to_lowercase())?;
+    back.stored("table for two").await?;
+    back.shows("at eight?").await?;
+    back.stored("yes").await?;
+    back.write("make it nine")?;
+    let (_, message) = heard(&world, "make it nine").await?;
+    assert_eq!(user_of(&message)?, user);
+    world.api.text(&user, "nine it is").await?.wamid()?;
+    back.shows("nine it is").await?;
+    assert_eq!(back.finish().await?.0, Some(0));
+    let all = world.receiver.deliveries().all();
+    let times = all.iter().flat_map(Delivery::messages).filter(|m| m["text"]["body"] == "table for two").count();
+    assert_eq!(times, 1, "the business is told of nothing twice");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bulla_env_is_evaluated_by_a_shell() -> Result<()> {
     let _turn = turn()?;
     let mut world = World::start().await?;

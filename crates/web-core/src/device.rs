@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
-use bulla_client::event::{Conversation as Found, ConversationId};
+use bulla_client::endpoint::{Begin, CommandError, Endpoint, NoProjector, Options, RoleOptions};
+use bulla_client::event::{Conversation as Found, ConversationId, ConversationState};
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::link::Link;
+use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::Suites;
 use js_sys::Function;
 use url::Url;
@@ -80,7 +81,9 @@ impl Device {
             Err(_) => {
                 let handle = Url::parse(&link).ok().and_then(|url| url.path().strip_prefix("/@").map(str::to_owned));
                 let all = self.endpoint.conversations().await.map_err(Refused::from)?;
-                let fits = |c: &Found| handle.as_ref().is_none_or(|handle| *handle == c.handle);
+                let fits = |c: &Found| {
+                    c.state != ConversationState::NotKnown && handle.as_ref().is_none_or(|handle| *handle == c.handle)
+                };
                 all.into_iter().filter(fits).max_by_key(|c| c.id)
             }
         };
@@ -96,10 +99,39 @@ impl Device {
 
     /// Begins the conversation that a link leads to, or finds it.
     pub async fn begin(&self, link: String, name: Option<String>) -> Result<JsValue, JsValue> {
-        let begin = Begin { name, pseudonym: None };
+        let begin = Begin { name, ..Begin::default() };
         let begun = self.endpoint.begin(&parse(&link)?, begin).await.map_err(Refused::from)?;
         self.current.set(Some(begun.id));
         to_js(&Conversation::from(begun))
+    }
+
+    /// A customer who was here before comes back, with what was written down. A code that is none is refused before anything leaves.
+    pub async fn recover(&self, link: String, code: String) -> Result<JsValue, JsValue> {
+        let code = RecoveryCode::parse(&code).map_err(Refused::from)?;
+        let begun = self.endpoint.recover(&parse(&link)?, code).await.map_err(Refused::from)?;
+        self.current.set(Some(begun.id));
+        to_js(&Conversation::from(begun))
+    }
+
+    /// The recovery code to write down, or null if this conversation has none.
+    #[wasm_bindgen(js_name = recoveryCode)]
+    pub async fn recovery_code(&self) -> Result<Option<String>, JsValue> {
+        match self.endpoint.recovery_code(self.current()?).await {
+            Ok(code) => Ok(Some(code.to_text().as_str().to_owned())),
+            Err(CommandError::NoCode) => Ok(None),
+            Err(e) => Err(Refused::from(e).into()),
+        }
+    }
+
+    /// Brings the conversation back from the device on which it goes on.
+    #[wasm_bindgen(js_name = takeBack)]
+    pub async fn take_back(&self) -> Result<(), JsValue> {
+        Ok(self.endpoint.take_back(self.current()?).await.map_err(Refused::from)?)
+    }
+
+    /// Asks the business for older messages than are here; they come with an event.
+    pub async fn older(&self) -> Result<(), JsValue> {
+        Ok(self.endpoint.older(self.current()?).await.map(drop).map_err(Refused::from)?)
     }
 
     /// Says something; it is durable once this returns.

@@ -1,11 +1,12 @@
 //! What passes between Rust and JavaScript: the shapes of `apps/chat/src/lib/engine/types.ts`, which a test in the browser holds to these.
 
 use bulla_client::endpoint::{CommandError, StartError};
-use bulla_client::event::{self, ConversationState, Direction};
+use bulla_client::event::{self, ConversationState, Direction, Past};
 use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::attachment::AttachmentError;
 use bulla_e2ee::content::MessageId;
+use bulla_e2ee::recovery::RecoveryError;
 use data_encoding::BASE64URL_NOPAD;
 use js_sys::Reflect;
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,20 @@ impl From<CommandError> for Refused {
             CommandError::TooManyUploads => "too-many-files",
             CommandError::NotReady => "not-ready",
             CommandError::OutOfDate => "outdated",
+            CommandError::Moved => "moved",
             CommandError::Store(_) => "storage",
             _ => "unknown",
+        };
+        Self { code, message: e.to_string() }
+    }
+}
+
+impl From<RecoveryError> for Refused {
+    fn from(e: RecoveryError) -> Self {
+        let code = match &e {
+            RecoveryError::Length(_) => "code-length",
+            RecoveryError::Symbol(_) => "code-symbol",
+            _ => "code-mistyped",
         };
         Self { code, message: e.to_string() }
     }
@@ -349,6 +362,7 @@ pub struct Conversation {
     last_heard_ms: u64,
     state: &'static str,
     unread: u64,
+    past: Option<&'static str>,
 }
 
 impl From<event::Conversation> for Conversation {
@@ -359,6 +373,8 @@ impl From<event::Conversation> for Conversation {
             ConversationState::Open => "open",
             ConversationState::Removed => "removed",
             ConversationState::Outdated => "outdated",
+            ConversationState::Moved => "moved",
+            ConversationState::NotKnown => "not-known",
             _ => "stuck",
         };
         Self {
@@ -370,6 +386,12 @@ impl From<event::Conversation> for Conversation {
             last_heard_ms: c.last_heard_ms,
             state,
             unread: c.unread,
+            past: c.past.map(|past| match past {
+                Past::Sought => "sought",
+                Past::Asked => "asked",
+                Past::All => "all",
+                _ => "more",
+            }),
         }
     }
 }
@@ -440,6 +462,7 @@ pub enum Event {
     Devices { added: Vec<String>, removed: Vec<String> },
     KeyChange { fingerprint: String },
     Gap { missing: u64 },
+    History { added: u64 },
 }
 
 impl Event {
@@ -474,6 +497,7 @@ impl Event {
                 Self::KeyChange { fingerprint: fingerprint(&hash.to_string()) }
             }
             event::Event::Gap { missing, .. } => Self::Gap { missing },
+            event::Event::History { added, .. } => Self::History { added },
             _ => return None,
         })
     }

@@ -26,9 +26,9 @@ const attachPicture = async (page: Page) => {
 const STATES: [name: string, part: string, sign: string, act?: (page: Page) => Promise<void>][] = [
   ['opening', 'opening', 'main.opening'],
   ['welcome', 'welcome', 'form'],
-  ['welcome-fingerprint', 'welcome', 'form', (page) => page.locator('summary').click()],
+  ['welcome-fingerprint', 'welcome', 'form', (page) => page.locator('summary').first().click()],
   ['welcome-alone', 'welcome-alone', 'form'],
-  ['welcome-empty', 'welcome', 'form', (page) => page.locator('button[type=submit]').click()],
+  ['welcome-empty', 'welcome', 'form', (page) => page.locator('button[type=submit]').first().click()],
   ...['bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'outdated', 'unknown'].map(
     (code): [string, string, string] => [`error-${code}`, `error-${code}`, '[role=alert]'],
   ),
@@ -48,6 +48,13 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['key-change', 'key-change', '.urgent h2'],
   ['stuck', 'stuck', '.banner'],
   ['removed', 'removed', '.banner'],
+  ['moved', 'moved', '.banner .button'],
+  ['finding', 'finding', 'h1'],
+  ['past', 'past', 'article'],
+  ['past-asked', 'past-asked', 'article'],
+  ['code-offer', 'code', '.offer'],
+  ['code', 'code', '.offer', (page) => page.locator('.offer .primary').click().then(() => page.locator('.code').waitFor())],
+  ['before', 'welcome', 'form', async (page) => (await page.locator('summary').last().click(), await page.locator('#code').waitFor())],
   ['outdated', 'outdated', '.banner'],
   ['superseded', 'superseded', '.banner'],
   ['long', 'long', 'article'],
@@ -151,11 +158,11 @@ it('keeps what was written on the first screen when it cannot begin, and begins 
     };
   });
   await page.locator('#body').fill('Hello');
-  await page.locator('button[type=submit]').click();
+  await page.locator('main form button.primary').click();
   // Whatever was thrown, the person reads a sentence.
   await page.locator('#problem:not(:empty)').waitFor();
   expect(await page.locator('#body').inputValue()).toBe('Hello');
-  await page.locator('button[type=submit]').click();
+  await page.locator('main form button.primary').click();
   await until(() => page.locator('article .text').allInnerTexts(), ['Hello']);
   expect(page.url()).toContain('#k=abc');
   await close();

@@ -176,6 +176,45 @@ it('is there again after a reload in the middle of sending, and has said it once
   expect(await bubble('just before the reload').count()).toBe(1);
 });
 
+it('is the same customer after everything was cleared, with the code that was written down', async () => {
+  const customer = await begin('before it was lost');
+  await ticks('before it was lost', 'Delivered').waitFor();
+  const answer = await business.says(customer, 'worth keeping');
+  await bubble('worth keeping').waitFor();
+  await choose('worth keeping', 'React with 👍');
+  await business.hearsOf('its being read', (told) => told.id === answer && told.status === 'read');
+  await page.getByRole('button', { name: 'Show the code' }).click();
+  await page.locator('.code span').first().waitFor();
+  const groups = await page.locator('.code span').allInnerTexts();
+  expect(groups).toHaveLength(7);
+  await page.keyboard.press('Escape');
+
+  await page.goto('about:blank');
+  const browserItself = await context.newCDPSession(page);
+  await browserItself.send('Storage.clearDataForOrigin', { origin: business.origin, storageTypes: 'all' });
+  await page.goto(business.link);
+  await page.getByText('I was here before').click();
+  const field = page.getByLabel('Your code');
+  await field.fill(groups.join(' ').replace(/.$/, (last) => (last === 'A' ? 'B' : 'A')));
+  await page.getByRole('button', { name: 'Bring my conversation back' }).click();
+  await page.getByText('mistyped').waitFor();
+  await field.fill(groups.join(' ').toLowerCase());
+  await page.getByRole('button', { name: 'Bring my conversation back' }).click();
+  await bubble('worth keeping').waitFor();
+  await bubble('before it was lost').waitFor();
+  await bubble('worth keeping').getByText('👍').waitFor();
+  await page.getByText('as Rosi has kept it').waitFor();
+  expect(await page.locator('.unread').count()).toBe(0);
+  expect(await violations(page)).toEqual([]);
+
+  await write('here I am again');
+  const heard = await business.hearsOf('what was said then', business.text('here I am again'));
+  expect(heard.from_user_id).toBe(customer);
+  await business.says(customer, 'welcome back');
+  await bubble('welcome back').waitFor();
+  expect(business.told.filter(business.text('before it was lost'))).toHaveLength(1);
+});
+
 it('runs in one tab at a time, in whichever one wants it', async () => {
   await begin('first tab');
   await ticks('first tab', 'Delivered').waitFor();

@@ -18,6 +18,8 @@ pub(super) const HELP: &str = "While chatting:
   /name NAME       changes what the business calls you
   /who             who you talk to, and who can read
   /devices         your devices in this conversation
+  /recovery        shows the code with which you come back if you lose this folder: bulla chat --recover LINK
+  /here            brings the conversation back from another device
   /invite FILE     writes an invitation for another device of yours: bulla chat --join FILE
   /remove DEVICE   removes one of your devices: it reads nothing more
   /help            this
@@ -50,6 +52,10 @@ pub(super) enum Typed {
     Who,
     /// The customer's own devices.
     Devices,
+    /// The recovery code.
+    Recovery,
+    /// Bring the conversation back here.
+    Here,
     /// Invite another device, into this file.
     Invite(String),
     /// Remove a device.
@@ -89,6 +95,8 @@ impl Typed {
             ("name", _) => Self::Name(rest.to_owned()),
             ("who", _) => Self::Who,
             ("devices", _) => Self::Devices,
+            ("recovery", _) => Self::Recovery,
+            ("here", _) => Self::Here,
             ("invite", _) if rest.is_empty() => {
                 Self::Unknown("say where to write the invitation: /invite FILE".to_owned())
             }
@@ -123,6 +131,14 @@ impl Session {
             Typed::Help => return Ok(Some(HELP.to_owned())),
             Typed::Who => return self.who().await.map(Some),
             Typed::Devices => return self.devices().await.map(Some),
+            Typed::Recovery => return self.recovery().await.map(Some),
+            Typed::Here => {
+                self.endpoint.take_back(to).await.map_err(|error| match error {
+                    CommandError::NotReady => "the conversation is here".to_owned(),
+                    error => words(error),
+                })?;
+                return Ok(Some("it is brought back as soon as the business answers".to_owned()));
+            }
             Typed::Attach(path) => return self.attach(&path).await,
             Typed::Cancel => return self.cancel().await.map(Some),
             Typed::Save(id, to) => {
@@ -187,6 +203,14 @@ impl Session {
         Ok(format!("your devices here: {}", devices.iter().map(one).collect::<Vec<_>>().join(", ")))
     }
 
+    async fn recovery(&self) -> Result<String, String> {
+        let code = self.endpoint.recovery_code(self.conversation.id).await.map_err(words)?;
+        Ok(format!(
+            "your recovery code: {}. Write it down: with it and the link, bulla chat --recover LINK brings this conversation back. Whoever has it can read it and write as you; without it and without this folder nobody can bring it back, the business neither",
+            *code.to_text()
+        ))
+    }
+
     async fn invite(&self, file: &str) -> Result<String, String> {
         let invitation = self.endpoint.invite(self.conversation.id).await.map_err(words)?;
         let mut options = std::fs::OpenOptions::new();
@@ -249,6 +273,8 @@ mod tests {
             ("/name Ana María", Typed::Name("Ana María".into())),
             ("/who", Typed::Who),
             ("/devices", Typed::Devices),
+            ("/recovery", Typed::Recovery),
+            ("/here", Typed::Here),
             ("/invite /tmp/for my tablet", Typed::Invite("/tmp/for my tablet".into())),
             ("/remove abcdefgh", Typed::Remove("abcdefgh".into())),
             ("/attach /tmp/my cup.png", Typed::Attach("/tmp/my cup.png".into())),

@@ -3,6 +3,7 @@
 mod command;
 mod files;
 mod plain;
+mod recover;
 mod screen;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use bulla_e2ee::content::MessageId;
 use bulla_e2ee::device::Invitation;
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
+use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::Suites;
 use tokio::sync::mpsc::UnboundedReceiver;
 use zeroize::Zeroizing;
@@ -38,6 +40,11 @@ pub(crate) struct Args {
     /// Comes into a conversation of yours as another device: an invitation that `/invite FILE` has written there.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "name"])]
     join: Option<PathBuf>,
+
+    /// You were here before and have lost the folder that kept it: asks for the recovery code that `/recovery` has shown, and brings the conversation
+    /// back from the business. What was said comes as the business has kept it.
+    #[arg(long, conflicts_with_all = ["join", "name"])]
+    recover: bool,
 
     /// The folder that keeps this conversation. Default: one per business below the user's data folder.
     #[arg(long, value_name = "DIR")]
@@ -74,6 +81,7 @@ pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
     if !args.plain {
         screen::possible()?;
     }
+    let code = if args.recover { Some(recover::ask(!args.plain)?) } else { None };
     let data = args.data.clone().map_or_else(|| folders::chat(to.business().as_bytes()), Ok)?;
     folders::make(&data)?;
     match level {
@@ -82,7 +90,7 @@ pub(crate) fn run(args: Args, level: Option<&str>) -> anyhow::Result<ExitCode> {
         None => {}
     }
     crate::runtime()?.block_on(async {
-        let (session, events) = Session::open(&args, &to, &data).await?;
+        let (session, events) = Session::open(&args, &to, code, &data).await?;
         let endpoint = session.endpoint.clone();
         let ended = match args.plain {
             true => plain::run(session, events, args.history).await,
@@ -120,7 +128,12 @@ impl To {
 }
 
 impl Session {
-    async fn open(args: &Args, to: &To, data: &std::path::Path) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
+    async fn open(
+        args: &Args,
+        to: &To,
+        code: Option<RecoveryCode>,
+        data: &std::path::Path,
+    ) -> anyhow::Result<(Self, UnboundedReceiver<Event>)> {
         let root = keyfile::load_or_create(&data.join("key"), None, &mut rand_core::OsRng)?;
         let options = Options {
             role: RoleOptions::Customer,
@@ -132,8 +145,12 @@ impl Session {
         let started =
             tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
         let (endpoint, events) = started.await.context("the endpoint's thread")??;
+        let mut events = recover::Events::new(events);
         let conversation = match to {
-            To::Link(link) => endpoint.begin(link, Begin { name: args.name.clone(), pseudonym: None }).await?,
+            To::Link(link) => match code {
+                Some(code) => recover::recover(&endpoint, &mut events, link, code).await?,
+                None => endpoint.begin(link, Begin { name: args.name.clone(), ..Begin::default() }).await?,
+            },
             To::Invitation(invitation, _, user) => {
                 // It came in before: the file is worth nothing more, and not needed.
                 let here = endpoint.conversations().await?.into_iter().find(|c| c.user_id == *user);
@@ -143,7 +160,8 @@ impl Session {
                 }
             }
         };
-        Ok((Self { endpoint, conversation }, events))
+        let conversation = recover::fetch(&endpoint, &mut events, conversation).await?;
+        Ok((Self { endpoint, conversation }, events.into_inner()))
     }
 }
 
@@ -182,6 +200,9 @@ const NEWER: &str = "something came from a newer program than this one; it is ke
 /// Said on a device that was removed.
 const REMOVED: &str =
     "this device was removed by another of your devices: you can read what is here, and write nothing";
+
+/// Said on a device whose conversation goes on elsewhere.
+const MOVED: &str = "this conversation goes on on another device, where your recovery code was entered: you can read what is here. /here brings it back. If that was not you, somebody has your code: tell the business by another way";
 
 /// Why a message failed, in words.
 fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
 use super::files::{card, stopped};
-use super::{CONTINUED, KEY_CHANGE, NEWER, OUTDATED, REMOVED, Session, devices_changed, short, why};
+use super::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, Session, devices_changed, short, why};
 use crate::text::{escape, sentence};
 
 /// Messages read from the store at once.
@@ -147,6 +147,7 @@ impl Plain {
             Event::KeyChange { .. } => note(KEY_CHANGE),
             Event::Devices { added, removed, .. } => note(&devices_changed(&added, &removed)),
             Event::Conversation(conversation) if conversation.state == ConversationState::Removed => note(REMOVED),
+            Event::Conversation(conversation) if conversation.state == ConversationState::Moved => note(MOVED),
             Event::Conversation(conversation) if conversation.state == ConversationState::Outdated => note(OUTDATED),
             Event::Newer { .. } => note(NEWER),
             Event::Unreadable { .. } => note("a message came that could not be read; it is kept"),

@@ -247,7 +247,14 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let user = hello.user_id(business);
         let opened = mls.open(hello.message());
+        let first = opened.map(|o| Content::decode(&o.content).map(|content| (content, o.content)));
         let known = self.peer(ctx, &user)?;
+        let sender = mls.members().into_iter().find(|m| m.who.role == Role::Customer).map(|m| m.who);
+        let sender = sender.ok_or(damaged(Table::Members))?;
+        let resumes = matches!(&first, Ok(Ok((content, _))) if content.extensions.resumes);
+        if let Some(reason) = self.why_not(ctx, known.as_ref(), &sender, resumes)? {
+            return self.turn_away(ctx, hello, &user, &sender.endpoint, reason);
+        }
         let earlier = match &known {
             Some(peer) => ctx.tx.get::<ConversationRecord>(Table::Conversations, &peer.conversation.to_be_bytes())?,
             None => None,
@@ -288,24 +295,25 @@ impl Engine {
             }
         };
         self.save_peer(ctx, &user, &peer)?;
-        let sender = mls.members().into_iter().find(|m| m.who.role == Role::Customer).map(|m| m.who);
+        let is_another = self.member_of(ctx, number, &sender)?.is_none();
         let mut group = self.group(ctx, number)?;
         Self::is_followed_instead(&mut group);
         (group.tries, group.retry_ms) = (0, 0);
         group.suite = Some(mls.suite().code());
         group.stands();
         self.replace_group(ctx, number, &mut record, &mut group, mls)?;
-        let Some(member) = sender.map(|who| self.member_of(ctx, number, &who)).transpose()?.flatten() else {
-            return Err(damaged(Table::Members));
-        };
+        let member = self.member_of(ctx, number, &sender)?.ok_or(damaged(Table::Members))?;
         self.take(ctx, number, peer.scope, member.number, hello.relay(), hello.permits())?;
         self.say_undelivered_again(ctx, number, &mut record, &[])?;
         self.save_conversation(ctx, number, &record)?;
+        if is_another {
+            self.goes_on_with(ctx, number, peer.scope, &member)?;
+        }
         // The bundle's KeyPackage was everybody's: with the first answer go fresh keys.
         self.wanted.commits.insert(number);
         // Said at once, so that the customer can go on: it carries the permits.
         self.owe_receipts(ctx, number, peer.scope, &[], &[], Wait::AtOnce)?;
-        match opened.map(|o| Content::decode(&o.content).map(|content| (content, o.content))) {
+        match first {
             Ok(Ok((content, bytes))) => {
                 if let Some(name) = &content.extensions.name {
                     self.rename(ctx, &mut record, name)?;
@@ -324,9 +332,22 @@ impl Engine {
     /// Answers a Hello whose KeyPackage is gone with the current bundle, under the permit that it brought.
     fn say_again(&mut self, ctx: &mut Ctx<'_, '_>, hello: &Hello) -> Result<(), StoreError> {
         let Some(current) = self.current_bundle(ctx)? else { return Ok(()) };
-        let control = hello.permits().iter().find(|p| p.purpose == Purpose::Control);
-        let (Some(control), Ok(body)) = (control, hello.say_again(&current.bundle)) else { return Ok(()) };
-        let Some(sealed) = wrap(ctx, hello.relay(), control, Kind::HelloAgain, &body) else { return Ok(()) };
+        match hello.say_again(&current.bundle) {
+            Ok(body) => self.answer_hello(ctx, hello, Kind::HelloAgain, &body),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Answers a Hello that is not joined, under the permit that it brought.
+    pub(super) fn answer_hello(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        hello: &Hello,
+        kind: Kind,
+        body: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some(control) = hello.permits().iter().find(|p| p.purpose == Purpose::Control) else { return Ok(()) };
+        let Some(sealed) = wrap(ctx, hello.relay(), control, kind, body) else { return Ok(()) };
         // A lane of its own, under a number that no conversation has.
         let lane = self.next_conversation(ctx)?;
         let notice = OutboxRecord::notice(Vec::new(), Purpose::Control.to_wire(), None);

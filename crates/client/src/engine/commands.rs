@@ -67,6 +67,17 @@ pub enum CommandError {
     /// This device was removed by another device of the same customer.
     #[error("this device was removed from the conversation by another of your devices")]
     Removed,
+    /// The customer has come back on another device.
+    #[error("this conversation goes on on another device, where your recovery code was entered")]
+    Moved,
+    /// A conversation that began with an earlier version, or on a linked device.
+    #[error(
+        "this conversation has no recovery code: it began with an earlier version of this program, or this device was invited by another one"
+    )]
+    NoCode,
+    /// A code is for where there is nothing yet.
+    #[error("this device has a conversation with that business already")]
+    AlreadyHere,
     /// No such device.
     #[error("there is no such device")]
     UnknownDevice,
@@ -108,8 +119,12 @@ impl Engine {
         }
         let mut record = self.known(ctx, to)?;
         let mut content = self.content_of(ctx, to, draft)?;
-        if record.state == ConversationState::Removed {
-            return Err(CommandError::Removed);
+        match record.state {
+            ConversationState::Removed => return Err(CommandError::Removed),
+            ConversationState::Moved => return Err(CommandError::Moved),
+            // Said to a business that knows nobody of the code, it would make somebody new.
+            _ if record.past.as_ref().is_some_and(|past| past.sought) => return Err(CommandError::NotReady),
+            _ => {}
         }
         if record.is_customer() && !record.name_told {
             content.extensions.name = record.own_name.clone();
@@ -298,7 +313,8 @@ impl Engine {
         key: &IdentityHash,
     ) -> Result<Option<ConversationId>, CommandError> {
         let rows = ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")?;
-        let mine = rows.into_iter().rev().find(|(_, r)| r.is_customer() && *r.business == *key.as_bytes());
+        let is_with = |r: &ConversationRecord| r.is_customer() && *r.business == *key.as_bytes();
+        let mine = rows.into_iter().rev().find(|(_, r)| is_with(r) && r.state != ConversationState::NotKnown);
         Ok(mine.and_then(|(k, _)| Some(ConversationId(u64::from_be_bytes(*k.first_chunk::<8>()?)))))
     }
 

@@ -172,6 +172,7 @@ impl Engine {
         group.note(of_own_side, &says);
         let Some(mls) = joined else {
             // The spare that it used is gone here, or it is no group for us: then it is for us to begin.
+            self.turn_away_again(ctx, number)?;
             tracing::debug!(conversation = number, "its Welcome is for no spare that is kept here");
             self.save_group(ctx, number, record.peer, &group)?;
             if !self.would_come_along(ctx, number, &record, &says, false)? {
@@ -179,6 +180,9 @@ impl Engine {
             }
             return self.break_group(ctx, number, Reason::Gap);
         };
+        if self.are_turned_away(ctx, number, &mls)? {
+            return self.turn_away_again(ctx, number);
+        }
         Self::is_followed_instead(&mut group);
         // In a group that a device of ours began, the other side has not been heard either.
         group.unanswered = of_own_side && says.reason != Reason::Joined;

@@ -5,6 +5,7 @@ use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloParams, ReplyKey};
 use bulla_e2ee::identity::{IdentityHash, Pseudonym};
 use bulla_e2ee::link::Link;
+use bulla_e2ee::recovery::RecoveryCode;
 use minicbor::bytes::ByteVec;
 use zeroize::Zeroizing;
 
@@ -46,16 +47,23 @@ impl Engine {
         if verified.suites_with(self.suites).is_none() {
             return Err(CommandError::OutOfDate);
         }
-        let pseudonym = match &begin.pseudonym {
-            Some(key) => Pseudonym::from_bytes(key),
-            None => Pseudonym::generate(&mut ctx.tx.rng()),
+        if begin.code.is_some() && self.conversation_with(ctx, link.key())?.is_some() {
+            return Err(CommandError::AlreadyHere);
+        }
+        let (pseudonym, code) = match (&begin.pseudonym, &begin.code) {
+            (Some(key), _) => (Pseudonym::from_bytes(key), None),
+            (None, Some(code)) => (code.pseudonym(link.key()), Some(code.clone())),
+            (None, None) => {
+                let code = self.own_code(ctx)?;
+                (code.pseudonym(link.key()), Some(code))
+            }
         };
         let number = self.next_conversation(ctx)?;
         let peer = self.endpoint.next_peer;
         self.endpoint.next_peer += 1;
         self.save_endpoint(ctx)?;
         let mailbox = self.make_mailbox(ctx, verified.relay())?;
-        let record = ConversationRecord {
+        let mut record = ConversationRecord {
             peer,
             business: (*link.key().as_bytes()).into(),
             peer_key: (*verified.identity()).into(),
@@ -69,13 +77,19 @@ impl Engine {
             reference: link.reference().map(str::to_owned),
             bundle: Some(ByteVec::from(bundle.to_vec())),
             link: Some(link.bundle_url().to_owned()),
+            code: code.map(|code| SecretVec(code.to_bytes().to_vec())),
             ..ConversationRecord::new()
         };
+        self.own_endpoint(ctx, &mut record);
+        if begin.code.is_some() {
+            self.comes_back(ctx, number, &mut record)?;
+        }
         self.save_conversation(ctx, number, &record)?;
         // The first message will want it; connected by then.
         self.want_link(ctx.out, LinkKey::anonymous(verified.relay()));
         let view = conversation_view(number, &record)?;
         ctx.emit(Event::Conversation(view.clone()))?;
+        self.pump(ctx, number)?;
         Ok(view)
     }
 
@@ -279,4 +293,6 @@ pub struct Begin {
     pub name: Option<String>,
     /// A pseudonym's key from another device: the same customer.
     pub pseudonym: Option<Zeroizing<[u8; 32]>>,
+    /// A recovery code: the same customer, whose history the business has. Nobody new begins with it.
+    pub code: Option<RecoveryCode>,
 }

@@ -132,7 +132,7 @@ impl Engine {
     /// The group cannot go on: it begins again as soon as it can.
     pub(super) fn break_group(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, reason: Reason) -> Result<(), StoreError> {
         let record = self.conversation_record(ctx, number)?;
-        if record.state == ConversationState::New {
+        if record.state == ConversationState::New || record.state.is_over() {
             return Ok(());
         }
         let mut group = self.group(ctx, number)?;
@@ -150,7 +150,7 @@ impl Engine {
         for (key, record) in ctx.tx.scan_prefix::<ConversationRecord>(Table::Conversations, b"")? {
             let Some(number) = key.first_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             Self::bound_spares(ctx, number, record.peer)?;
-            if record.state == ConversationState::New {
+            if record.state == ConversationState::New || record.state.is_over() {
                 continue;
             }
             let mut group = self.group(ctx, number)?;
@@ -171,7 +171,7 @@ impl Engine {
             let Some(number) = key.first_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
             if group.broken.is_none() && !self.suites.has(suite_of(&group)) {
                 let record = self.conversation_record(ctx, number)?;
-                if !matches!(record.state, ConversationState::New | ConversationState::Removed) {
+                if record.state != ConversationState::New && !record.state.is_over() {
                     self.gives_up_suite(ctx, number, record.peer, &mut group)?;
                 }
             }
@@ -409,6 +409,7 @@ impl Engine {
             let body =
                 Body::Receipt(Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] });
             let mut content = Content::new(ctx.tx.random(), body);
+            content.extensions.resumes = record.past.as_ref().is_some_and(|past| past.sought);
             let bytes = self.say(ctx, record, &mut content)?;
             let intent = OutboxRecord::notice(bytes, Purpose::Service.to_wire(), None);
             self.enqueue(ctx, number, record, &intent)?;

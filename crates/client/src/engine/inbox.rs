@@ -51,11 +51,15 @@ impl Engine {
         let Some(grant) = self.grant_of_tag(ctx, mailbox, &tag)? else {
             return Self::keep_unreadable(ctx, None, "it came under no grant of ours", envelope);
         };
+        if self.is_left(ctx, tag.conversation)? {
+            return Ok(());
+        }
         match EnvelopeKey::from_bytes(grant.envelope_key.0).open(&block, envelope) {
             Ok((Kind::Mls, body)) => self.mls_message(ctx, tag.conversation, tag.purpose, &body, envelope),
             Ok((Kind::HelloAgain, body)) => self.hello_again(ctx, tag.conversation, &body),
             Ok((Kind::Continues, body)) => self.continued(ctx, tag.conversation, &body),
             Ok((Kind::Commit, body)) => self.commit_received(ctx, tag.conversation, &body),
+            Ok((Kind::TurnedAway, body)) => self.turned_away(ctx, tag.conversation, &body),
             Ok((Kind::Join, body)) => self.join_received(ctx, tag.conversation, &body),
             // Kinds of a later version: acknowledged and forgotten.
             Ok(_) | Err(EnvelopeError::UnknownKind(_)) => Ok(()),
@@ -121,6 +125,7 @@ impl Engine {
             OpenError::Replayed | OpenError::TooLate | OpenError::PastEpoch | OpenError::OwnEcho => Ok(()),
             OpenError::FutureEpoch if broken(Rule::FutureHeld) => Ok(()),
             OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),
+            OpenError::WrongGroup if self.is_of_elsewhere(ctx, number, mls)? => self.turn_away_again(ctx, number),
             OpenError::WrongGroup if !self.is_of_unknown_group(ctx, number, mls)? => {
                 // Sealed before its sender heard that the conversation began again: it will be said again.
                 self.not_followed(ctx, number)
@@ -166,6 +171,7 @@ impl Engine {
             record.hello = None;
             record.bundle = None;
             changed = true;
+            self.came_back(ctx, number, record)?;
         }
         self.save_conversation(ctx, number, record)?;
         if changed {
@@ -181,6 +187,16 @@ impl Engine {
             Body::Typing { .. } if member.record.own_side => {}
             Body::Typing { on } => {
                 ctx.emit(Event::Typing { conversation: ConversationId(number), on: *on })?;
+            }
+            Body::HistoryRequest(request) => {
+                if member.is_other_side() && matches!(self.role, RoleOptions::Business(_)) {
+                    self.history_asked(ctx, number, record, request)?;
+                }
+            }
+            Body::HistoryPage(page) => {
+                if member.is_other_side() && matches!(self.role, RoleOptions::Customer) {
+                    self.history_came(ctx, number, record, page)?;
+                }
             }
             _ if member.is_other_side() && !Self::may_carry_content(purpose) => {
                 tracing::warn!("content under a control permit: not shown");

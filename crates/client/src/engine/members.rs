@@ -444,8 +444,19 @@ impl Engine {
 
     /// This device was removed: nothing is said any more, by it or to it.
     pub(super) fn removed_ourselves(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        self.ends_here(ctx, number, ConversationState::Removed)
+    }
+
+    /// The conversation goes on without this device. What it has stays, and so does what it wanted to say.
+    pub(super) fn ends_here(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        state: ConversationState,
+    ) -> Result<(), StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
-        record.state = ConversationState::Removed;
+        record.state = state;
+        record.hello = None;
         for member in self.members(ctx, number)? {
             Self::forget_member(ctx, number, &member)?;
         }
@@ -455,8 +466,12 @@ impl Engine {
         self.lanes.retain(|lane, _| lane.conversation != number);
         self.wanted.commits.remove(&number);
         self.wanted.reads.remove(&number);
+        self.to_reform.remove(&number);
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         ctx.tx.delete(Table::Receipts, &number.to_be_bytes());
+        let mut group = self.group(ctx, number)?;
+        (group.broken, group.retry_ms, group.tries, group.unanswered) = (None, 0, 0, false);
+        self.save_group(ctx, number, record.peer, &group)?;
         self.forget_mls(ctx, number)?;
         self.save_conversation(ctx, number, &record)?;
         self.tell_conversation(ctx, number)

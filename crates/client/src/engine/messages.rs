@@ -95,12 +95,22 @@ impl Engine {
     }
 
     /// Stores all of a message but what it says.
-    fn save_message(ctx: &mut Ctx<'_, '_>, place: Place, peer: u64, record: &MessageRecord) -> Result<(), StoreError> {
+    pub(super) fn save_message(
+        ctx: &mut Ctx<'_, '_>,
+        place: Place,
+        peer: u64,
+        record: &MessageRecord,
+    ) -> Result<(), StoreError> {
         let mut record = record.clone();
         if !record.inline {
             record.content = SecretVec(Vec::new());
         }
         ctx.tx.put(Table::Messages, &message_key(place), Scope::Peer(peer), &record)
+    }
+
+    /// Stores what a message says.
+    pub(super) fn save_content(ctx: &mut Ctx<'_, '_>, place: Place, peer: u64, bytes: &[u8]) {
+        ctx.tx.put_bytes(Table::Contents, &message_key(place), Scope::Peer(peer), bytes.to_vec().into());
     }
 
     /// What was to be said was taken back before it left: nothing is expected of it any more.
@@ -142,8 +152,7 @@ impl Engine {
             inline: false,
         };
         Self::save_message(ctx, place, record.peer, &stored)?;
-        let content = new.bytes.to_vec().into();
-        ctx.tx.put_bytes(Table::Contents, &message_key(place), Scope::Peer(record.peer), content);
+        Self::save_content(ctx, place, record.peer, new.bytes);
         if outgoing || !broken(Rule::DuplicateKnown) {
             ctx.tx.put(Table::MessageIds, new.id.as_bytes(), Scope::Peer(record.peer), &place)?;
         }
@@ -376,10 +385,10 @@ impl Engine {
     /// Marks incoming messages up to and including `place` as read and owes the receipts.
     pub(super) fn read_through(&mut self, ctx: &mut Ctx<'_, '_>, place: Place) -> Result<(), StoreError> {
         let read = self.note_read(ctx, place)?;
-        if read.is_empty() {
+        let ConversationRecord { peer, state, .. } = self.conversation_record(ctx, place.conversation)?;
+        if read.is_empty() || state.is_over() {
             return Ok(());
         }
-        let peer = self.conversation_record(ctx, place.conversation)?.peer;
         self.owe_receipts(ctx, place.conversation, peer, &[], &read, Wait::Gather)?;
         self.pump(ctx, place.conversation)
     }
@@ -388,12 +397,20 @@ impl Engine {
     fn note_read(&mut self, ctx: &mut Ctx<'_, '_>, place: Place) -> Result<Vec<MessageId>, StoreError> {
         let mut record = self.conversation_record(ctx, place.conversation)?;
         let mut read = Vec::new();
-        for order in record.read_through + 1..=place.order {
-            let at = Place { order, ..place };
-            let mut stored = Self::message_record(ctx, at)?;
+        if place.order <= record.read_through {
+            return Ok(read);
+        }
+        // Not every order between has a message: those of a device that came back have gaps.
+        let from = message_key(Place { order: record.read_through + 1, ..place });
+        let until = message_key(Place { order: place.order.saturating_add(1), ..place });
+        let rows: Vec<(Vec<u8>, MessageRecord)> =
+            ctx.tx.scan(Table::Messages, &from, Some(&until), Order::Ascending, usize::MAX / 2)?;
+        for (key, stored) in rows {
+            let order = key.last_chunk::<8>().map_or(0, |k| u64::from_be_bytes(*k));
             if stored.status == Status::Received {
+                let mut stored = Self::with_content(ctx, &key, stored)?;
                 stored.status = Status::Read;
-                Self::save_message(ctx, at, record.peer, &stored)?;
+                Self::save_message(ctx, Place { order, ..place }, record.peer, &stored)?;
                 read.push(MessageId::new(*stored.id));
             }
         }
@@ -478,5 +495,6 @@ pub(super) fn conversation_view(
             (state, _) => state,
         },
         unread: record.unread,
+        past: record.past.as_ref().map(super::history::past_of),
     })
 }

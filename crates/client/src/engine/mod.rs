@@ -11,6 +11,7 @@
 //! - [`inbox`]: what a delivered envelope changes
 //! - [`outbox`]: intents, sealing, handing to the members; [`lanes`]: where all that lies; [`sending`]: one envelope and its answer
 //! - [`members`]: the other endpoints of a conversation; [`devices`]: a customer's own further ones
+//! - [`recovery`]: a customer who comes back on another device; [`history`]: what was said before that
 //! - [`permits`]: giving and taking rights to write
 //! - [`uploads`]: files that wait to be uploaded
 //! - [`messages`]: storing and showing messages, statuses, receipts
@@ -24,6 +25,7 @@ mod continues;
 mod customer;
 mod devices;
 mod group;
+mod history;
 mod inbox;
 mod lanes;
 mod links;
@@ -33,6 +35,7 @@ mod mls;
 mod outbox;
 mod permits;
 pub mod record;
+mod recovery;
 mod sending;
 mod spares;
 mod suites;
@@ -251,6 +254,10 @@ pub struct Engine {
     doubted: HashMap<u64, u64>,
     /// Conversations that could be in a better suite, and since when, Unix ms.
     newer: HashMap<u64, u64>,
+    /// Conversations whose devices that it goes on without were told so, and when, Unix ms.
+    told_away: HashMap<u64, u64>,
+    /// Pages of history given in a conversation, and since when they are counted, Unix ms.
+    paged: HashMap<u64, (u64, u32)>,
     superseded: bool,
     /// The lease was held in this run: whoever takes it now is another copy, and newer.
     held: bool,
@@ -285,6 +292,7 @@ impl Engine {
                 bundle: 0,
                 contact_grant: None,
                 granted: None,
+                code: None,
             },
         };
         if endpoint.granted != Some(false) {
@@ -333,6 +341,8 @@ impl Engine {
             begun: HashMap::new(),
             doubted: HashMap::new(),
             newer: HashMap::new(),
+            told_away: HashMap::new(),
+            paged: HashMap::new(),
             superseded: false,
             held: false,
             sealed: false,

@@ -95,7 +95,7 @@ impl Engine {
         let mut record = self.conversation_record(ctx, number)?;
         // In a group that cannot go on nothing is sealed; a statement that it cannot is not sealed in it.
         let must_wait = entry.body.is_none() && self.is_broken(ctx, number)?;
-        if !self.holds(MailboxId::new(*record.mailbox)) || must_wait {
+        if !self.holds(MailboxId::new(*record.mailbox)) || must_wait || record.state.is_over() {
             return Ok(Head::Wait);
         }
         let message = entry.message.map(|place| Self::message_record(ctx, place)).transpose()?;

@@ -59,6 +59,9 @@ pub struct EndpointRecord {
     /// and again, and never hears that it is one, must not come to seem newer than the one that works.
     #[n(9)]
     pub granted: Option<bool>,
+    /// A customer: the recovery code of which pseudonyms are made.
+    #[n(10)]
+    pub code: Option<SecretVec>,
 }
 
 /// `Uploads`, by blob: a file that was sealed here, and is said once the relay has it.
@@ -215,6 +218,42 @@ pub struct ConversationRecord {
     /// A customer: it cannot say Hello, because the business and this program have no suite, or version, in common.
     #[n(27)]
     pub outdated: Option<bool>,
+    /// A customer: the recovery code of which the pseudonym was made.
+    #[n(28)]
+    pub code: Option<SecretVec>,
+    /// A customer who came back: how much of what was said before is here.
+    #[n(29)]
+    pub past: Option<PastRecord>,
+}
+
+/// How much of what was said before a device came is here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PastRecord {
+    /// What comes next gets the orders below this one.
+    #[n(0)]
+    pub floor: u64,
+    /// Where it goes on, in the business's words; empty before the first page.
+    #[n(1)]
+    pub next: ByteVec,
+    /// The page that was asked for and has not come.
+    #[n(2)]
+    pub asked: Option<u64>,
+    /// When, Unix ms.
+    #[n(3)]
+    pub asked_ms: u64,
+    /// There is nothing more.
+    #[n(4)]
+    pub done: bool,
+    /// What lies below the gap that is being filled is here as far back as it goes.
+    #[n(5)]
+    pub below: bool,
+    /// Pages without anything new since the last with something.
+    #[n(6)]
+    pub empty: u8,
+    /// Whether the business knows this customer is not known yet.
+    #[n(7)]
+    pub sought: bool,
 }
 
 impl ConversationRecord {
@@ -256,7 +295,18 @@ impl ConversationRecord {
             endpoint: None,
             device: None,
             outdated: None,
+            code: None,
+            past: None,
         }
+    }
+}
+
+impl PastRecord {
+    /// Nothing is here yet of what lies below this order.
+    #[must_use]
+    pub fn below(floor: u64) -> Self {
+        let next = ByteVec::from(Vec::new());
+        Self { floor, next, asked: None, asked_ms: 0, done: false, below: false, empty: 0, sought: false }
     }
 }
 
@@ -614,6 +664,9 @@ pub struct GroupRecord {
     /// What the last spare that we left said: its suite's number, then those of all that we spoke.
     #[n(16)]
     pub offered: Option<Vec<u16>>,
+    /// A business: ids of the groups that the customer's devices are in which the conversation goes on without, newest last.
+    #[n(17)]
+    pub elsewhere: Option<Vec<ByteVec>>,
 }
 
 /// `Claims`, by conversation: a staged commit on its way to its slot.
@@ -695,13 +748,25 @@ pub struct MemberRecord {
     /// Until when that spare is valid, Unix seconds.
     #[n(6)]
     pub spoken_until: Option<u64>,
+    /// At a business: the customer has come back on another device, and this one is told so whenever it speaks.
+    #[n(7)]
+    pub turned_away: Option<bool>,
 }
 
 impl MemberRecord {
     /// One that is in the group.
     #[must_use]
     pub fn new(own_side: bool, endpoint: String) -> Self {
-        Self { own_side, endpoint, out: false, leaving: false, gave: false, suites: None, spoken_until: None }
+        Self {
+            own_side,
+            endpoint,
+            out: false,
+            leaving: false,
+            gave: false,
+            suites: None,
+            spoken_until: None,
+            turned_away: None,
+        }
     }
 }
 

@@ -96,7 +96,8 @@ impl Engine {
         if let Some(state) = self.lanes.get_mut(&lane) {
             *state = Lane::default();
         }
-        if let Some(gone) = member.filter(|m| m.is_gone())
+        // Of one that was turned away the permit is kept, so that it can be told again.
+        if let Some(gone) = member.filter(|m| m.is_gone() && m.record.turned_away != Some(true))
             && self.head(ctx, lane)?.is_none()
         {
             let peer = self.conversation_record(ctx, lane.conversation)?.peer;

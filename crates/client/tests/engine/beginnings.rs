@@ -111,7 +111,7 @@ async fn a_pseudonym_resumed_on_a_new_device_is_the_same_customer() {
     alice.endpoint.shutdown().await;
 
     let mut laptop = world.start("laptop", RoleOptions::Customer);
-    let begin = Begin { name: None, pseudonym: Some(key) };
+    let begin = Begin { pseudonym: Some(key), ..Begin::default() };
     let resumed = laptop.endpoint.begin(&link, begin).await.unwrap();
     assert_eq!(resumed.user_id, conversation.user_id);
     laptop.endpoint.send(resumed.id, text("from the laptop")).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_pseudonym_resumed_on_a_new_device_is_the_same_customer() {
 }
 
 /// Writes envelopes to a bundle's mailbox without an endpoint, as a stranger or a relay that replays can.
-async fn knock(bundle: &Bundle, envelope: &[u8], times: usize) -> Vec<server_frame::Body> {
+pub(crate) async fn knock(bundle: &Bundle, envelope: &[u8], times: usize) -> Vec<server_frame::Body> {
     let (mut socket, _) = tokio_tungstenite::connect_async(bundle.relay()).await.unwrap();
     let next = |m: Option<Result<Ws, _>>| ServerFrame::from_bytes(m.unwrap().unwrap().into_data()).unwrap();
     let (_, server_frame::Body::Hello(hello)) = next(socket.next().await) else { panic!("no hello") };

@@ -53,8 +53,10 @@ fn every_stored_record_loads() {
         bundle: 11,
         contact_grant: Some(id),
         granted: None,
+        code: None,
     };
     check("endpoint", &endpoint);
+    check("endpoint-code", &EndpointRecord { code: Some(SecretVec(vec![29; 16])), ..endpoint });
     let mailbox = MailboxRecord {
         relay: "ws://relay.test/v1/ws".into(),
         owner: secret.clone(),
@@ -94,6 +96,8 @@ fn every_stored_record_loads() {
         endpoint: None,
         device: None,
         outdated: None,
+        code: None,
+        past: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {
@@ -103,7 +107,20 @@ fn every_stored_record_loads() {
         ..conversation
     };
     check("conversation-linked", &linked);
-    check("conversation-outdated", &ConversationRecord { outdated: Some(true), ..linked });
+    let outdated = ConversationRecord { outdated: Some(true), ..linked };
+    check("conversation-outdated", &outdated);
+    let past = PastRecord {
+        floor: 1,
+        next: vec![2; 8].into(),
+        asked: Some(3),
+        asked_ms: 4,
+        done: true,
+        below: true,
+        empty: 5,
+        sought: true,
+    };
+    let code = Some(SecretVec(vec![29; 16]));
+    check("conversation-recovered", &ConversationRecord { code, past: Some(past), ..outdated });
     check("peer", &PeerRecord { scope: 1, conversation: 2, name: "Alice".into() });
     let message = MessageRecord {
         id: hash,
@@ -191,12 +208,15 @@ fn every_stored_record_loads() {
         suite: None,
         floor: None,
         offered: None,
+        elsewhere: None,
     };
     check("group", &group);
     let lost = GroupRecord { lost_from: Some(10), ..group };
     check("group-lost", &lost);
     let (suite, offered) = (Some(0x4f), Some(vec![0x4f, 1]));
-    check("group-suites", &GroupRecord { suite, floor: suite, offered, ..lost });
+    let suites = GroupRecord { suite, floor: suite, offered, ..lost };
+    check("group-suites", &suites);
+    check("group-elsewhere", &GroupRecord { elsewhere: Some(vec![vec![30; 16].into()]), ..suites });
     let claim = ClaimRecord {
         slot: hash,
         sealed: vec![1; 2].into(),
@@ -215,9 +235,12 @@ fn every_stored_record_loads() {
         gave: true,
         suites: None,
         spoken_until: None,
+        turned_away: None,
     };
     check("member", &member);
-    check("member-suites", &MemberRecord { suites: Some(vec![1]), spoken_until: Some(10), ..member });
+    let suites = MemberRecord { suites: Some(vec![1]), spoken_until: Some(10), ..member };
+    check("member-suites", &suites);
+    check("member-turned-away", &MemberRecord { turned_away: Some(true), ..suites });
     check("invitation", &InvitationRecord { until_ms: 1 });
     let upload = UploadRecord {
         conversation: 1,

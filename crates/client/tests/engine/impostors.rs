@@ -29,14 +29,14 @@ use crate::devices::Three;
 use crate::world::{Actor, World};
 
 /// A business that is no program: a mailbox at the relay, and bundles for it by whatever identity.
-struct Business {
-    mailbox: Mailbox,
-    owner: Owner,
+pub(crate) struct Business {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) owner: Owner,
     params: BundleParams,
 }
 
 impl Business {
-    async fn new(world: &World) -> Self {
+    pub(crate) async fn new(world: &World) -> Self {
         let mailbox = Mailbox::new(&mut OsRng);
         let mut owner = Owner::create(&world.relay_url(), &mailbox).await.unwrap();
         owner.subscribe(&mailbox).await.unwrap();
@@ -56,12 +56,12 @@ impl Business {
         Self { mailbox, owner, params }
     }
 
-    fn bundle(&self, identity: &BusinessIdentity) -> (Vec<u8>, BusinessKeys) {
+    pub(crate) fn bundle(&self, identity: &BusinessIdentity) -> (Vec<u8>, BusinessKeys) {
         make_bundle(identity, &self.params, &mut OsRng).unwrap()
     }
 
     /// The next Hello, if these keys open it.
-    async fn hello(&mut self, identity: &BusinessIdentity, keys: &BusinessKeys) -> Option<Hello> {
+    pub(crate) async fn hello(&mut self, identity: &BusinessIdentity, keys: &BusinessKeys) -> Option<Hello> {
         let deliver = self.owner.deliver().await.unwrap();
         self.owner.ack(deliver.number).await.unwrap();
         let tag = TagBlock::from_slice(&deliver.tag).unwrap();

@@ -115,7 +115,7 @@ impl Customer {
         };
         let root = RootKey::generate(&mut OsRng);
         let party = Party::new(Endpoint::start_over(Disk::default(), root, options, Box::new(NoProjector)).unwrap());
-        let begin = Begin { name: Some(format!("Customer {n}")), pseudonym: None };
+        let begin = Begin { name: Some(format!("Customer {n}")), ..Begin::default() };
         let conversation = party.endpoint.begin(link, begin).await.unwrap();
         Self { party, conversation, said: Vec::new(), told: Vec::new() }
     }

@@ -135,7 +135,7 @@ async fn a_customer_who_went_back_or_lost_everything_goes_on() {
     rolled_back.endpoint.shutdown().await;
 
     let mut phone = world.start("new-phone", RoleOptions::Customer);
-    let begin = bulla_client::endpoint::Begin { name: None, pseudonym: Some(key) };
+    let begin = bulla_client::endpoint::Begin { pseudonym: Some(key), ..Default::default() };
     let resumed = phone.endpoint.begin(&link, begin).await.unwrap();
     let undelivered = cortado.endpoint.send(first.conversation, text("to nobody yet")).await.unwrap();
     phone.endpoint.send(resumed.id, text("from a new phone")).await.unwrap();

@@ -351,7 +351,8 @@ async fn a_conversation_never_goes_back_to_a_worse_suite() {
     let pseudonym = two.alice.endpoint.pseudonym(two.at_alice.id).await.unwrap();
     two.alice.endpoint.shutdown().await;
     let phone = two.world.start_speaking("new-phone", RoleOptions::Customer, NEW);
-    let resumed = phone.endpoint.begin(&link, Begin { name: None, pseudonym: Some(pseudonym.clone()) }).await.unwrap();
+    let resumed =
+        phone.endpoint.begin(&link, Begin { pseudonym: Some(pseudonym.clone()), ..Begin::default() }).await.unwrap();
     let m = phone.endpoint.send(resumed.id, text("from a new phone")).await.unwrap();
     let heard = two.cortado.incoming().await;
     assert_eq!((heard.id, heard.shown), (m.id, Shown::Text("from a new phone".into())));
@@ -361,7 +362,7 @@ async fn a_conversation_never_goes_back_to_a_worse_suite() {
 
     // And one whose program speaks the old suite alone is told so, instead of asking for ever.
     let mut drawer = two.world.start_speaking("old-phone", RoleOptions::Customer, OLD);
-    let resumed = drawer.endpoint.begin(&link, Begin { name: None, pseudonym: Some(pseudonym) }).await.unwrap();
+    let resumed = drawer.endpoint.begin(&link, Begin { pseudonym: Some(pseudonym), ..Begin::default() }).await.unwrap();
     drawer.endpoint.send(resumed.id, text("from a drawer")).await.unwrap();
     drawer.wait_for_state(ConversationState::Outdated).await;
     two.cortado.in_suite(&two.world, two.at_shop, Suite::Hybrid).await;

@@ -174,7 +174,7 @@ impl World {
 
     pub(crate) async fn customer_speaking(&self, name: &str, link: &Link, suites: Suites) -> (Actor, Conversation) {
         let actor = self.start_speaking(name, RoleOptions::Customer, suites);
-        let begin = Begin { name: Some(name.into()), pseudonym: None };
+        let begin = Begin { name: Some(name.into()), ..Begin::default() };
         let conversation = actor.endpoint.begin(link, begin).await.unwrap();
         (actor, conversation)
     }

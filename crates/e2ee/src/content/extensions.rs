@@ -16,6 +16,7 @@ const REFERENCE: &str = "bulla/ref";
 const READERS: &str = "bulla/readers";
 const SPARE: &str = "bulla/spare";
 const INTRODUCED: &str = "bulla/introduced";
+const RESUMES: &str = "bulla/resumes";
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -85,6 +86,8 @@ pub struct Extensions {
     pub spare: Option<Vec<u8>>,
     /// Permits of another member, for whoever has none of it.
     pub introduced: Option<Introduced>,
+    /// In a Hello: its sender was here before, and is nobody new.
+    pub resumes: bool,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
     pub unknown: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -142,6 +145,9 @@ impl Extensions {
             let inner = new().array(4).uint(role.to_wire()).text(checked(endpoint, limits::ENDPOINT)?).text(relay);
             put(INTRODUCED, new().bytes(&GivenPermit::write_list(inner, permits).finish()));
         }
+        if self.resumes {
+            put(RESUMES, new().bool(true));
+        }
         if entries.len() > limits::EXTENSIONS || entries.iter().any(|(_, v)| v.len() > limits::EXTENSION_VALUE) {
             return Err(ContentError::Limit);
         }
@@ -198,6 +204,7 @@ impl Extensions {
                 }
                 self.introduced = Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } });
             }
+            Some(RESUMES) => self.resumes = v.bool()?,
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }
         Ok(())

@@ -2,12 +2,14 @@
 
 use crate::cbor::{self, Malformed, Writer};
 use crate::content::attachment::{self, External};
+use crate::content::history::{self, HistoryPage, HistoryRequest};
 use crate::content::{Attachment, ContentError, MessageId, Preview};
 use crate::limits;
 
 const TEXT: &str = "text/plain;charset=utf-8";
 const RECEIPT: &str = "application/vnd.bulla.receipt+cbor";
 const TYPING: &str = "application/vnd.bulla.typing+cbor";
+const HISTORY: &str = "application/vnd.bulla.history+cbor";
 const VERSION: u64 = 1;
 
 /// Dispositions of the draft that this version writes.
@@ -55,6 +57,10 @@ pub enum Body {
         /// Whether it began.
         on: bool,
     },
+    /// A customer's device asks for what was said before it came.
+    HistoryRequest(HistoryRequest),
+    /// What was said, as the business has kept it.
+    HistoryPage(HistoryPage),
     /// Something that this version does not know, kept as it came.
     Unsupported {
         /// Its media type; of several parts, `multipart/…`; empty for a part without content.
@@ -74,6 +80,8 @@ impl core::fmt::Debug for Body {
             Self::Attachment(attachment) => attachment.fmt(f),
             Self::Receipt(receipt) => receipt.fmt(f),
             Self::Typing { on } => write!(f, "Typing({on})"),
+            Self::HistoryRequest(_) => f.write_str("HistoryRequest"),
+            Self::HistoryPage(page) => write!(f, "HistoryPage({} messages)", page.items.len()),
             Self::Unsupported { raw, .. } => write!(f, "Unsupported({} bytes)", raw.len()),
         }
     }
@@ -86,6 +94,12 @@ impl Body {
         Self::Text { body: body.to_owned(), language: String::new() }
     }
 
+    /// Whether it is never shown: programs say it to each other.
+    #[must_use]
+    pub const fn is_for_programs(&self) -> bool {
+        matches!(self, Self::Receipt(_) | Self::Typing { .. } | Self::HistoryRequest(_) | Self::HistoryPage(_))
+    }
+
     pub(crate) fn check(&self) -> Result<(), ContentError> {
         let fits = match self {
             Self::Text { body, language } => body.len() <= limits::TEXT && language.len() <= limits::NAME,
@@ -93,6 +107,8 @@ impl Body {
             Self::Receipt(r) => r.delivered.len() <= limits::RECEIPT_IDS && r.read.len() <= limits::RECEIPT_IDS,
             Self::Attachment(attachment) => return attachment.check(),
             Self::Deleted | Self::Typing { .. } => true,
+            Self::HistoryRequest(request) => request.fits(),
+            Self::HistoryPage(page) => page.fits(),
             Self::Unsupported { raw, .. } => return Walk::default().part(&mut cbor::Reader::new(raw)?, 1).map(drop),
         };
         if fits { Ok(()) } else { Err(ContentError::Limit) }
@@ -115,6 +131,8 @@ impl Body {
             Self::Typing { on } => {
                 single(w, UNSPECIFIED, "", TYPING, &Writer::new().array(2).uint(VERSION).bool(*on).finish())
             }
+            Self::HistoryRequest(request) => single(w, UNSPECIFIED, "", HISTORY, &request.encode()),
+            Self::HistoryPage(page) => single(w, UNSPECIFIED, "", HISTORY, &page.encode()),
             Self::Unsupported { raw, .. } => w.raw(raw),
         }
     }
@@ -137,6 +155,7 @@ impl Body {
                     Err(_) => unsupported(content_type),
                 },
                 RECEIPT => read_receipt(content)?.map_or_else(|| unsupported(content_type), Self::Receipt),
+                HISTORY => history::read(content)?.unwrap_or_else(|| unsupported(content_type)),
                 TYPING => read_typing(content)?.map_or_else(|| unsupported(content_type), |on| Self::Typing { on }),
                 _ => unsupported(content_type),
             },

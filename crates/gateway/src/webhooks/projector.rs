@@ -128,6 +128,7 @@ mod tests {
             last_heard_ms: 0,
             state: ConversationState::Open,
             unread: 0,
+            past: None,
         }
     }
 

@@ -343,7 +343,8 @@ impl Scene {
         let (bundle, keys) = make_bundle(&identity, &world::params(world::system_now()), &mut Chance::new(5)).unwrap();
         let mut stage = Stage::start(RoleOptions::Customer, Disk::default(), NOW * 1000, 11);
         let link = Link::new("https://shop.example", "rosi", identity.hash(), Some("flyer")).unwrap();
-        let begin = Begin { name: Some("Anna".to_owned()), pseudonym: Some(world::pseudonym().to_bytes()) };
+        let pseudonym = Some(world::pseudonym().to_bytes());
+        let begin = Begin { name: Some("Anna".to_owned()), pseudonym, ..Begin::default() };
         let made = bundle.clone();
         stage.ask(move |engine, ctx| engine.begin(ctx, &link, &made, &begin).unwrap());
         let first = stage.say("Have you got tulips?");

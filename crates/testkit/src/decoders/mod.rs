@@ -11,6 +11,7 @@
 //!
 //! - [`wire`]: frames of the relay in both directions, permits, names
 //! - [`sealed`]: links, certificates, bundles, Hellos, envelopes, content, invitations and requests of devices, statements that continue
+//!   or turn away
 //! - [`mls`]: MLS messages and Welcomes, raw and as a malicious member makes them
 //! - [`endpoint`]: a whole endpoint that hears a malicious relay and a malicious other side
 //! - [`corpus`]: committed inputs, their mutations, and what they have to lead to
@@ -81,6 +82,7 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "invitation", run: sealed::invitation, mutations: PUBLIC_KEY },
     Decoder { name: "join", run: sealed::join, mutations: PUBLIC_KEY },
     Decoder { name: "continues", run: sealed::continues, mutations: PUBLIC_KEY },
+    Decoder { name: "turned_away", run: sealed::turned_away, mutations: PUBLIC_KEY },
     Decoder { name: "mls_message", run: mls::message, mutations: CONVERSATION },
     Decoder { name: "mls_welcome", run: mls::welcome, mutations: CONVERSATION },
     Decoder { name: "mls_group_info", run: mls::group_info, mutations: CONVERSATION },

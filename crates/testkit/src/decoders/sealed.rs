@@ -10,6 +10,7 @@ use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, bucket};
 use bulla_e2ee::hello::{Hello, HelloAgain, HelloError};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::permits::GivenPermit;
+use bulla_e2ee::turned_away;
 use bulla_protocol::id::TagBlock;
 use bulla_protocol::label;
 use bulla_protocol::limits::{MAX_BUNDLE, MAX_CONTACT_ENVELOPE, MAX_ENVELOPE};
@@ -231,4 +232,18 @@ pub fn continues(bytes: &[u8]) -> Verdict {
         verdict = Verdict::Accepted;
     }
     verdict
+}
+
+/// What turns a device away, from a stranger; and a payload that the business signs.
+pub fn turned_away(bytes: &[u8]) -> Verdict {
+    let (identity, device) = (world::identity(), "phone");
+    let user = world::pseudonym().user_id(&identity.hash());
+    let open = |body: &[u8]| turned_away::open(body, &identity.public(), &user, device);
+    let Ok(reason) = open(bytes).or_else(|_| open(&world::sign(&identity.to_bytes(), label::TURNED_AWAY, bytes)))
+    else {
+        return Verdict::Refused;
+    };
+    let again = turned_away::seal(&identity, &user, device, reason);
+    assert_eq!(open(&again), Ok(reason), "what is accepted is said again the same");
+    Verdict::Accepted
 }

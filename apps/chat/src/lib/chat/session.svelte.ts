@@ -23,7 +23,8 @@ export type Problem = EngineErrorCode | 'taken-over';
 export type Phase =
   | { kind: 'opening' }
   | { kind: 'problem'; problem: Problem }
-  | { kind: 'welcome'; card: Card; link: string }
+  /** `refused`: a code was entered of which the business knows nobody. */
+  | { kind: 'welcome'; card: Card; link: string; refused?: boolean }
   | { kind: 'chat' };
 
 const PAGE = 60;
@@ -82,7 +83,8 @@ export class Session {
   autoload = $state<number>(0);
   /** Where the person left off; stays until they write. */
   unreadFrom = $state.raw<MessageId | null>(null);
-  atBeginning = $state(false);
+  /** Everything that this device has is in `messages`. */
+  #allRead = $state(false);
   /** New messages in words, for who listens instead of looking. */
   announced = $state.raw<{ id: string; text: string }[]>([]);
   bubbles = $derived(this.messages.filter(isBubble));
@@ -93,6 +95,18 @@ export class Session {
   #typingEnds: ReturnType<typeof setTimeout> | undefined;
   #older: Promise<void> | null = null;
   #readUpTo = 0;
+  /** The browser was asked to keep what is stored. */
+  #persisted = false;
+
+  /** There is nothing older, here or at the business. */
+  get atBeginning(): boolean {
+    return this.#allRead && !this.#hasPast;
+  }
+
+  /** The business may have older messages than this device. */
+  get #hasPast(): boolean {
+    return this.conversation?.past === 'more' || this.conversation?.past === 'asked';
+  }
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -100,14 +114,14 @@ export class Session {
   }
 
   /** Opens what is here, or shows who the link leads to. */
-  async open(link: string, how?: 'take-over'): Promise<void> {
+  async open(link: string, how?: 'take-over', refused = false): Promise<void> {
     this.phase = { kind: 'opening' };
     try {
       const begun = await this.#engine.open(link, how);
       this.conversation = begun && clean(begun);
       if (begun) await this.#enter();
       else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
-      else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link };
+      else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link, refused };
     } catch (thrown) {
       this.phase = { kind: 'problem', problem: problemOf(thrown) };
     }
@@ -124,8 +138,27 @@ export class Session {
     } finally {
       await this.#enter();
     }
-    // Asked for only now: a person who has written has a reason to say yes. Refused, the conversation still works.
+  }
+
+  /** Comes back with the code that was written down. Whether the business knows it is heard later: until then the conversation is `sought`. */
+  async recover(link: string, code: string): Promise<void> {
+    this.conversation = clean(await this.#engine.recover(link, code));
+    await this.#enter();
+    // Whoever had to come back once has lost what this browser kept.
     void navigator.storage?.persist?.();
+  }
+
+  async recoveryCode(): Promise<string | null> {
+    return this.#engine.recoveryCode();
+  }
+
+  async takeBack(): Promise<void> {
+    await this.#engine.takeBack();
+  }
+
+  /** Asks the business once more for what was said before. */
+  async askPast(): Promise<void> {
+    await this.#engine.older();
   }
 
   async send(draft: Draft): Promise<Message> {
@@ -191,7 +224,12 @@ export class Session {
 
   /** Reads back until a message is here. */
   async reach(id: MessageId): Promise<boolean> {
-    while (!this.byId.has(id) && !this.atBeginning) await this.older();
+    while (!this.byId.has(id) && !this.atBeginning) {
+      const before = this.messages.length;
+      await this.older();
+      // What the business still has comes when it comes.
+      if (this.messages.length === before) break;
+    }
     return this.byId.has(id);
   }
 
@@ -219,12 +257,13 @@ export class Session {
 
   get writable(): boolean {
     const state = this.conversation?.state;
-    return state !== 'removed' && state !== 'outdated' && this.connection.kind !== 'superseded';
+    const over = state === 'removed' || state === 'outdated' || state === 'moved' || state === 'not-known';
+    return !over && this.connection.kind !== 'superseded';
   }
 
   async #enter(): Promise<void> {
     const page = await this.#engine.messages(null, PAGE);
-    this.atBeginning = page.length < PAGE;
+    this.#allRead = page.length < PAGE;
     this.messages = merge(this.messages, page);
     // As far back as nothing was read, within reason: the marker belongs before the first unread message.
     for (let pages = 0; pages < MOST_UNREAD_PAGES && this.#allUnread() && (await this.older()); pages += 1);
@@ -237,8 +276,8 @@ export class Session {
     this.autoload = (await this.kept<number>('autoload')) ?? 0;
     this.uploads = await this.#engine.uploads();
     this.unreadFrom = firstUnread(this.bubbles);
-    // Taken over while this was read: that stands.
-    if (this.phase.kind !== 'problem') this.phase = { kind: 'chat' };
+    // Taken over while this was read, or not known to the business: that stands.
+    if (this.phase.kind !== 'problem' && this.conversation) this.phase = { kind: 'chat' };
   }
 
   #allUnread(): boolean {
@@ -248,8 +287,22 @@ export class Session {
   async #readOlder(): Promise<void> {
     const oldest = this.messages[0];
     const page = oldest ? await this.#engine.messages(oldest.order, PAGE) : [];
-    this.atBeginning = page.length < PAGE;
+    this.#allRead = page.length < PAGE;
     this.messages = merge(this.messages, page);
+    if (this.#allRead && this.#hasPast) await this.askPast();
+  }
+
+  /** Messages of before have come: they may be older than all that is shown, or between, where the conversation was on another device. */
+  async #readAgain(): Promise<void> {
+    const oldest = this.messages[0]?.order ?? Infinity;
+    let page: Message[];
+    let before: number | null = null;
+    do {
+      page = await this.#engine.messages(before, PAGE);
+      this.messages = merge(this.messages, page);
+      before = page[0]?.order ?? 0;
+    } while (page.length === PAGE && before > oldest);
+    this.#allRead = page.length < PAGE;
   }
 
   #happened(event: EngineEvent): void {
@@ -259,6 +312,11 @@ export class Session {
         break;
       case 'conversation':
         this.conversation = { ...this.conversation, ...clean(event.conversation) };
+        if (event.conversation.state === 'not-known') void this.open(location.href, undefined, true);
+        break;
+      case 'history':
+        // What cannot be read now is read by the next scrolling.
+        this.#readAgain().catch(() => undefined);
         break;
       case 'message':
         this.#arrived(event.message);
@@ -308,6 +366,9 @@ export class Session {
     this.messages = merge(this.messages, [message]);
     if (message.own || !isBubble(message)) return;
     this.#theyType(false);
+    // Asked for only now: a person who was answered has a reason to say yes. Refused, the conversation still works.
+    if (!this.#persisted) void navigator.storage?.persist?.();
+    this.#persisted = true;
     const name = this.conversation?.name ?? '';
     this.announced = [...this.announced.slice(-2), { id: message.id, text: t('chat.announce', { name, text: summary(message) }) }];
     // Came while nobody looked: the marker shows where to go on.

@@ -38,6 +38,18 @@ export class WorkerEngine implements Engine {
   begin(link: string, name: string | null) {
     return this.#call<Conversation>('begin', link, name);
   }
+  recover(link: string, code: string) {
+    return this.#call<Conversation>('recover', link, code);
+  }
+  recoveryCode() {
+    return this.#call<string | null>('recoveryCode');
+  }
+  takeBack() {
+    return this.#call<void>('takeBack');
+  }
+  older() {
+    return this.#call<void>('older');
+  }
   send(draft: Draft) {
     return this.#call<Message>('send', draft);
   }

@@ -2,7 +2,7 @@
 import type { EngineErrorCode, EngineEvent } from './types';
 
 export const CALLS = [
-  'open', 'card', 'begin', 'send', 'markRead', 'typing', 'setName', 'messages',
+  'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'messages',
   'attach', 'uploads', 'cancelUpload', 'retryUpload', 'isHere', 'openFile', 'stopFile',
 ] as const;
 export type Call = (typeof CALLS)[number];
@@ -20,6 +20,7 @@ export type Reply =
 
 const CODES: readonly EngineErrorCode[] = [
   'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated',
+  'code-length', 'code-symbol', 'code-mistyped', 'moved',
   'too-large', 'too-many-files', 'file', 'gone', 'damaged', 'stopped', 'unknown',
 ];
 

@@ -92,7 +92,17 @@ export interface Message {
   envelopeBytes?: number | null;
 }
 
-export type State = 'new' | 'greeting' | 'open' | 'stuck' | 'removed' | 'outdated';
+/**
+ * `moved`: it goes on on another device, where the recovery code was entered; `not-known`: the business knows nobody of the code that was
+ * entered, and the conversation leads nowhere.
+ */
+export type State = 'new' | 'greeting' | 'open' | 'stuck' | 'removed' | 'outdated' | 'moved' | 'not-known';
+
+/**
+ * What was said before a device came back with the recovery code. `sought`: whether the business knows this customer is not known yet; `more`: there
+ * may be more than is here; `asked`: it was asked for; `all`: everything that the business has is here.
+ */
+export type Past = 'sought' | 'more' | 'asked' | 'all';
 
 export interface Conversation {
   id: number;
@@ -105,6 +115,8 @@ export interface Conversation {
   lastHeardMs: number;
   state: State;
   unread: number;
+  /** On a device that came back; else null. */
+  past?: Past | null;
   /** As in `Card`; kept, so that they can be shown without the link and without a connection. */
   fingerprint?: string;
   relay?: string;
@@ -149,6 +161,8 @@ export type EngineEvent =
   | { type: 'devices'; added: string[]; removed: string[] }
   | { type: 'key-change'; fingerprint: string }
   | { type: 'gap'; missing: number }
+  /** Messages of before are here now, older than all others. */
+  | { type: 'history'; added: number }
   /** Said by the worker, not by the device: another tab took the engine over, and this one has stopped. */
   | { type: 'taken-over' };
 
@@ -161,7 +175,8 @@ export type Draft =
 /**
  * `bad-link`: not a link, or without a fingerprint; `wrong-key`: what the origin serves is not of the link's key; `unreachable`: nothing
  * came; `storage`: this browser does not store (private mode, full, refused); `other-tab`: the engine runs in another tab; `wasm`: refused or
- * not supported; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
+ * not supported; `code-length`, `code-symbol`, `code-mistyped`: not a recovery code, and nothing was sent; `moved`: the conversation goes on on
+ * another device; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
  * more; `gone`: the relay has it no more; `damaged`: it is not what was sent; `stopped`: it was stopped, and goes on from there the next time.
  */
 export type EngineErrorCode =
@@ -174,6 +189,10 @@ export type EngineErrorCode =
   | 'too-long'
   | 'not-ready'
   | 'outdated'
+  | 'code-length'
+  | 'code-symbol'
+  | 'code-mistyped'
+  | 'moved'
   | 'too-large'
   | 'too-many-files'
   | 'file'
@@ -202,6 +221,14 @@ export interface Engine {
   card(link: string): Promise<Card>;
   /** Begins the conversation; nothing leaves before the first message. */
   begin(link: string, name: string | null): Promise<Conversation>;
+  /** Comes back as who was here before, with the code that was written down. Whether the business knows it comes as the conversation's state. */
+  recover(link: string, code: string): Promise<Conversation>;
+  /** The code to write down; null if this conversation has none. */
+  recoveryCode(): Promise<string | null>;
+  /** Brings a conversation back that has `moved`. */
+  takeBack(): Promise<void>;
+  /** Asks the business for older messages than are here; they come with `history`. */
+  older(): Promise<void>;
   /** Returns once it is durable in the outbox. */
   send(draft: Draft): Promise<Message>;
   /** Returns once the file is kept and its upload durable: it is said when the relay has it. */

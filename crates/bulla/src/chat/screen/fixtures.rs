@@ -55,5 +55,6 @@ pub(super) fn conversation() -> Conversation {
         last_heard_ms: 0,
         state: ConversationState::Open,
         unread: 0,
+        past: None,
     }
 }

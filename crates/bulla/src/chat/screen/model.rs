@@ -20,7 +20,7 @@ use super::view::{Rows, View};
 use super::when;
 use crate::chat::command::Typed;
 use crate::chat::files::stopped;
-use crate::chat::{CONTINUED, KEY_CHANGE, NEWER, OUTDATED, REMOVED, devices_changed, why};
+use crate::chat::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, devices_changed, why};
 use crate::text::{one_line, sentence};
 
 /// Messages read from the store at once.
@@ -243,7 +243,11 @@ impl Model {
         if self.connection == Connection::Superseded {
             return Some(STOPPED);
         }
-        (self.conversation.state == ConversationState::Removed).then_some(REMOVED)
+        match self.conversation.state {
+            ConversationState::Removed => Some(REMOVED),
+            ConversationState::Moved => Some(MOVED),
+            _ => None,
+        }
     }
 
     pub(super) fn is_typing(&self) -> bool {

@@ -98,6 +98,7 @@ pub fn all() -> Vec<Sample> {
     samples.hellos();
     samples.devices();
     samples.continues();
+    samples.turned_away();
     samples.mls();
     samples.scripts();
     samples.gateway();

@@ -1,12 +1,16 @@
 //! Content, envelopes, certificates, bundles, Hellos.
 
-use bulla_e2ee::certificate::{Subject, issue_business, issue_customer};
-use bulla_e2ee::content::{Body, Content, Expires, MessageId, PermitsExtension, Reader, Receipt};
+use bulla_e2ee::certificate::{Role, Subject, issue_business, issue_customer};
+use bulla_e2ee::content::{
+    Body, Content, Expires, HistoryItem, HistoryPage, HistoryReaction, HistoryRequest, MessageId, PermitsExtension,
+    Reader, Receipt,
+};
 use bulla_e2ee::continues::{Continues, Reason, Speaker, Turn};
 use bulla_e2ee::device::Invitation;
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::Purpose;
+use bulla_e2ee::turned_away;
 use bulla_protocol::label;
 use ed25519_dalek::SigningKey;
 
@@ -53,10 +57,29 @@ impl Samples {
             cbor::text(""),
             cbor::text("a.png"),
         ]);
+        let said = new(Body::text("said before")).encode().unwrap();
+        let liked = new(Body::Reaction { emoji: "👍".to_owned() }).in_reply_to(id).encode().unwrap();
+        let item = HistoryItem {
+            by: Role::Customer,
+            content: said,
+            at_ms: NOW * 1000,
+            read: true,
+            edited: Some("said better".to_owned()),
+            reactions: vec![HistoryReaction { by: Role::Business, content: liked }],
+        };
+        let plain = HistoryItem { by: Role::Business, edited: None, reactions: Vec::new(), ..item.clone() };
+        let page = HistoryPage { id: 7, next: vec![8; 8], items: vec![item, plain] };
+        let asks = HistoryRequest { id: u64::MAX, from: vec![8; 32], most: 60 };
+        let mut resumes = new(Body::Receipt(Receipt::default()));
+        resumes.extensions.resumes = true;
         let unknown = |raw: &[u8]| new(Body::Unsupported { content_type: String::new(), raw: raw.to_vec() });
         for (which, content) in [
             ("text", new(Body::text("hi"))),
             ("everything", all),
+            ("resumes", resumes),
+            ("history-asks", new(Body::HistoryRequest(asks))),
+            ("history-page", new(Body::HistoryPage(page))),
+            ("history-page-of-nothing", new(Body::HistoryPage(HistoryPage::default()))),
             ("reaction", new(Body::Reaction { emoji: "👍🏽".to_owned() }).in_reply_to(id)),
             ("edit", new(Body::text("ho")).replacing(id)),
             ("deletion", new(Body::Deleted).replacing(id)),
@@ -123,6 +146,7 @@ impl Samples {
                 ),
             ),
             ("receipt-that-is-none", with(6, &single("application/vnd.bulla.receipt+cbor", b"\x85\x01"))),
+            ("history-that-is-none", with(6, &single("application/vnd.bulla.history+cbor", b"\x85\x01\x01"))),
             ("utf8-that-is-none", with(6, &[0x85, 0x01, 0x60, 0x01, 0x61, 0xff, 0x40])),
         ] {
             self.put("content", &format!("no-{which}"), bytes);
@@ -320,5 +344,26 @@ impl Samples {
         let many = cbor::array(&vec![cbor::bytes(&[1; 32]); 17]);
         self.put("continues", "no-17-heard", inside(&whole, 8, &many, b"a Welcome"));
         self.put("continues", "no-certificate-that-is-none", inside(&linked, 11, &cbor::bytes(b"none"), b"a Welcome"));
+    }
+
+    pub(super) fn turned_away(&mut self) {
+        let identity = world::identity();
+        let user = world::pseudonym().user_id(&identity.hash());
+        let whole = turned_away::seal(&identity, &user, "phone", turned_away::Reason::Elsewhere);
+        let payload = cbor::content(&cbor::items(&whole).unwrap()[0]).unwrap();
+        let with = |at: usize, item: &[u8]| {
+            let mut items = cbor::items(&payload).unwrap();
+            items[at] = item.to_vec();
+            cbor::array(&items)
+        };
+        self.put("turned_away", "ok-elsewhere", &whole);
+        self.put("turned_away", "ok-payload-unknown", with(1, &[2]));
+        self.put("turned_away", "ok-payload-reason-of-a-later-version", with(1, &[0x18, 0x63]));
+        self.put("turned_away", "no-empty", b"");
+        self.put("turned_away", "no-version-2", with(0, &[2]));
+        self.put("turned_away", "no-other-business", with(2, &cbor::bytes(&[7; 32])));
+        self.put("turned_away", "no-other-user", with(3, &cbor::text("ZZ.nobody")));
+        self.put("turned_away", "no-other-device", with(4, &cbor::text("tablet")));
+        self.put("turned_away", "no-four-items", cbor::array(&cbor::items(&payload).unwrap()[..4]));
     }
 }

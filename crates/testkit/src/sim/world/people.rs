@@ -125,7 +125,7 @@ impl World {
         let node = self.devices[customer].active;
         let (Some(key), Some(bundle)) = (self.key, self.bundles.last().cloned()) else { return };
         let Ok(link) = Link::new("https://shop.example", "cortado", key, Some("flyer")) else { return };
-        let begin = Begin { name: Some(self.devices[customer].name.clone()), pseudonym: None };
+        let begin = Begin { name: Some(self.devices[customer].name.clone()), ..Begin::default() };
         let begun = self.ask(node, move |engine, ctx| engine.begin(ctx, &link, &bundle, &begin));
         if let Some(Ok(conversation)) = begun {
             self.devices[customer].user = Some(conversation.user_id);
