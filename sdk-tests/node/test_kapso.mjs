@@ -120,13 +120,13 @@ await inWorld(async (world) => {
   for (const [call, httpStatus, code] of [
     [() => messages.sendText({ phoneNumberId, to: "+15551234567", body: "hello?" }), 400, 131030],
     [() => messages.sendText({ phoneNumberId: "1", to, body: "hello?" }), 400, 100],
-    [() => messages.sendImage({ phoneNumberId, to, image: { id: "1" } }), 400, 131051],
+    [() => messages.sendImage({ phoneNumberId, to, image: { id: "1" } }), 400, 131009],
     [() => stranger.messages.sendText({ phoneNumberId, to, body: "!" }), 401, 190],
   ]) {
     const error = await refused(call());
     assert.deepEqual([error.httpStatus, error.code], [httpStatus, code]);
   }
-  ok("errors: unknown recipient, unknown number, unknown type and wrong token are the SDK's own errors, with Meta's codes");
+  ok("errors: unknown recipient, unknown number, unknown file and wrong token are the SDK's own errors, with Meta's codes");
 
   assert.equal(await alice.finish(), 0);
   for (const each of world.receiver.deliveries.all()) {

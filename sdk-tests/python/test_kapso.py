@@ -121,14 +121,14 @@ async def talk(world, alice, client):
     for call, kind, code in [
         (client.messages.send_text(phone_number_id=phone, to="+15551234567", body="hello?"), ValidationError, 131030),
         (client.messages.send_text(phone_number_id="1", to=customer, body="hello?"), ValidationError, 100),
-        (client.messages.send_image(phone_number_id=phone, to=customer, image={"id": "1"}), ValidationError, 131051),
+        (client.messages.send_image(phone_number_id=phone, to=customer, image={"id": "1"}), ValidationError, 131009),
     ]:
         error = await refused(kind, call)
         check.assertEqual((error.status_code, error.error_code), (400, code))
     async with WhatsAppClient(access_token="wrong", base_url=ready["api_base"]) as stranger:
         error = await refused(AuthenticationError, stranger.messages.send_text(phone_number_id=phone, to=customer, body="!"))
         check.assertEqual((error.status_code, error.error_code), (401, 190))
-    ok("errors: unknown recipient, unknown number, unknown type and wrong token are the SDK's own errors, with Meta's codes")
+    ok("errors: unknown recipient, unknown number, unknown file and wrong token are the SDK's own errors, with Meta's codes")
 
 
 async def main(world, alice):

@@ -119,13 +119,7 @@ impl Engine {
         }
         let mut record = self.known(ctx, to)?;
         let mut content = self.content_of(ctx, to, draft)?;
-        match record.state {
-            ConversationState::Removed => return Err(CommandError::Removed),
-            ConversationState::Moved => return Err(CommandError::Moved),
-            // Said to a business that knows nobody of the code, it would make somebody new.
-            _ if record.past.as_ref().is_some_and(|past| past.sought) => return Err(CommandError::NotReady),
-            _ => {}
-        }
+        may_speak(&record)?;
         if record.is_customer() && !record.name_told {
             content.extensions.name = record.own_name.clone();
             content.extensions.reference = record.reference.take();
@@ -326,6 +320,17 @@ impl Engine {
     pub(super) fn tell_conversation(&self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         let record = self.conversation_record(ctx, number)?;
         ctx.emit(Event::Conversation(conversation_view(number, &record)?))
+    }
+}
+
+/// Whether something may be said in a conversation from here.
+pub(super) fn may_speak(record: &ConversationRecord) -> Result<(), CommandError> {
+    match record.state {
+        ConversationState::Removed => Err(CommandError::Removed),
+        ConversationState::Moved => Err(CommandError::Moved),
+        // Said to a business that knows nobody of the code, it would make somebody new.
+        _ if record.past.as_ref().is_some_and(|past| past.sought) => Err(CommandError::NotReady),
+        _ => Ok(()),
     }
 }
 

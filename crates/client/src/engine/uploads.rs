@@ -12,10 +12,10 @@ use bulla_protocol::limits::BLOB_DAYS;
 use bulla_protocol::permit::{Class, MacRoot, Permit, PermitMac};
 use minicbor::bytes::ByteVec;
 
-use super::commands::CommandError;
+use super::commands::{CommandError, may_speak};
 use super::record::{Secret, UploadRecord};
 use super::{Ctx, Effects, Engine, LinkKey, RoleOptions};
-use crate::event::{ConversationId, ConversationState, Draft, Event, Message};
+use crate::event::{ConversationId, Draft, Event, Message};
 use crate::media::{FileCard, MAX_CAPTION, MAX_UPLOADS, NewAttachment, Sealed, Upload, UploadFailure};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
@@ -88,9 +88,7 @@ impl Engine {
         if self.superseded {
             return Err(CommandError::Superseded);
         }
-        if self.known(ctx, to)?.state == ConversationState::Removed {
-            return Err(CommandError::Removed);
-        }
+        may_speak(&self.known(ctx, to)?)?;
         if new.size > limits::ATTACHMENT {
             return Err(CommandError::TooLarge { mib: limits::ATTACHMENT >> 20 });
         }
@@ -181,7 +179,7 @@ impl Engine {
                 (relay, permit, mac)
             }
             (RoleOptions::Customer, Some(of)) => {
-                if self.known(ctx, of)?.state == ConversationState::Removed {
+                if self.known(ctx, of)?.state.is_over() {
                     return Ok(Ticket::Refused);
                 }
                 let mut found = None;

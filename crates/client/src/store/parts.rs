@@ -66,6 +66,7 @@ mod files {
     use std::path::{Path, PathBuf};
 
     use bulla_protocol::id::BlobId;
+    use rand_core::{OsRng, RngCore as _};
 
     use super::Parts;
     use crate::store::StoreError;
@@ -99,7 +100,9 @@ mod files {
         async fn put(&self, blob: BlobId, part: u32, bytes: Vec<u8>) -> Result<(), StoreError> {
             let write = move |folder: &Path| {
                 std::fs::create_dir_all(folder)?;
-                let (path, beside) = (folder.join(part.to_string()), folder.join(format!("{part}.new")));
+                // Of a name that nobody else has: two may keep the same part at once, the same bytes.
+                let beside = folder.join(format!("{part}.{:016x}.new", OsRng.next_u64()));
+                let path = folder.join(part.to_string());
                 let mut file = std::fs::File::create(&beside)?;
                 file.write_all(&bytes)?;
                 file.sync_all()?;
