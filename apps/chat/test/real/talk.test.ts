@@ -202,7 +202,7 @@ it('is the same customer after everything was cleared, with the code that was wr
   await page.getByRole('button', { name: 'Bring my conversation back' }).click();
   await bubble('worth keeping').waitFor();
   await bubble('before it was lost').waitFor();
-  await bubble('worth keeping').getByText('👍').waitFor();
+  await bubble('worth keeping').getByText('👍 from you').waitFor({ state: 'attached' });
   await page.getByText('as Rosi has kept it').waitFor();
   expect(await page.locator('.unread').count()).toBe(0);
   expect(await violations(page)).toEqual([]);
