@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { expect } from 'vitest';
 
 const root = join(import.meta.dirname, '../../../..');
-const programs = process.env.BULLA_PROGRAMS ?? join(root, 'target/debug');
+export const programs = process.env.BULLA_PROGRAMS ?? join(root, 'target/debug');
 
 interface Ready {
   public: string;
