@@ -87,7 +87,29 @@ pub(super) const PROMISES: &[Promise] = &[
     Promise {
         id: "P3",
         says: "Media waits as ciphertext, for a limited time; forwarding it uploads nothing while it lives",
-        evidence: &[],
+        evidence: &[
+            Evidence {
+                shows: "marked files that went both ways are in no file of the relay, the gateway or the customer, but where a person saved \
+                        them (positive control)",
+                runs: Runs::Outer { file: "files", name: "a_picture_goes_to_the_business_and_a_document_comes_back" },
+            },
+            Evidence {
+                shows: "after its last day a file is refused, and nothing of it is left in the relay's folder",
+                runs: Runs::Test {
+                    package: "bulla-relay",
+                    target: &["--test", "relay"],
+                    name: "blobs::a_blob_goes_when_its_time_is_over_and_nothing_of_it_stays",
+                },
+            },
+            Evidence {
+                shows: "a file that is sent twice is uploaded once",
+                runs: Runs::Test {
+                    package: "bulla-client",
+                    target: &["--test", "engine"],
+                    name: "attachments::a_picture_goes_both_ways_and_is_sealed_on_the_way",
+                },
+            },
+        ],
     },
     Promise {
         id: "P4",
@@ -144,14 +166,32 @@ pub(super) const PROMISES: &[Promise] = &[
     Promise {
         id: "P9",
         says: "Scams and malware meet a fence",
-        evidence: &[Evidence {
-            shows: "a permit to write can neither be made nor changed without the mailbox's key: no stranger can write first",
-            runs: Runs::Test {
-                package: "bulla-protocol",
-                target: &["--lib"],
-                name: "permit::tests::every_field_is_authenticated",
+        evidence: &[
+            Evidence {
+                shows: "a permit to write can neither be made nor changed without the mailbox's key: no stranger can write first",
+                runs: Runs::Test {
+                    package: "bulla-protocol",
+                    target: &["--lib"],
+                    name: "permit::tests::every_field_is_authenticated",
+                },
             },
-        }],
+            Evidence {
+                shows: "nothing of a file is fetched before a person asks for it",
+                runs: Runs::Test {
+                    package: "bulla-client",
+                    target: &["--test", "engine"],
+                    name: "attachments::nothing_is_fetched_by_itself_and_what_was_fetched_is_here",
+                },
+            },
+            Evidence {
+                shows: "a file is saved under a name that says what its bytes are, whatever its sender calls it",
+                runs: Runs::Test {
+                    package: "bulla-client",
+                    target: &["--lib"],
+                    name: "media::tests::dev_04_a_corpus_of_names_gives_names",
+                },
+            },
+        ],
     },
     Promise { id: "P10", says: "All of it can be checked from outside", evidence: &[] },
 ];
