@@ -1,4 +1,4 @@
-//! The native transport: tokio-tungstenite and reqwest over rustls (ring, Mozilla's roots).
+//! The native transport: tokio-tungstenite and reqwest over rustls (ring; Mozilla's roots, or others that somebody added).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +33,20 @@ impl std::fmt::Debug for WsTransport {
 impl WsTransport {
     /// With Mozilla's root certificates.
     pub fn new() -> Result<Self, TransportError> {
+        Self::with_roots(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    }
+
+    /// With these root certificates.
+    pub fn with_roots(roots: rustls::RootCertStore) -> Result<Self, TransportError> {
         let fail = |e: &dyn std::fmt::Display| TransportError(format!("TLS cannot be set up: {e}"));
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| fail(&e))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // A resumed session would tell a relay that two connections are one device's, the owner's and the anonymous one.
+        tls.resumption = rustls::client::Resumption::disabled();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.clone())
             .timeout(TIMEOUT)
