@@ -24,9 +24,6 @@ use crate::error::TlsError;
 use crate::tls::{Current, Now, Resolver};
 use crate::{local, roots};
 
-/// How often it is looked whether a certificate must be renewed.
-const EVERY: Duration = Duration::from_secs(3_600);
-
 /// Pauses after orders that failed, first and longest: Let's Encrypt allows five failures an hour.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5 * 60), Duration::from_secs(6 * 3_600));
 
@@ -119,13 +116,18 @@ pub(crate) async fn open(acme: &Acme, now: u64) -> Result<Option<Loaded>, TlsErr
 }
 
 /// Orders a certificate when there is none, renews it when a third of its time is left, and tries again when that fails.
-pub(crate) async fn keep(acme: Acme, mut kept: Option<Loaded>, now: Now, current: Current, resolver: Arc<Resolver>) {
+pub(crate) async fn keep(
+    acme: Acme,
+    mut kept: Option<Loaded>,
+    every: Duration,
+    now: Now,
+    current: Current,
+    resolver: Arc<Resolver>,
+) {
     let mut pause = PAUSE.0;
     loop {
-        if let Some(kept) = &kept
-            && now() + kept.ends.saturating_sub(kept.begins) / 3 < kept.ends
-        {
-            tokio::time::sleep(EVERY).await;
+        if kept.as_ref().is_some_and(|kept| !is_due(kept, now())) {
+            tokio::time::sleep(every).await;
             continue;
         }
         let ordered = order(&acme, &resolver, now()).await;
@@ -134,8 +136,12 @@ pub(crate) async fn keep(acme: Acme, mut kept: Option<Loaded>, now: Now, current
             Ok(loaded) => {
                 tracing::info!(domains = acme.domains.join(", "), until = day(loaded.ends), "a certificate was issued");
                 current.send_replace(Some(Arc::clone(&loaded.key)));
-                kept = Some(loaded);
                 pause = PAUSE.0;
+                if is_due(&loaded, now()) {
+                    tracing::warn!("the new certificate is to be renewed already: is this machine's clock right?");
+                    tokio::time::sleep(PAUSE.1).await;
+                }
+                kept = Some(loaded);
             }
             Err(error) => {
                 tracing::warn!(
@@ -149,6 +155,11 @@ pub(crate) async fn keep(acme: Acme, mut kept: Option<Loaded>, now: Now, current
             }
         }
     }
+}
+
+/// Whether a third of its time or less is left.
+fn is_due(loaded: &Loaded, now: u64) -> bool {
+    now + loaded.ends.saturating_sub(loaded.begins) / 3 >= loaded.ends
 }
 
 /// Why nothing was issued.
@@ -239,7 +250,9 @@ fn proof(name: &str, digest: &[u8]) -> Result<CertifiedKey, OrderError> {
     let pair = KeyPair::generate().map_err(|e| fail(&e))?;
     let made = params.self_signed(&pair).map_err(|e| fail(&e))?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
-    CertifiedKey::from_der(vec![made.der().clone()], key, &provider()).map_err(|e| fail(&e))
+    let key = provider().key_provider.load_private_key(key).map_err(|e| fail(&e))?;
+    // Not `from_der`, which refuses the critical extension that makes it a proof.
+    Ok(CertifiedKey::new(vec![made.der().clone()], key))
 }
 
 /// Talks to the ACME server: only under TLS, only where it was sent.

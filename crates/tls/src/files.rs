@@ -9,9 +9,6 @@ use crate::certificate::{self, Loaded, day};
 use crate::error::TlsError;
 use crate::tls::{Current, Now};
 
-/// How often the files are looked at: whoever renews a certificate does so weeks before it ends.
-pub(crate) const EVERY: Duration = Duration::from_secs(60);
-
 /// The files, and what was in them.
 pub(crate) struct Files {
     certificate: PathBuf,

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::acme::{self, Acme};
 use crate::certificate::provider;
 use crate::error::TlsError;
-use crate::files::{self, Files};
+use crate::files::Files;
 use crate::listener::TlsListener;
 
 /// The time, in seconds since 1970.
@@ -23,6 +23,9 @@ pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The certificate in use; none until the first has been ordered.
 pub(crate) type Current = watch::Sender<Option<Arc<CertifiedKey>>>;
+
+/// How often the files are looked at, or how much time a certificate has left. Whoever renews one does so weeks before it ends.
+const EVERY: Duration = Duration::from_secs(60);
 
 /// The protocol in which an ACME server asks whether a name is ours (RFC 8737).
 pub(crate) const CHALLENGE: &[u8] = b"acme-tls/1";
@@ -70,10 +73,10 @@ impl Tls {
     /// Reads the files, which must be good; or takes the certificate that was ordered before, and orders one where there is none. That takes
     /// seconds, and goes on meanwhile: until then handshakes fail.
     pub async fn start(source: Source, now: Now) -> Result<Self, TlsError> {
-        Self::start_looking(source, now, files::EVERY).await
+        Self::start_looking(source, now, EVERY).await
     }
 
-    /// As [`Tls::start`], looking at files so often: for tests.
+    /// As [`Tls::start`], looking so often whether there is something new or it is time: for tests.
     pub async fn start_looking(source: Source, now: Now, every: Duration) -> Result<Self, TlsError> {
         let (current, receiver) = watch::channel(None);
         let resolver = Arc::new(Resolver { current: receiver.clone(), challenges: Mutex::default() });
@@ -89,7 +92,7 @@ impl Tls {
                 let name = acme.domains.first().cloned();
                 let kept = acme::open(&acme, now()).await?;
                 current.send_replace(kept.as_ref().map(|kept| Arc::clone(&kept.key)));
-                (tokio::spawn(acme::keep(acme, kept, now, current, Arc::clone(&resolver))), name)
+                (tokio::spawn(acme::keep(acme, kept, every, now, current, Arc::clone(&resolver))), name)
             }
         };
         let mut config = ServerConfig::builder_with_provider(provider())
