@@ -126,9 +126,6 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 
-    #[command(flatten)]
-    tls: TlsArgs,
-
     /// Print each message and what became of it. This is the business's own side: the text is shown.
     #[arg(long)]
     feed: bool,
@@ -136,6 +133,9 @@ pub(crate) struct Serve {
     /// Print the line of readiness as JSON, credentials included, and wait with it until customers can write.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Stop when standard input ends: whoever started the gateway holds the other end of that pipe, and it cannot outlive him.
     #[arg(long, hide = true)]

@@ -61,7 +61,8 @@ pub(super) fn lines(link: &str, local: &Local, in_colour: bool) -> anyhow::Resul
         false => (Dense1x2::Light, Dense1x2::Dark, "", ""),
     };
     let drawn = code.render::<Dense1x2>().dark_color(dark).light_color(light).build();
-    let mut lines = vec![String::new(), "On a phone in the same network: point its camera here.".to_owned()];
+    let mut lines =
+        vec![String::new(), "On a phone in the same network: point its camera here, or open the link.".to_owned()];
     lines.extend(drawn.lines().map(|line| format!("{ink}{line}{end}")));
     lines.push(
         "It will warn once, because nobody vouches for a certificate of a local address. Go on if it is the one with this fingerprint (SHA-256):"
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn a_named_address_must_be_this_machines() {
         assert!(address(Some("127.0.0.1".parse().unwrap())).unwrap().is_loopback());
-        let elsewhere = address(Some("192.0.2.1".parse().unwrap())).unwrap_err().to_string();
+        let elsewhere = address(Some("203.0.113.77".parse().unwrap())).unwrap_err().to_string();
         assert!(elsewhere.contains("not an address of this machine"), "{elsewhere}");
         assert!(address(Some("0.0.0.0".parse().unwrap())).unwrap_err().to_string().contains("no address"));
         // The way to this machine begins at this machine.
