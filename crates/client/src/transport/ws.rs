@@ -63,6 +63,11 @@ impl WsTransport {
     }
 }
 
+/// What it was in the end: a refused connection, a certificate that nobody vouches for.
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
+}
+
 /// One WebSocket.
 #[derive(Debug)]
 pub struct WsConnection(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -84,7 +89,8 @@ impl Transport for WsTransport {
     }
 
     async fn request(&self, request: HttpRequest) -> Result<HttpAnswer, TransportError> {
-        let fail = |e: reqwest::Error| TransportError(format!("the relay does not answer: {}", e.without_url()));
+        let fail =
+            |e: reqwest::Error| TransportError(format!("the relay does not answer: {}", cause(&e.without_url())));
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Head => reqwest::Method::HEAD,
@@ -116,19 +122,14 @@ impl Transport for WsTransport {
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, TransportError> {
-        let fail = |e: &dyn std::fmt::Display| TransportError(format!("{url} does not answer: {e}"));
-        let mut response = self
-            .http
-            .get(url)
-            .header("accept", "application/vnd.bulla.bundle")
-            .send()
-            .await
-            .map_err(|e| fail(&e.without_url()))?;
+        let fail = |e: reqwest::Error| TransportError(format!("{url} does not answer: {}", cause(&e.without_url())));
+        let mut response =
+            self.http.get(url).header("accept", "application/vnd.bulla.bundle").send().await.map_err(fail)?;
         if !response.status().is_success() {
             return Err(TransportError(format!("{url} answers {}: check the link", response.status())));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| fail(&e.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(fail)? {
             if body.len() + chunk.len() > limits::MAX_BUNDLE {
                 return Err(TransportError(format!("{url} answers more than a contact bundle: check the link")));
             }
