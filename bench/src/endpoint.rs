@@ -174,6 +174,7 @@ impl Side {
             relay_url: relay.to_owned(),
             readers: vec![("Team".to_owned(), "agents".to_owned())],
             window_ms: 24 * 3_600_000,
+            push_key: None,
         });
         Self::start(SqliteStore::open(folder)?, RootKey::new(*root.expose()), role)
     }

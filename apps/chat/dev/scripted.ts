@@ -14,10 +14,14 @@ import {
   type MessageId,
   type NewFile,
   type OpenedFile,
+  type PushTo,
   type Upload,
 } from '../src/lib/engine/types';
 
 export const MARK = 'SCRIPTED-ENGINE';
+
+/** The generator of P-256, which is nobody's key. */
+const PUSH_KEY = 'BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU';
 
 /** As it looks; it opens nothing. */
 export const CODE = '0W3G-E1R7-0W3G-E1R7-0W3G-E1R7-0YJ5';
@@ -103,6 +107,7 @@ class Scripted implements Engine {
       fingerprint: FINGERPRINT,
       relay: 'relay.cortado.example',
       ownName: null,
+      pushKey: this.part === 'wake' ? PUSH_KEY : null,
     };
   }
 
@@ -385,6 +390,9 @@ class Scripted implements Engine {
   }
   async typing(on: boolean) {
     this.calls.push({ call: 'typing', args: [on] });
+  }
+  async push(to: PushTo | null) {
+    this.calls.push({ call: 'push', args: [to] });
   }
   async setName(name: string) {
     this.calls.push({ call: 'setName', args: [name] });

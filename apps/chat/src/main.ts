@@ -1,12 +1,6 @@
 import { startEngine } from './lib/engine';
-import { scriptUrl } from './lib/trusted';
+import { register } from './lib/shell';
 import { start } from './start';
 
+register();
 start(startEngine());
-
-if ('serviceWorker' in navigator) {
-  // After the page is there: its files are cached when nothing else is waited for.
-  addEventListener('load', () => {
-    navigator.serviceWorker.register(scriptUrl('/sw.js') as string).catch(() => undefined);
-  });
-}

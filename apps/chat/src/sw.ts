@@ -39,3 +39,35 @@ scope.addEventListener('fetch', (event) => {
       .then((kept) => kept ?? fetch(event.request)),
   );
 });
+
+// A push says that there is something. Who has written and what, the page's engine hears in the conversation.
+scope.addEventListener('push', (event) => event.waitUntil(notify()));
+
+scope.addEventListener('notificationclick', (event) => {
+  event.notification.close();
+  event.waitUntil(show());
+});
+
+/** As `lib/wake.ts` keeps them. */
+async function words(): Promise<{ title: string; body: string; url: string }> {
+  const kept = await (await caches.open('wake')).match('/wake-words.json');
+  return kept?.json().catch(() => null) ?? { title: scope.location.host, body: '', url: '/' };
+}
+
+async function windows(): Promise<readonly WindowClient[]> {
+  return scope.clients.matchAll({ type: 'window', includeUncontrolled: true });
+}
+
+async function notify(): Promise<void> {
+  // Somebody is looking at it.
+  if ((await windows()).some((window) => window.visibilityState === 'visible')) return;
+  const { title, body } = await words();
+  // One, however much has come; a later one rings again.
+  await scope.registration.showNotification(title, { body, tag: 'news', renotify: true, icon: '/icon-192.png' } as NotificationOptions);
+}
+
+async function show(): Promise<void> {
+  const [open] = await windows();
+  if (open) await open.focus();
+  else await scope.clients.openWindow((await words()).url);
+}

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
@@ -299,6 +299,11 @@ impl Endpoint {
     /// Marks an incoming message and every earlier one as read.
     pub async fn mark_read(&self, message: MessageId) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.mark_read(ctx, &message)).await
+    }
+
+    /// Tells the business where this device can be woken when nothing of it runs (Web Push), or with `None` that it cannot any more.
+    pub async fn push(&self, to: ConversationId, subscription: Option<PushSubscription>) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.push(ctx, to, subscription)).await
     }
 
     /// Says that we are typing, if the other side can be told at once.

@@ -1,6 +1,6 @@
 //! What programs say to an endpoint and hear from it. No key material appears here.
 
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::identity::UserId;
 use bulla_protocol::id::BlobId;
 
@@ -211,6 +211,8 @@ pub struct Conversation {
     pub unread: u64,
     /// On a device that came back with a recovery code: what was said before, which the business has.
     pub past: Option<Past>,
+    /// At a customer: the business sends pushes, under this key (RFC 8292: a P-256 point, uncompressed).
+    pub push_key: Option<Vec<u8>>,
 }
 
 /// How much of what was said before a device came is here. The business has it, and gives it page by page ([`crate::endpoint::Endpoint::older`]).
@@ -409,6 +411,15 @@ pub enum Event {
         /// The new identity's public key.
         identity: [u8; 32],
     },
+    /// At a business: where a device of the customer can be woken from now on, when nothing of it runs; `None`: nowhere.
+    Push {
+        /// Where.
+        conversation: ConversationId,
+        /// The device's name among the customer's.
+        device: String,
+        /// What it said. Nobody has looked at the address yet.
+        subscription: Option<Box<PushSubscription>>,
+    },
     /// Messages from before this device came are here now, older than all others; nobody is to be told of each.
     History {
         /// Where.
@@ -443,6 +454,7 @@ impl Event {
             | Self::Continued { conversation, .. }
             | Self::Devices { conversation, .. }
             | Self::History { conversation, .. }
+            | Self::Push { conversation, .. }
             | Self::KeyChange { conversation, .. } => Some(*conversation),
         }
     }

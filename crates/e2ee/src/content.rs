@@ -13,12 +13,14 @@ mod extensions;
 mod history;
 mod id;
 mod part;
+mod push;
 
 pub use attachment::{Attachment, Preview};
 pub use extensions::{Extensions, Introduced, PermitsExtension, Reader};
 pub use history::{HistoryItem, HistoryPage, HistoryReaction, HistoryRequest};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
 pub use part::{Body, Receipt};
+pub use push::{PUSH_KEY, PushSubscription};
 
 pub(crate) use extensions::{read_readers, write_readers};
 

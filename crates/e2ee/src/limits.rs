@@ -96,6 +96,9 @@ pub const HISTORY_PLACE: usize = 32;
 /// Reactions on one message of a history: one of each side, and some to spare.
 pub const HISTORY_REACTIONS: usize = 4;
 
+/// Bytes of a push service's URL for one device. Those of today have 150 to 600.
+pub const PUSH_ENDPOINT: usize = 1_024;
+
 /// Characters that somebody may have typed for a recovery code, with whatever is between them.
 pub const RECOVERY_TYPED: usize = 256;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bulla_client::clock::{Clock, SystemClock};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::app::App;
@@ -60,6 +61,8 @@ pub struct Config {
     pub businesses: Vec<NewBusiness>,
     /// Where webhooks of all businesses go, until the API says otherwise.
     pub webhook: Option<Url>,
+    /// Networks besides the public internet in which customers' push services are reached, over `http` too and on any port.
+    pub push_networks: Vec<IpNet>,
     /// Opens the businesses' key files.
     pub passphrase: Option<Secret>,
     /// The time.
@@ -85,6 +88,7 @@ impl Config {
             console_origin: None,
             businesses: Vec::new(),
             webhook: None,
+            push_networks: Vec::new(),
             passphrase: None,
             clock: Arc::new(SystemClock),
         }

@@ -25,10 +25,12 @@ use crate::console::log::Log;
 use crate::console::record::Recorder;
 use crate::console::sessions::Sessions;
 use crate::console::{self, Console};
+use crate::egress::outside::Outside;
 use crate::egress::{Egress, EgressError};
 use crate::entropy::Entropy;
 use crate::feed::{Feed, Happening};
 use crate::open::{self, Opened, Start};
+use crate::push::Pusher;
 use crate::secret::Secret;
 use crate::store::facts;
 use crate::webhooks::deliverer::Deliverer;
@@ -196,7 +198,8 @@ impl Gateway {
         if let Some(url) = &config.webhook {
             crate::egress::admit(url.as_str())?;
         }
-        let egress = Egress::new()?;
+        let outside = Outside::with(config.push_networks.clone());
+        let egress = Egress::new(outside.clone())?;
         let log = if config.console.is_some() { Log::new() } else { Log::default() };
         let (public_listener, public_addr) = listen(config.public_listen).await?;
         let (api_listener, api_addr) = listen(config.api_listen).await?;
@@ -231,6 +234,7 @@ impl Gateway {
                 api_base: &api_base,
                 roots: &roots,
                 egress: &egress,
+                outside: &outside,
                 entropy: &entropy,
                 feed: &feed,
                 log: &log,
@@ -339,7 +343,7 @@ impl Drop for Running {
 struct Part {
     served: Served,
     ready: watch::Receiver<bool>,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
 /// What the businesses of one gateway share while they start.
@@ -349,6 +353,7 @@ struct Shared<'a> {
     api_base: &'a str,
     roots: &'a rustls::RootCertStore,
     egress: &'a Egress,
+    outside: &'a Outside,
     entropy: &'a Entropy,
     feed: &'a Feed,
     log: &'a Log,
@@ -356,7 +361,7 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     async fn start(&self, opened: Opened, stop: &CancellationToken) -> Result<Part, ServeError> {
-        let Opened { store, root, account, restored } = opened;
+        let Opened { store, root, account, push_key, restored } = opened;
         let handle = account.handle.clone();
         let options = Options {
             suites: Suites::DEFAULT,
@@ -366,13 +371,14 @@ impl Shared<'_> {
                 relay_url: self.config.relay_url.clone(),
                 readers: vec![(account.name.clone(), "business".to_owned())],
                 window_ms: WINDOW_MS,
+                push_key: Some(push_key.public()),
             }),
             clock: Arc::clone(&self.config.clock),
             restored,
         };
         let opaque = Opaque::default();
         let place = Place { account: account.clone(), public_link: format!("{}/@{handle}", self.origin) };
-        let projector = Box::new(WebhookProjector { place, opaque: opaque.clone() });
+        let projector = Box::new(WebhookProjector { place, opaque: opaque.clone(), outside: self.outside.clone() });
         let start = |cause| ServeError::Start { handle: handle.clone(), cause };
         let transport = WsTransport::with_roots(self.roots.clone()).map_err(|e| start(e.into()))?;
         let starting = move || Endpoint::start_with(store, root, options, projector, transport);
@@ -398,12 +404,26 @@ impl Shared<'_> {
             feed: self.feed.clone(),
             log: self.log.clone(),
         };
+        let (owe, owed) = mpsc::unbounded_channel();
+        let pusher = Pusher {
+            endpoint: endpoint.clone(),
+            egress: self.egress.clone(),
+            entropy: self.entropy.clone(),
+            clock: Arc::clone(&self.config.clock),
+            key: push_key,
+            contact: self.origin.to_owned(),
+        };
         let inputs = (self.entropy.clone(), Arc::clone(&self.config.clock));
         let business = Business::new(account, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
         let (is_ready, ready) = watch::channel(false);
-        let watched = watching::run(Arc::clone(&business), events, self.feed.clone(), is_ready, stop.clone());
+        let watched = watching::run(Arc::clone(&business), events, owe, self.feed.clone(), is_ready, stop.clone());
         let followed = console::follow(Arc::clone(&business), self.log.clone(), stop.clone());
-        let tasks = [tokio::spawn(watched), tokio::spawn(deliverer.run(woken, stop.clone())), tokio::spawn(followed)];
+        let tasks = [
+            tokio::spawn(watched),
+            tokio::spawn(deliverer.run(woken, stop.clone())),
+            tokio::spawn(pusher.run(owed, stop.clone())),
+            tokio::spawn(followed),
+        ];
         let served = Served {
             business,
             link: link.to_string(),

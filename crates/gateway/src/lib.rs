@@ -15,6 +15,7 @@
 //! - `cloud_api`: routes, tokens, parameters, errors
 //! - `webhooks`: payloads, signatures, the queue's order and delivery
 //! - `store`: the gateway's rows beside the engine's, in the same transactions
+//! - `push`: wakes customers' devices of which nothing runs
 //! - `egress`: the only outgoing HTTP to addresses that others chose
 //! - [`backup`]: a copy of a business, and back
 //! - `console`: the developer's page and its API, behind the same listener as the Cloud API
@@ -44,6 +45,7 @@ mod gateway;
 mod numbers;
 mod open;
 mod public;
+mod push;
 mod secret;
 mod store;
 pub mod token;

@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::backup;
 use crate::entropy::Entropy;
 use crate::gateway::ServeError;
+use crate::push::message::PushKey;
 use crate::secret::Secret;
 use crate::store::facts;
 
@@ -25,6 +26,7 @@ pub(crate) struct Opened {
     pub(crate) store: SqliteStore,
     pub(crate) root: RootKey,
     pub(crate) account: Account,
+    pub(crate) push_key: PushKey,
     /// From a backup, and not started since.
     pub(crate) restored: bool,
 }
@@ -86,13 +88,14 @@ pub(crate) async fn open(
     let root = keyfile::load_or_create(&folder.join(KEY), start.passphrase.map(Secret::expose), &mut rng)?;
     let vault = Vault::new(root.clone());
     let rng: RefCell<Rng> = RefCell::new(Box::new(rng));
-    let (account, batch) = {
+    let (account, push_key, batch) = {
         let mut tx = Tx::new(&store, &vault, &rng, start.now_ms);
         let account = account(&mut tx, handle, start, taken, entropy)?;
-        (account, tx.into_batch()?)
+        let push_key = push_key(&mut tx, entropy)?;
+        (account, push_key, tx.into_batch()?)
     };
     store.commit(batch).await?;
-    Ok(Opened { store, root, account, restored: backup::is_restored(folder) })
+    Ok(Opened { store, root, account, push_key, restored: backup::is_restored(folder) })
 }
 
 fn account(
@@ -127,6 +130,16 @@ fn account(
     Ok(account)
 }
 
+/// Made once: devices subscribe with it.
+fn push_key(tx: &mut Tx<'_>, entropy: &Entropy) -> Result<PushKey, StoreError> {
+    if let Some(stored) = facts::push_key(tx)? {
+        return PushKey::from_stored(&stored).ok_or(StoreError::Format { table: crate::store::FACTS });
+    }
+    let key = PushKey::generate(entropy);
+    facts::set_push_key(tx, &key.to_stored())?;
+    Ok(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,11 +154,13 @@ mod tests {
         let path = folder.path().join("shop");
         let first = open(&path, "shop", &START, &[], &entropy).await.unwrap();
         let ids: Vec<String> = first.account.ids().into_iter().cloned().collect();
+        let push_key = first.push_key.public();
         drop(first.store);
         let renamed = Start { name: Some("New"), ..START };
         let again = open(&path, "shop", &renamed, &[], &entropy).await.unwrap();
         assert_eq!(again.account.ids().into_iter().cloned().collect::<Vec<_>>(), ids);
         assert_eq!(again.account.name, "New");
+        assert_eq!(again.push_key.public(), push_key);
         drop(again.store);
         let unnamed = Start { name: None, ..START };
         assert_eq!(open(&path, "shop", &unnamed, &[], &entropy).await.unwrap().account.name, "New");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla_client::event::{Connection, Direction, Event, Message, Shown};
+use bulla_client::event::{Connection, ConversationId, Direction, Event, Message, Shown, Status};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) async fn run(
     business: Arc<Business>,
     mut events: mpsc::UnboundedReceiver<Event>,
+    owe: mpsc::UnboundedSender<ConversationId>,
     feed: Feed,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
@@ -28,7 +29,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             event = events.recv() => match event {
-                Some(event) => happened(&business, event, &feed).await,
+                Some(event) => happened(&business, event, &owe, &feed).await,
                 None => return,
             },
             () = tokio::time::sleep(LOOK), if starting => {
@@ -40,7 +41,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn happened(business: &Business, event: Event, feed: &Feed) {
+async fn happened(business: &Business, event: Event, owe: &mpsc::UnboundedSender<ConversationId>, feed: &Feed) {
     let handle = || business.account.handle.clone();
     match event {
         Event::Message(message) => {
@@ -54,6 +55,10 @@ async fn happened(business: &Business, event: Event, feed: &Feed) {
             }
         }
         Event::Status { message, .. } if message.direction == Direction::Outgoing => {
+            if message.status == Status::Sent {
+                // Whether one is owed is in the store. Without a pusher the gateway is stopping, and the row waits.
+                let _ = owe.send(message.conversation);
+            }
             let _ = business.wakes.send(Wake::Row(message.conversation));
             business.came.notify_one();
             feed.tell(Happening::Progress {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bulla_client::endpoint::{Begin, CommandError, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Conversation as Found, ConversationId, ConversationState};
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::Suites;
@@ -16,7 +16,7 @@ use url::Url;
 use wasm_bindgen::prelude::*;
 
 use crate::clock::BrowserClock;
-use crate::shapes::{self, Card, Conversation, Draft, Event, Message, Refused, to_js};
+use crate::shapes::{self, Card, Conversation, Draft, Event, Message, PushTo, Refused, to_js};
 use crate::store::IndexedDbStore;
 use crate::transport::BrowserTransport;
 
@@ -152,6 +152,13 @@ impl Device {
     /// The person types, or has stopped.
     pub async fn typing(&self, on: bool) -> Result<(), JsValue> {
         Ok(self.endpoint.typing(self.current()?, on).await.map_err(Refused::from)?)
+    }
+
+    /// Where this browser is woken when the page is closed; null: nowhere any more.
+    pub async fn push(&self, to: JsValue) -> Result<(), JsValue> {
+        let to: Option<PushTo> = serde_wasm_bindgen::from_value(to)?;
+        let to = to.map(PushSubscription::try_from).transpose()?;
+        Ok(self.endpoint.push(self.current()?, to).await.map_err(Refused::from)?)
     }
 
     /// What the person calls herself.

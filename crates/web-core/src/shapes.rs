@@ -5,7 +5,7 @@ use bulla_client::event::{self, ConversationState, Direction, Past};
 use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::attachment::AttachmentError;
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::recovery::RecoveryError;
 use data_encoding::BASE64URL_NOPAD;
 use js_sys::Reflect;
@@ -363,6 +363,7 @@ pub struct Conversation {
     state: &'static str,
     unread: u64,
     past: Option<&'static str>,
+    push_key: Option<String>,
 }
 
 impl From<event::Conversation> for Conversation {
@@ -392,7 +393,28 @@ impl From<event::Conversation> for Conversation {
                 Past::All => "all",
                 _ => "more",
             }),
+            push_key: c.push_key.map(|key| BASE64URL_NOPAD.encode(&key)),
         }
+    }
+}
+
+/// Where this browser is woken: of the Push API's `PushSubscription`, base64url without padding.
+#[derive(Deserialize)]
+pub struct PushTo {
+    endpoint: String,
+    p256dh: String,
+    auth: String,
+}
+
+impl TryFrom<PushTo> for PushSubscription {
+    type Error = Refused;
+
+    fn try_from(to: PushTo) -> Result<Self, Refused> {
+        fn key<const N: usize>(text: &str) -> Result<[u8; N], Refused> {
+            let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|b| b.try_into().ok());
+            bytes.ok_or_else(|| Refused { code: "unknown", message: "not a key of a push subscription".into() })
+        }
+        Ok(Self { p256dh: key(&to.p256dh)?, auth: key(&to.auth)?, endpoint: to.endpoint })
     }
 }
 

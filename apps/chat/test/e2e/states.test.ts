@@ -61,6 +61,7 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['hostile', 'hostile', 'article'],
   ['know', 'chat', 'article', async (page) => page.locator('.know').click()],
   ['settings', 'chat', 'article', async (page) => page.getByRole('button', { name: 'Settings' }).or(page.getByRole('button', { name: 'Einstellungen' })).click()],
+  ['settings-wake', 'wake', 'article', async (page) => page.getByRole('button', { name: 'Settings' }).or(page.getByRole('button', { name: 'Einstellungen' })).click()],
   ['menu', 'chat', 'article', openMenu],
   ['relay', 'chat', 'article', async (page) => (await openMenu(page), await page.getByRole('menuitem').last().click(), page.locator('dialog dl').waitFor())],
   ['delete', 'chat', 'article', async (page) => (await openMenu(page), await page.locator('[role=menuitem].danger').click(), page.locator('dialog .choice').waitFor())],

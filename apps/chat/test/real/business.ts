@@ -62,7 +62,7 @@ export class Business {
     private readonly ready: Ready,
   ) {}
 
-  static async open(app: string): Promise<Business> {
+  static async open(app: string, more: string[] = []): Promise<Business> {
     const folder = mkdtempSync(join(tmpdir(), 'bulla-app-'));
     const relay = await started<{ listen: string; url: string }>('bulla-relay', ['serve', '--json', '--data', join(folder, 'relay'), '--listen', '127.0.0.1:0']);
     let business: Business | undefined;
@@ -82,6 +82,7 @@ export class Business {
     const gateway = await started<Ready>('bulla', [
       ...['gateway', 'serve', '--json', '--data', join(folder, 'gateway'), '--relay', relay.ready.url, '--app', app],
       ...['--business', 'rosi=Rosi', '--business', 'mia=Mia', '--public-listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0', '--webhook', `http://127.0.0.1:${port}/`],
+      ...more,
     ]);
     business = new Business(folder, webhook, relay.process, relay.ready.listen, gateway.process, gateway.ready);
     return business;

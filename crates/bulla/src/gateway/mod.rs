@@ -122,6 +122,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     webhook: Option<Url>,
 
+    /// A network besides the public internet in which push services that customers name are reached, over http too and on any port, as
+    /// 10.1.0.0/16: one of your own. Can be given several times, or with commas.
+    #[arg(long = "push-network", value_name = "CIDR", env = "BULLA_PUSH_NETWORK", value_delimiter = ',')]
+    push_networks: Vec<ipnet::IpNet>,
+
     /// A file whose first line is the passphrase of the businesses' key files. Given at the first start, it is needed ever after.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -271,6 +276,7 @@ impl Serve {
         config.api_reach = if self.api_on_network { ApiReach::Network } else { ApiReach::Loopback };
         config.businesses = self.businesses.clone();
         config.webhook = self.webhook.clone();
+        config.push_networks.clone_from(&self.push_networks);
         config.passphrase = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         Ok(config)
     }

@@ -2,7 +2,7 @@
 
 use bulla_e2ee::bundle::{BundleParams, BusinessKeys, make_bundle};
 use bulla_e2ee::certificate::Role;
-use bulla_e2ee::content::{Content, Reader};
+use bulla_e2ee::content::{Content, PUSH_KEY, Reader};
 use bulla_e2ee::conversation::{Conversation as Mls, JoinError};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::hello::Hello;
@@ -65,6 +65,12 @@ impl Engine {
         let RoleOptions::Business(options) = &self.role else { return None };
         let reader = |(name, role): &(String, String)| Reader { name: name.clone(), role: role.clone() };
         Some(options.readers.iter().map(reader).collect())
+    }
+
+    /// A business's own; a customer has none.
+    pub(super) fn own_push_key(&self) -> Option<[u8; PUSH_KEY]> {
+        let RoleOptions::Business(options) = &self.role else { return None };
+        options.push_key
     }
 
     pub(super) fn current_bundle(&self, ctx: &Ctx<'_, '_>) -> Result<Option<BundleRecord>, StoreError> {

@@ -1,6 +1,6 @@
 //! What programs ask for. Each is validated before it changes anything, runs inside one transaction, and is answered once that is durable.
 
-use bulla_e2ee::content::{Body, Content, MessageId};
+use bulla_e2ee::content::{Body, Content, MessageId, PushSubscription};
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::limits as content_limits;
 use bulla_e2ee::tag::Purpose;
@@ -221,6 +221,30 @@ impl Engine {
         let until_ms = Some(ctx.tx.now_ms() + TYPING_MS);
         let intent = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), until_ms);
         self.enqueue(ctx, to.0, &mut record, &intent)?;
+        self.save_conversation(ctx, to.0, &record)?;
+        Ok(self.pump(ctx, to.0)?)
+    }
+
+    /// Tells the business where this device can be woken when nothing of it runs, or that it cannot any more. Waits in the outbox like a message.
+    pub fn push(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        to: ConversationId,
+        subscription: Option<PushSubscription>,
+    ) -> Result<(), CommandError> {
+        let mut record = self.known(ctx, to)?;
+        if !record.is_customer() {
+            return Err(CommandError::WrongRole);
+        }
+        may_speak(&record)?;
+        if record.state != ConversationState::Open {
+            return Err(CommandError::NotReady);
+        }
+        let mut content = Content::new(ctx.tx.random(), Body::Push(subscription.map(Box::new)));
+        content.encode().map_err(|_| CommandError::TooLong { limit: content_limits::PUSH_ENDPOINT })?;
+        let bytes = self.say(ctx, &mut record, &mut content)?;
+        // Under `control`: who does not know this content ignores it there.
+        self.enqueue(ctx, to.0, &mut record, &OutboxRecord::notice(bytes, Purpose::Control.to_wire(), None))?;
         self.save_conversation(ctx, to.0, &record)?;
         Ok(self.pump(ctx, to.0)?)
     }

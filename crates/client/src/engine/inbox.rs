@@ -193,6 +193,15 @@ impl Engine {
                     self.history_asked(ctx, number, record, request)?;
                 }
             }
+            Body::Push(subscription) => {
+                if member.is_other_side() && matches!(self.role, RoleOptions::Business(_)) {
+                    ctx.emit(Event::Push {
+                        conversation: ConversationId(number),
+                        device: member.record.endpoint.clone(),
+                        subscription: subscription.clone(),
+                    })?;
+                }
+            }
             Body::HistoryPage(page) => {
                 if member.is_other_side() && matches!(self.role, RoleOptions::Customer) {
                     self.history_came(ctx, number, record, page)?;
@@ -303,6 +312,12 @@ impl Engine {
                     let readers: Vec<_> = readers.iter().map(|r| (r.name.clone(), r.role.clone())).collect();
                     changed = readers != record.readers;
                     record.readers = readers;
+                }
+                if let Some(key) = &extensions.push_key
+                    && record.push_key.as_ref().is_none_or(|known| known[..] != key[..])
+                {
+                    record.push_key = Some(ByteVec::from(key.to_vec()));
+                    changed = true;
                 }
             }
         }

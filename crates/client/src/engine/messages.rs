@@ -327,6 +327,8 @@ impl Engine {
         if content.extensions.permits.is_some() {
             content.extensions.readers = self.own_readers();
         }
+        // With each, so that a device that has come since knows it too.
+        content.extensions.push_key = self.own_push_key();
         let bytes = self.say(ctx, &mut record, &mut content)?;
         let intent = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), None);
         self.enqueue(ctx, number, &mut record, &intent)?;
@@ -496,5 +498,6 @@ pub(super) fn conversation_view(
         },
         unread: record.unread,
         past: record.past.as_ref().map(super::history::past_of),
+        push_key: record.push_key.as_ref().map(|key| key.to_vec()),
     })
 }

@@ -43,6 +43,7 @@ pub(crate) mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bulla_e2ee::content::PUSH_KEY;
 use bulla_e2ee::conversation::Conversation as Mls;
 use bulla_e2ee::suite::Suites;
 use bulla_e2ee::tag::TagKey;
@@ -90,6 +91,8 @@ pub struct BusinessOptions {
     pub readers: Vec<(String, String)>,
     /// How long after a customer's message free text may be sent (24 h).
     pub window_ms: u64,
+    /// The key under which its program sends pushes (RFC 8292), as customers are told it. Without one it is given no subscriptions.
+    pub push_key: Option<[u8; PUSH_KEY]>,
 }
 
 /// Hears of every event inside the transaction that makes it durable. What it writes commits with the event, or not at all.

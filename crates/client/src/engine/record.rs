@@ -224,6 +224,9 @@ pub struct ConversationRecord {
     /// A customer who came back: how much of what was said before is here.
     #[n(29)]
     pub past: Option<PastRecord>,
+    /// A customer: the key under which the business sends pushes.
+    #[n(30)]
+    pub push_key: Option<ByteVec>,
 }
 
 /// How much of what was said before a device came is here.
@@ -297,6 +300,7 @@ impl ConversationRecord {
             outdated: None,
             code: None,
             past: None,
+            push_key: None,
         }
     }
 }

@@ -92,6 +92,8 @@ pub enum Table {
     App7 = 135,
     /// The program's own.
     App8 = 136,
+    /// The program's own.
+    App9 = 137,
 }
 
 impl Table {
@@ -282,7 +284,8 @@ mod tests {
             | Table::App5
             | Table::App6
             | Table::App7
-            | Table::App8 => false,
+            | Table::App8
+            | Table::App9 => false,
         };
         assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
         let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();

@@ -98,6 +98,7 @@ fn every_stored_record_loads() {
         outdated: None,
         code: None,
         past: None,
+        push_key: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {

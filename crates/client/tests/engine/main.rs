@@ -8,6 +8,7 @@ mod first_light;
 mod fixtures;
 mod impostors;
 mod memory;
+mod push;
 mod recovery;
 mod restarts;
 mod restore;

@@ -24,6 +24,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// How long a test waits for what must come before it fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The key under which this world's business says that it sends pushes.
+pub(crate) const PUSH_KEY: [u8; 65] = [4; 65];
+
 /// The relay's clock over the same time. It begins near the machine's, because OpenMLS looks at that when it checks a KeyPackage's
 /// lifetime.
 struct RelayTime(ManualClock);
@@ -139,6 +142,7 @@ impl World {
             relay_url: self.relay_url(),
             readers: vec![("Team".into(), "agents".into())],
             window_ms: 24 * 3_600_000,
+            push_key: Some(PUSH_KEY),
         })
     }
 

@@ -4,7 +4,7 @@
 
 use crate::cbor::{self, Malformed, Writer};
 use crate::certificate::Role;
-use crate::content::ContentError;
+use crate::content::{ContentError, PUSH_KEY};
 use crate::limits;
 use crate::permits::GivenPermit;
 
@@ -17,6 +17,7 @@ const READERS: &str = "bulla/readers";
 const SPARE: &str = "bulla/spare";
 const INTRODUCED: &str = "bulla/introduced";
 const RESUMES: &str = "bulla/resumes";
+const PUSH: &str = "bulla/push";
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -88,6 +89,8 @@ pub struct Extensions {
     pub introduced: Option<Introduced>,
     /// In a Hello: its sender was here before, and is nobody new.
     pub resumes: bool,
+    /// The key under which the business sends pushes (RFC 8292): a P-256 point, uncompressed.
+    pub push_key: Option<[u8; PUSH_KEY]>,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
     pub unknown: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -148,6 +151,9 @@ impl Extensions {
         if self.resumes {
             put(RESUMES, new().bool(true));
         }
+        if let Some(key) = &self.push_key {
+            put(PUSH, new().bytes(key));
+        }
         if entries.len() > limits::EXTENSIONS || entries.iter().any(|(_, v)| v.len() > limits::EXTENSION_VALUE) {
             return Err(ContentError::Limit);
         }
@@ -205,6 +211,7 @@ impl Extensions {
                 self.introduced = Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } });
             }
             Some(RESUMES) => self.resumes = v.bool()?,
+            Some(PUSH) => self.push_key = Some(v.exact()?),
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }
         Ok(())

@@ -3,12 +3,14 @@
 use crate::cbor::{self, Malformed, Writer};
 use crate::content::attachment::{self, External};
 use crate::content::history::{self, HistoryPage, HistoryRequest};
+use crate::content::push::{self, PushSubscription};
 use crate::content::{Attachment, ContentError, MessageId, Preview};
 use crate::limits;
 
 const TEXT: &str = "text/plain;charset=utf-8";
 const RECEIPT: &str = "application/vnd.bulla.receipt+cbor";
 const TYPING: &str = "application/vnd.bulla.typing+cbor";
+const PUSH: &str = "application/vnd.bulla.push+cbor";
 const HISTORY: &str = "application/vnd.bulla.history+cbor";
 const VERSION: u64 = 1;
 
@@ -61,6 +63,8 @@ pub enum Body {
     HistoryRequest(HistoryRequest),
     /// What was said, as the business has kept it.
     HistoryPage(HistoryPage),
+    /// Where a customer's device can be woken when nothing of it runs; `None`: nowhere any more.
+    Push(Option<Box<PushSubscription>>),
     /// Something that this version does not know, kept as it came.
     Unsupported {
         /// Its media type; of several parts, `multipart/…`; empty for a part without content.
@@ -82,6 +86,7 @@ impl core::fmt::Debug for Body {
             Self::Typing { on } => write!(f, "Typing({on})"),
             Self::HistoryRequest(_) => f.write_str("HistoryRequest"),
             Self::HistoryPage(page) => write!(f, "HistoryPage({} messages)", page.items.len()),
+            Self::Push(subscription) => write!(f, "Push({})", subscription.is_some()),
             Self::Unsupported { raw, .. } => write!(f, "Unsupported({} bytes)", raw.len()),
         }
     }
@@ -97,7 +102,10 @@ impl Body {
     /// Whether it is never shown: programs say it to each other.
     #[must_use]
     pub const fn is_for_programs(&self) -> bool {
-        matches!(self, Self::Receipt(_) | Self::Typing { .. } | Self::HistoryRequest(_) | Self::HistoryPage(_))
+        matches!(
+            self,
+            Self::Receipt(_) | Self::Typing { .. } | Self::HistoryRequest(_) | Self::HistoryPage(_) | Self::Push(_)
+        )
     }
 
     pub(crate) fn check(&self) -> Result<(), ContentError> {
@@ -109,6 +117,7 @@ impl Body {
             Self::Deleted | Self::Typing { .. } => true,
             Self::HistoryRequest(request) => request.fits(),
             Self::HistoryPage(page) => page.fits(),
+            Self::Push(subscription) => subscription.as_ref().is_none_or(|subscription| subscription.fits()),
             Self::Unsupported { raw, .. } => return Walk::default().part(&mut cbor::Reader::new(raw)?, 1).map(drop),
         };
         if fits { Ok(()) } else { Err(ContentError::Limit) }
@@ -133,6 +142,7 @@ impl Body {
             }
             Self::HistoryRequest(request) => single(w, UNSPECIFIED, "", HISTORY, &request.encode()),
             Self::HistoryPage(page) => single(w, UNSPECIFIED, "", HISTORY, &page.encode()),
+            Self::Push(subscription) => single(w, UNSPECIFIED, "", PUSH, &push::encode(subscription.as_deref())),
             Self::Unsupported { raw, .. } => w.raw(raw),
         }
     }
@@ -156,6 +166,8 @@ impl Body {
                 },
                 RECEIPT => read_receipt(content)?.map_or_else(|| unsupported(content_type), Self::Receipt),
                 HISTORY => history::read(content)?.unwrap_or_else(|| unsupported(content_type)),
+                PUSH => push::read(content)?
+                    .map_or_else(|| unsupported(content_type), |subscription| Self::Push(subscription.map(Box::new))),
                 TYPING => read_typing(content)?.map_or_else(|| unsupported(content_type), |on| Self::Typing { on }),
                 _ => unsupported(content_type),
             },

@@ -3,13 +3,18 @@
 //! No proxy from the environment, no redirects, ten seconds for everything, at most [`MAX_RESPONSE`] bytes of an answer. Errors say
 //! what kind of failure it was and nothing of the address: URLs may carry secrets (GW-16).
 //!
-//! [`admit`] is the one gate for addresses. Webhook URLs may be loopback: receivers on the business's own machine are the normal case
-//! when developing. The guard against addresses that reach into the operator's network (GW-03) belongs there.
+//! [`admit`] is the gate for addresses that the business chose: webhook URLs may be loopback, as receivers on the business's own machine
+//! are the normal case when developing. What strangers chose goes through [`outside`], and reaches the public internet only (GW-03).
 
+pub(crate) mod outside;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderName};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 use url::Url;
+
+use outside::Outside;
 
 /// The whole exchange. The Cloud API's own receivers are expected to answer within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +44,12 @@ pub enum AddressError {
     /// `user:password@` in it: such secrets end in logs.
     #[error("it must not contain a user name or password")]
     Credentials,
+    /// Inside somebody's network, where a stranger's address must not lead.
+    #[error("it leads into a network that is not public")]
+    Inside,
+    /// A stranger's address that is not `https` on port 443.
+    #[error("it has to begin with https:// and to name no port")]
+    Plain,
 }
 
 /// Why a request got no usable answer.
@@ -64,21 +75,60 @@ pub enum EgressError {
 
 /// The HTTP client for foreign addresses.
 #[derive(Debug, Clone)]
-pub(crate) struct Egress(reqwest::Client);
+pub(crate) struct Egress {
+    own: reqwest::Client,
+    outside: (Outside, reqwest::Client),
+}
+
+/// What a stranger's address answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    /// Seconds after which to come again, if it said so as a number.
+    pub(crate) retry_after: Option<u64>,
+}
+
+/// Why a stranger's address was not asked, or gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OutsideError {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Request(#[from] EgressError),
+}
 
 impl Egress {
-    pub(crate) fn new() -> Result<Self, EgressError> {
+    /// `outside`: what strangers' addresses may reach.
+    pub(crate) fn new(outside: Outside) -> Result<Self, EgressError> {
         // Another part of the program may have installed it before; either is the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .user_agent(concat!("bulla/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(Self)
-            .map_err(|_| EgressError::Client)
+        let build = |builder: reqwest::ClientBuilder| {
+            builder
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(TIMEOUT)
+                .user_agent(concat!("bulla/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|_| EgressError::Client)
+        };
+        let own = build(reqwest::Client::builder())?;
+        let guarded = build(reqwest::Client::builder().dns_resolver(Arc::new(outside.clone())))?;
+        Ok(Self { own, outside: (outside, guarded) })
+    }
+
+    /// Sends bytes to an address that a stranger chose. `Ok` is any answer; its body is not read.
+    pub(crate) async fn post_outside(
+        &self,
+        to: &str,
+        body: Vec<u8>,
+        headers: HeaderMap,
+    ) -> Result<Answered, OutsideError> {
+        let (outside, client) = &self.outside;
+        let url = outside.admit(to)?;
+        let response = client.post(url).headers(headers).body(body).send().await.map_err(|e| guarded(&e))?;
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
+        Ok(Answered { status: response.status().as_u16(), retry_after })
     }
 
     /// Sends JSON. `Ok` is a 2xx, and which; the answer's body is not read.
@@ -88,7 +138,7 @@ impl Egress {
         body: Vec<u8>,
         headers: [(&'static str, String); 2],
     ) -> Result<u16, EgressError> {
-        let mut request = self.0.post(to.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let mut request = self.own.post(to.clone()).header(CONTENT_TYPE, "application/json").body(body);
         for (name, value) in headers {
             request = request.header(HeaderName::from_static(name), value);
         }
@@ -98,7 +148,7 @@ impl Egress {
 
     /// Fetches a short text.
     pub(crate) async fn get_text(&self, from: &Url) -> Result<String, EgressError> {
-        let mut response = self.0.get(from.clone()).send().await.map_err(|e| classify(&e))?;
+        let mut response = self.own.get(from.clone()).send().await.map_err(|e| classify(&e))?;
         success(response.status())?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e))? {
@@ -132,6 +182,18 @@ pub(crate) fn admit(text: &str) -> Result<Url, AddressError> {
 
 fn success(status: reqwest::StatusCode) -> Result<(), EgressError> {
     if status.is_success() { Ok(()) } else { Err(EgressError::Status(status.as_u16())) }
+}
+
+/// The guard's refusal is somewhere among the causes.
+fn guarded(e: &reqwest::Error) -> OutsideError {
+    let mut cause = std::error::Error::source(e);
+    while let Some(error) = cause {
+        if let Some(address) = error.downcast_ref::<AddressError>() {
+            return OutsideError::Address(*address);
+        }
+        cause = error.source();
+    }
+    OutsideError::Request(classify(e))
 }
 
 fn classify(e: &reqwest::Error) -> EgressError {
@@ -174,8 +236,18 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let url = admit(&format!("http://127.0.0.1:{port}/hook?secret=canary")).unwrap();
-        let error = Egress::new().unwrap().get_text(&url).await.unwrap_err();
+        let error = Egress::new(Outside::default()).unwrap().get_text(&url).await.unwrap_err();
         assert_eq!(error, EgressError::Connect);
         assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    /// The guard's reason comes through the client, for a name as for an address.
+    #[tokio::test]
+    async fn gw_03_nothing_is_sent_to_an_inside_address() {
+        let egress = Egress::new(Outside::default()).unwrap();
+        for url in ["https://localhost/canary", "https://127.0.0.1/canary"] {
+            let refused = egress.post_outside(url, vec![1], HeaderMap::new()).await;
+            assert_eq!(refused, Err(OutsideError::Address(AddressError::Inside)), "{url}");
+        }
     }
 }

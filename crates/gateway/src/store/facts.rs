@@ -11,6 +11,7 @@ use crate::secret::Secret;
 const ACCOUNT: &[u8] = b"account";
 const TOKEN: &[u8] = b"token";
 const TARGETS: &[u8] = b"targets";
+const PUSH_KEY: &[u8] = b"push key";
 
 pub(crate) fn account(tx: &Tx<'_>) -> Result<Option<Account>, StoreError> {
     tx.get(FACTS, ACCOUNT)
@@ -27,6 +28,15 @@ pub(crate) fn token(tx: &Tx<'_>) -> Result<Option<Secret>, StoreError> {
 
 pub(crate) fn set_token(tx: &mut Tx<'_>, token: &Secret) -> Result<(), StoreError> {
     tx.put(FACTS, TOKEN, Scope::Endpoint, token)
+}
+
+/// The private key under which pushes are sent, as `push::message::PushKey` writes it.
+pub(crate) fn push_key(tx: &Tx<'_>) -> Result<Option<Secret>, StoreError> {
+    tx.get(FACTS, PUSH_KEY)
+}
+
+pub(crate) fn set_push_key(tx: &mut Tx<'_>, key: &Secret) -> Result<(), StoreError> {
+    tx.put(FACTS, PUSH_KEY, Scope::Endpoint, key)
 }
 
 pub(crate) fn targets(tx: &Tx<'_>) -> Result<Targets, StoreError> {

@@ -10,6 +10,7 @@
 //! | `App5` waiting | conversation | tries of its oldest webhook | the endpoint |
 //! | `App6` age | sequence | conversation, when it was queued | the endpoint |
 //! | `App8` media | media id | a customer's message with a file, or an own file at the relay | the customer, the endpoint |
+//! | `App9` pushes | conversation | where its devices are woken; that one is owed it | the customer, the endpoint |
 //! | `App7` outgoing | message id | what the sender wants to hear again in statuses | the customer |
 //!
 //! Keys are local numbers, message ids and blinded hashes: nothing readable lies in the file.
@@ -17,6 +18,7 @@
 pub(crate) mod contacts;
 pub(crate) mod facts;
 pub(crate) mod media;
+pub(crate) mod pushes;
 pub(crate) mod queue;
 
 use bulla_client::engine::record::ConversationRecord;
@@ -34,6 +36,7 @@ pub(crate) const WAITING: Table = Table::App5;
 pub(crate) const AGE: Table = Table::App6;
 pub(crate) const OUTGOING: Table = Table::App7;
 pub(crate) const MEDIA: Table = Table::App8;
+pub(crate) const PUSHES: Table = Table::App9;
 
 /// The customer's key: the one that seals the engine's own rows of a conversation, so that erasing a customer is destroying one key.
 pub(crate) fn scope(tx: &Tx<'_>, conversation: ConversationId) -> Result<Scope, StoreError> {

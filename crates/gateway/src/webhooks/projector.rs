@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulla_client::endpoint::Projector;
-use bulla_client::event::{ConversationId, Direction, Event, Message, Shown};
+use bulla_client::event::{ConversationId, Direction, Event, Message, Shown, Status};
 use bulla_client::store::StoreError;
 use bulla_client::store::tx::Tx;
 
 use super::payload::{self, Author, Place};
+use crate::egress::outside::Outside;
+use crate::push;
 use crate::store::queue::{KEPT_WITHOUT_RECEIVER, Keep};
-use crate::store::{contacts, facts, media, queue};
+use crate::store::{contacts, facts, media, pushes, queue};
 
 /// Callback data on its way from an API call to the message that the call makes: the call sets it, under its conversation's lock, and
 /// the message's own transaction takes it.
@@ -44,6 +46,8 @@ impl std::fmt::Debug for Opaque {
 pub(crate) struct WebhookProjector {
     pub(crate) place: Place,
     pub(crate) opaque: Opaque,
+    /// Where customers' devices may be woken.
+    pub(crate) outside: Outside,
 }
 
 impl Projector for WebhookProjector {
@@ -59,7 +63,16 @@ impl Projector for WebhookProjector {
                 }
             },
             Event::Status { message, at_ms } if message.direction == Direction::Outgoing => {
-                self.status(message, *at_ms, tx)
+                self.status(message, *at_ms, tx)?;
+                match message.status {
+                    Status::Sent if is_worth_a_push(message) => pushes::owe(tx, message.conversation).map(drop),
+                    Status::Delivered | Status::Read => pushes::settle(tx, message.conversation),
+                    _ => Ok(()),
+                }
+            }
+            Event::Push { conversation, device, subscription } => {
+                let subscription = subscription.as_deref().filter(|s| push::may_wake(&self.outside, &s.endpoint));
+                pushes::subscribe(tx, *conversation, device, subscription)
             }
             _ => Ok(()),
         }
@@ -82,7 +95,7 @@ impl WebhookProjector {
             _ => None,
         };
         let body = payload::message(&self.place, &contact, message, about, media);
-        push(tx, message.conversation, &body)
+        enqueue(tx, message.conversation, &body)
     }
 
     fn status(&self, message: &Message, at_ms: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
@@ -92,13 +105,18 @@ impl WebhookProjector {
         };
         let opaque = contacts::outgoing(tx, &message.id)?.and_then(|o| o.opaque);
         match payload::status(&self.place, &contact, message, at_ms, opaque.as_deref()) {
-            Some(body) => push(tx, message.conversation, &body),
+            Some(body) => enqueue(tx, message.conversation, &body),
             None => Ok(()),
         }
     }
 }
 
-fn push(tx: &mut Tx<'_>, conversation: ConversationId, body: &[u8]) -> Result<(), StoreError> {
+/// A person would look for it: not a reaction, an edit, or something that was taken back.
+fn is_worth_a_push(message: &Message) -> bool {
+    !message.deleted && matches!(message.shown, Shown::Text(_) | Shown::File(_) | Shown::Unsupported(_))
+}
+
+fn enqueue(tx: &mut Tx<'_>, conversation: ConversationId, body: &[u8]) -> Result<(), StoreError> {
     let keep = match facts::targets(tx)?.effective() {
         Some(_) => Keep::All,
         None => Keep::Newest(KEPT_WITHOUT_RECEIVER),
@@ -112,8 +130,9 @@ mod tests {
     use crate::account::Account;
     use crate::entropy::Entropy;
     use crate::store::testing::TestStore;
-    use bulla_client::event::{Conversation, ConversationState, Shown, Status};
+    use bulla_client::event::{Conversation, ConversationState};
     use bulla_e2ee::content::MessageId;
+    use bulla_e2ee::content::PushSubscription;
     use bulla_e2ee::identity::{IdentityHash, UserId};
 
     const ONE: ConversationId = ConversationId(1);
@@ -129,6 +148,7 @@ mod tests {
             state: ConversationState::Open,
             unread: 0,
             past: None,
+            push_key: None,
         }
     }
 
@@ -158,7 +178,7 @@ mod tests {
         let entropy = Entropy::new(Box::new(rand_core::OsRng));
         let (account, _) = Account::generate("shop".into(), "Shop".into(), &[], &entropy);
         let place = Place { account, public_link: "https://shop.example/@shop".into() };
-        WebhookProjector { place, opaque: Opaque::default() }
+        WebhookProjector { place, opaque: Opaque::default(), outside: Outside::default() }
     }
 
     fn store() -> TestStore {
@@ -244,6 +264,40 @@ mod tests {
         fresh.tx(|tx| projector.project(&Event::Conversation(conversation(1, 1)), tx));
         let other = fresh.tx(|tx| contacts::get(tx, ONE)).unwrap().wa_id;
         assert_ne!(other, taken);
+    }
+
+    #[test]
+    fn a_push_is_owed_for_what_lies_at_the_relay_until_something_has_it() {
+        let (mut store, mut projector) = (store(), projector());
+        let subscribe = |endpoint: &str| Event::Push {
+            conversation: ONE,
+            device: "phone".into(),
+            subscription: Some(Box::new(PushSubscription {
+                endpoint: endpoint.into(),
+                p256dh: [4; 65],
+                auth: [1; 16],
+            })),
+        };
+        store.tx(|tx| projector.project(&Event::Conversation(conversation(1, 1)), tx));
+        let mut is_owed = |event: Event| {
+            store.tx(|tx| projector.project(&event, tx));
+            store.tx(|tx| pushes::owed(tx, ONE)).is_some()
+        };
+        let status = |status, shown: Shown| {
+            let message = Message { shown, ..message(9, Direction::Outgoing, status) };
+            Event::Status { message, at_ms: 5 }
+        };
+        let text = || Shown::Text("hello".into());
+        // GW-03: what may not be asked is not kept; nothing is owed there.
+        assert!(!is_owed(subscribe("https://169.254.169.254/latest")));
+        assert!(!is_owed(status(Status::Sent, text())));
+        assert!(!is_owed(subscribe("https://push.example/x")));
+        assert!(!is_owed(status(Status::Sent, Shown::Reaction(None))));
+        assert!(!is_owed(status(Status::Failed, text())));
+        for seen in [Status::Delivered, Status::Read] {
+            assert!(is_owed(status(Status::Sent, text())));
+            assert!(!is_owed(status(seen, text())));
+        }
     }
 
     #[test]

@@ -383,6 +383,7 @@ impl Scene {
             relay_url: RELAY.to_owned(),
             readers: vec![("Team".to_owned(), "agents".to_owned())],
             window_ms: 24 * 3_600_000,
+            push_key: None,
         });
         // Its KeyPackage has to be valid at the system's time.
         let now = world::system_now();

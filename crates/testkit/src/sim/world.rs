@@ -174,6 +174,7 @@ fn role(device: usize) -> RoleOptions {
         relay_url: RELAY.into(),
         readers: vec![("Team".into(), "agents".into())],
         window_ms: WINDOW_MS,
+        push_key: None,
     })
 }
 

@@ -1,6 +1,7 @@
 /** What the page knows: the engine's answers and events, as state that the components show. */
 import { has, t } from '../i18n';
 import { keep, kept } from '../keep';
+import * as wake from '../wake';
 import {
   EngineError,
   type Card,
@@ -79,6 +80,8 @@ export class Session {
   uploads = $state.raw<Upload[]>([]);
   /** Files that are being opened: how much of each is here. */
   opening = $state.raw<ReadonlyMap<MessageId, { received: number; of: number }>>(new Map());
+  /** Whether this device is told of an answer when the page is closed. */
+  waking = $state<wake.Waking>('unsupported');
   /** Bytes of a picture that is loaded without being asked for. */
   autoload = $state<number>(0);
   /** Where the person left off; stays until they write. */
@@ -206,6 +209,58 @@ export class Session {
     this.keep('autoload', most);
   }
 
+  /** Has this device told of an answer when the page is closed. */
+  async wake(): Promise<void> {
+    const key = this.conversation?.pushKey;
+    if (!key) throw new EngineError('not-ready', 'the business has not said its key');
+    try {
+      const to = await wake.turnOn(key, this.#wakeWords());
+      await this.#engine.push(to);
+      this.keep('wake', to.endpoint);
+    } finally {
+      this.waking = await this.#nowWaking();
+    }
+  }
+
+  async letSleep(): Promise<void> {
+    await wake.turnOff();
+    this.keep('wake', null);
+    this.waking = await this.#nowWaking();
+    await this.#engine.push(null);
+  }
+
+  #wakeWords(): wake.Words {
+    const { name, handle } = this.conversation ?? { name: '', handle: '' };
+    return { title: name, body: t('wake.notification'), url: `/@${handle}` };
+  }
+
+  /** A business that has no key cannot wake anybody. */
+  async #nowWaking(): Promise<wake.Waking> {
+    return this.conversation?.pushKey ? wake.waking() : 'unsupported';
+  }
+
+  /** Browsers change where they are woken, or forget it; and a conversation that is over here has nothing to wake for. */
+  async #mindWaking(): Promise<void> {
+    const told = await this.kept<string>('wake');
+    const key = this.conversation?.pushKey;
+    if (told !== null && key) {
+      if (!this.writable) {
+        await wake.turnOff();
+        this.keep('wake', null);
+      } else if (Notification.permission !== 'granted') {
+        this.keep('wake', null);
+        await this.#engine.push(null);
+      } else {
+        const to = await wake.turnOn(key, this.#wakeWords());
+        if (to.endpoint !== told) {
+          await this.#engine.push(to);
+          this.keep('wake', to.endpoint);
+        }
+      }
+    }
+    this.waking = await this.#nowWaking();
+  }
+
   /** Keeps something of the page's own beside this conversation: an origin may have several. */
   keep(name: string, value: unknown): void {
     keep(`${name}-${this.conversation?.id}`, value);
@@ -276,6 +331,9 @@ export class Session {
     this.autoload = (await this.kept<number>('autoload')) ?? 0;
     this.uploads = await this.#engine.uploads();
     this.unreadFrom = firstUnread(this.bubbles);
+    // What the browser refuses now, it may give the next time.
+    this.#mindWaking().catch(() => undefined);
+    void wake.clear();
     // Taken over while this was read, or not known to the business: that stands.
     if (this.phase.kind !== 'problem' && this.conversation) this.phase = { kind: 'chat' };
   }
@@ -310,10 +368,15 @@ export class Session {
       case 'connection':
         this.connection = event.connection;
         break;
-      case 'conversation':
-        this.conversation = { ...this.conversation, ...clean(event.conversation) };
+      case 'conversation': {
+        const before = this.conversation;
+        this.conversation = { ...before, ...clean(event.conversation) };
+        if (before?.pushKey !== this.conversation.pushKey || before?.state !== this.conversation.state) {
+          this.#mindWaking().catch(() => undefined);
+        }
         if (event.conversation.state === 'not-known') void this.open(location.href, undefined, true);
         break;
+      }
       case 'history':
         // What cannot be read now is read by the next scrolling.
         this.#readAgain().catch(() => undefined);

@@ -1,7 +1,7 @@
 /** The engine as the page has it: calls go to a worker, each with a number, and come back under it; events come in between. */
 import type { Call, Reply, Request } from './rpc';
 import { describe } from './rpc';
-import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId, type NewFile, type OpenedFile, type Upload } from './types';
+import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId, type NewFile, type OpenedFile, type PushTo, type Upload } from './types';
 
 /** What this needs of a `Worker`. */
 export interface Port {
@@ -82,6 +82,9 @@ export class WorkerEngine implements Engine {
   }
   setName(name: string) {
     return this.#call<void>('setName', name);
+  }
+  push(to: PushTo | null) {
+    return this.#call<void>('push', to);
   }
   messages(before: number | null, limit: number) {
     return this.#call<Message[]>('messages', before, limit);

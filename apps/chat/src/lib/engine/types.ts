@@ -117,11 +117,20 @@ export interface Conversation {
   unread: number;
   /** On a device that came back; else null. */
   past?: Past | null;
+  /** The business sends pushes under this key (P-256, uncompressed, base64url); else null. */
+  pushKey?: string | null;
   /** As in `Card`; kept, so that they can be shown without the link and without a connection. */
   fingerprint?: string;
   relay?: string;
   /** The name that the customer gave, if one. */
   ownName?: string | null;
+}
+
+/** Where this browser is woken: of a `PushSubscription`, keys in base64url without padding. */
+export interface PushTo {
+  endpoint: string;
+  p256dh: string;
+  auth: string;
 }
 
 /** Who a link leads to, once its bundle has verified to the link's fingerprint. */
@@ -245,6 +254,8 @@ export interface Engine {
   markRead(id: MessageId): Promise<void>;
   typing(on: boolean): Promise<void>;
   setName(name: string): Promise<void>;
+  /** Tells the business where this browser is woken when the page is closed; null: nowhere any more. Durable once it returns. */
+  push(to: PushTo | null): Promise<void>;
   /**
    * Up to `limit` messages before an order (the newest without), oldest first. Reactions, edits and deletions are among them, as messages
    * of their own; what came of them is in the message that they are about: `reactions`, the new text in `shown`, `deleted`.

@@ -56,5 +56,6 @@ pub(super) fn conversation() -> Conversation {
         state: ConversationState::Open,
         unread: 0,
         past: None,
+        push_key: None,
     }
 }
