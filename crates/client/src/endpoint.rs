@@ -128,7 +128,18 @@ impl Endpoint {
         options: Options,
         projector: Box<dyn Projector>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
-        let transport = crate::transport::ws::WsTransport::new()?;
+        Self::start_with(store, root, options, projector, crate::transport::ws::WsTransport::new()?)
+    }
+
+    /// As [`Self::start_over`], with a transport of the caller's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn start_with<S: Store + Send, T: Transport + Send>(
+        store: S,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+        transport: T,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let (endpoint, events, ends) = Self::channels();
