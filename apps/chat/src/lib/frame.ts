@@ -34,6 +34,13 @@ export function tellUnread(count: number): void {
   say({ bulla: 1, type: 'unread', count });
 }
 
+/** This page's address for a tab of its own. */
+export function ownTab(): string {
+  const url = new URL(location.href);
+  url.searchParams.delete('frame');
+  return url.href;
+}
+
 /** Has the host put the frame away. When it comes back, one begins with what one writes and not with this button. */
 export function leave(): void {
   if (document.activeElement instanceof HTMLElement) document.activeElement.blur();

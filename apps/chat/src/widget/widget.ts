@@ -54,15 +54,13 @@ function framed(link: URL): string {
 }
 
 export function widget(host: HTMLElement, { link, label, side, identity }: Options, { language, t, news }: Words): Bulla {
-  const badge = make('span', { class: 'badge', 'aria-hidden': 'true' });
   // Beside the button, so that it is announced; and in its name, so that it is found.
   const said = make('span', { id: 'news', class: 'said', role: 'status' });
   const button = make(
     'button',
-    { class: 'button', type: 'button', 'aria-expanded': 'false', 'aria-controls': 'panel', 'aria-labelledby': 'label news' },
+    { class: 'button', type: 'button', 'aria-expanded': 'false', 'aria-controls': 'panel', 'aria-labelledby': 'label news', 'data-news': '' },
     icon(),
     make('span', { id: 'label' }, label ?? t('label')),
-    badge,
   );
   const sentence = make('p', { role: 'status' }, t('opening'));
   const elsewhere = make('a', { href: link.href, target: '_blank', rel: 'noopener' }, t('tab'));
@@ -112,7 +110,8 @@ export function widget(host: HTMLElement, { link, label, side, identity }: Optio
     unread = now;
     if (panel.open || now < known) known = now;
     const fresh = unread - known;
-    badge.textContent = fresh > 99 ? '99+' : fresh ? String(fresh) : '';
+    // For the eye only; by the style sheet, because text inside a button is expected in its name.
+    button.dataset.news = fresh > 99 ? '99+' : fresh ? String(fresh) : '';
     // Said once for each change: a status that is set again is read again.
     if (said.textContent !== news(fresh)) said.textContent = news(fresh);
   }
