@@ -74,6 +74,15 @@ const press = async (page: Page, ...keys: string[]) => {
   for (const key of keys) await page.keyboard.press(key);
 };
 
+/** Counts what is posted to the page from now on, heeded or not. */
+async function hearing(page: Page): Promise<() => Promise<number>> {
+  await page.evaluate(() => {
+    Object.assign(window, { heard: 0 });
+    addEventListener('message', () => ((window as unknown as { heard: number }).heard += 1));
+  });
+  return () => page.evaluate(() => (window as unknown as { heard: number }).heard);
+}
+
 describe.each([
   ['phone-light', { viewport: PHONE, colorScheme: 'light', hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
   ['phone-dark', { viewport: PHONE, colorScheme: 'dark', hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
@@ -90,6 +99,10 @@ describe.each([
     await frame.locator('article').first().waitFor();
     expect(await violations(page)).toEqual([]);
     expect(await violations(frame)).toEqual([]);
+    // Whole, and at the side where the button is.
+    const [{ x, y, width, height }, at_] = [(await panel(page).boundingBox())!, (await button(page).boundingBox())!];
+    expect(x >= 0 && y >= 0 && x + width <= options.viewport.width && y + height <= options.viewport.height).toBe(true);
+    expect(x + width).toBeGreaterThanOrEqual(at_.x + at_.width);
     await page.screenshot({ path: join(SHOTS, `widget-open-${look}.png`) });
     expect(complaints).toEqual([]);
     await close();
@@ -215,13 +228,14 @@ it('counts what came while it was closed, says it, and forgets it when it is ope
 
   await button(page).click();
   await until(badge, '');
-  await until(() => calls(frame, 'markRead'), [...before, [second.id]]);
+  await until(async () => (await calls(frame, 'markRead')).at(-1), [second.id]);
   expect(await name(page)).toBe('Write to us');
 
   // What came beside somebody who looks at the page is no news when it is closed.
   await page.getByRole('link').focus();
+  const heard = await hearing(page);
   await receive(frame, { text: 'Three' });
-  await frame.getByText('Three').waitFor();
+  await until(heard, 1);
   await press(page, 'Escape');
   await receive(frame, { text: 'Four' });
   await until(badge, '1');
@@ -346,11 +360,7 @@ it('what others post is heard by nobody', async () => {
     for (const said of [{ bulla: 1, type: 'close' }, { bulla: 1, type: 'unread', count: 7 }]) parent.postMessage(said, '*');
   });
   // Nor does the chat's own, if it is led elsewhere; and it is told nothing there.
-  await page.evaluate(() => {
-    Object.assign(window, { settled: 0 });
-    addEventListener('message', () => ((window as unknown as { settled: number }).settled += 1));
-  });
-  const settled = () => page.evaluate(() => (window as unknown as { settled: number }).settled);
+  const heard = await hearing(page);
   await button(page).click();
   await frame.goto(`${shop.neighbour}/empty`);
   await frame.evaluate(() => {
@@ -358,7 +368,7 @@ it('what others post is heard by nobody', async () => {
     addEventListener('message', ({ data }) => (window as unknown as { heard: unknown[] }).heard.push(data));
     for (const said of [{ bulla: 1, type: 'ready' }, { bulla: 1, type: 'unread', count: 7 }]) parent.postMessage(said, '*');
   });
-  await until(settled, 2);
+  await until(heard, 2);
   await page.evaluate(() => window.bulla!.identify('not.for.them'));
   expect(await name(page)).toBe('Write to us');
   expect(await frame.evaluate(() => (window as unknown as { heard: unknown[] }).heard)).toEqual([]);
