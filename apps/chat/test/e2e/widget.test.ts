@@ -334,7 +334,7 @@ it('a token that came while it was closed is said with the hello; nobody is iden
 
 it('what others post is heard by nobody', async () => {
   const frames = `${shop.origin} ${shop.neighbour}`;
-  const body = `<iframe title="Ours" src="${shop.origin}/empty"></iframe><iframe title="Theirs" src="${shop.neighbour}/empty"></iframe>`;
+  const body = `<iframe title="Ours" src="${shop.origin}/empty"></iframe><iframe title="Theirs" src="${shop.neighbour}/empty"></iframe><iframe title="App" src="${app.origin}/icon.svg"></iframe>`;
   const { page, complaints, close } = await at(`${LINK} data-identity="the.shops.own"`, { frames, body });
   const frame = await opened(page);
   await until(() => calls(frame, 'identify'), [['the.shops.own']]);
@@ -354,11 +354,13 @@ it('what others post is heard by nobody', async () => {
   await until(async () => (await calls(frame, 'identify')).at(-1), ['the.last.one']);
   expect(await calls(frame, 'identify')).toEqual([['the.shops.own'], ['the.last.one']]);
 
-  // A frame of somebody else's counts nothing and closes nothing.
-  const theirs = page.frames().find((frame) => frame.url() === `${shop.neighbour}/empty`)!;
-  await theirs.evaluate(() => {
-    for (const said of [{ bulla: 1, type: 'close' }, { bulla: 1, type: 'unread', count: 7 }]) parent.postMessage(said, '*');
-  });
+  // Another frame counts nothing and closes nothing, be it somebody else's or of the app's own origin.
+  for (const url of [`${shop.neighbour}/empty`, `${app.origin}/icon.svg`]) {
+    await page.frames().find((frame) => frame.url() === url)!.evaluate(() => {
+      for (const said of [{ bulla: 1, type: 'close' }, { bulla: 1, type: 'unread', count: 7 }]) parent.postMessage(said, '*');
+    });
+  }
+  expect(await panel(page).isVisible()).toBe(true);
   // Nor does the chat's own, if it is led elsewhere; and it is told nothing there.
   const heard = await hearing(page);
   await button(page).click();
