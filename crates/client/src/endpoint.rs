@@ -128,7 +128,18 @@ impl Endpoint {
         options: Options,
         projector: Box<dyn Projector>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
-        let transport = crate::transport::ws::WsTransport::new()?;
+        Self::start_with(store, root, options, projector, crate::transport::ws::WsTransport::new()?)
+    }
+
+    /// As [`Self::start_over`], with a transport of the caller's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn start_with<S: Store + Send, T: Transport + Send>(
+        store: S,
+        root: RootKey,
+        options: Options,
+        projector: Box<dyn Projector>,
+        transport: T,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let (endpoint, events, ends) = Self::channels();
@@ -288,6 +299,11 @@ impl Endpoint {
     /// Marks an incoming message and every earlier one as read.
     pub async fn mark_read(&self, message: MessageId) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.mark_read(ctx, &message)).await
+    }
+
+    /// Gives the business's own word for who this customer is there; it goes with the next message.
+    pub async fn identify(&self, of: ConversationId, token: String) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.identify(ctx, of, &token)).await
     }
 
     /// Tells the business where this device can be woken when nothing of it runs (Web Push), or with `None` that it cannot any more.

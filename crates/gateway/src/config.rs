@@ -1,5 +1,6 @@
 //! What an operator decides.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::app::App;
+use crate::identity::IdentityKey;
 use crate::secret::Secret;
 
 /// From where the API may be reached.
@@ -17,7 +19,7 @@ pub enum ApiReach {
     /// This machine only: any other address is refused at the start (GW-17).
     #[default]
     Loopback,
-    /// Wherever it listens. Tokens then cross that network: put TLS before it.
+    /// Wherever it listens. Tokens then cross that network: under TLS if the gateway has a certificate, else put TLS before it.
     Network,
 }
 
@@ -43,7 +45,12 @@ pub struct Config {
     pub api_reach: ApiReach,
     /// The relay that carries the businesses' envelopes: `ws://` or `wss://`.
     pub relay_url: String,
-    /// Origin in links, as customers reach it. Default: `http://` and the public listener's address.
+    /// Where the certificate for the public listener comes from, and for the API's if others may reach it; without one the gateway speaks no
+    /// TLS itself.
+    pub tls: Option<bulla_tls::Source>,
+    /// Whom to trust at the relay, besides the public authorities: certificates in a PEM file.
+    pub relay_ca: Option<PathBuf>,
+    /// Origin in links, as customers reach it. Default: the public listener's address, or the name that its certificate is ordered for.
     pub public_url: Option<String>,
     /// The app for browsers, served to whoever opens a link in one; without it, a page of text.
     pub app: Option<App>,
@@ -58,6 +65,10 @@ pub struct Config {
     pub webhook: Option<Url>,
     /// Networks besides the public internet in which customers' push services are reached, over `http` too and on any port.
     pub push_networks: Vec<IpNet>,
+    /// Origins whose pages may have the app in a frame: the business's own site, with the widget.
+    pub embed: Vec<url::Origin>,
+    /// What verifies who customers are at a business itself, by handle.
+    pub identity_keys: BTreeMap<String, IdentityKey>,
     /// Opens the businesses' key files.
     pub passphrase: Option<Secret>,
     /// The time.
@@ -75,6 +86,8 @@ impl Config {
             api_listen: loopback,
             api_reach: ApiReach::default(),
             relay_url: relay_url.into(),
+            tls: None,
+            relay_ca: None,
             public_url: None,
             app: None,
             console: None,
@@ -82,6 +95,8 @@ impl Config {
             businesses: Vec::new(),
             webhook: None,
             push_networks: Vec::new(),
+            embed: Vec::new(),
+            identity_keys: BTreeMap::new(),
             passphrase: None,
             clock: Arc::new(SystemClock),
         }
@@ -97,6 +112,8 @@ impl std::fmt::Debug for Config {
             .field("api_listen", &self.api_listen)
             .field("api_reach", &self.api_reach)
             .field("relay_url", &self.relay_url)
+            .field("tls", &self.tls)
+            .field("relay_ca", &self.relay_ca)
             .field("public_url", &self.public_url)
             .field("app", &self.app)
             .field("console", &self.console)

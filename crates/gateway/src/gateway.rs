@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use bulla_client::endpoint::{BusinessOptions, CommandError, Endpoint, Options, RoleOptions, StartError};
 use bulla_client::store::StoreError;
+use bulla_client::transport::ws::WsTransport;
 use bulla_e2ee::link::{Link, LinkError};
 use bulla_e2ee::suite::Suites;
+use bulla_tls::{Tls, TlsError};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -34,7 +36,7 @@ use crate::store::facts;
 use crate::webhooks::deliverer::Deliverer;
 use crate::webhooks::payload::Place;
 use crate::webhooks::projector::{Opaque, WebhookProjector};
-use crate::{cloud_api, env, public, watch as watching};
+use crate::{app, cloud_api, env, public, watch as watching};
 
 /// The service window: how long after a customer's message free text may be sent.
 const WINDOW_MS: u64 = 24 * 3_600_000;
@@ -48,7 +50,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum ServeError {
     /// The API would be reachable from elsewhere, and nobody said that it should.
     #[error(
-        "the API would listen on {0}, which others can reach; listen on 127.0.0.1, or say explicitly that the network may reach it, with TLS before it"
+        "the API would listen on {0}, which others can reach; listen on 127.0.0.1, or say explicitly that the network may reach it, under TLS"
     )]
     Exposed(SocketAddr),
     /// The console would be reachable from elsewhere, and nobody said where.
@@ -72,6 +74,9 @@ pub enum ServeError {
         /// In the system's words.
         cause: std::io::Error,
     },
+    /// There is no certificate to show, or none to trust.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data folder cannot be made or read.
     #[error("cannot use the data folder {folder}: {cause}; choose another with --data, or mend its permissions")]
     Folder {
@@ -142,6 +147,10 @@ pub struct Running {
     pub api_addr: SocketAddr,
     /// Where customers fetch bundles.
     pub public_addr: SocketAddr,
+    /// The same, as a browser is told it.
+    pub public_at: String,
+    /// Where SDKs call, as they are told it.
+    pub api_base: String,
     served: Arc<Vec<Served>>,
     feed: Feed,
     pub(crate) console: Option<Console>,
@@ -195,8 +204,18 @@ impl Gateway {
         let (public_listener, public_addr) = listen(config.public_listen).await?;
         let (api_listener, api_addr) = listen(config.api_listen).await?;
         let console_at = console_at(&config, api_addr)?;
-        let origin = config.public_url.clone().unwrap_or_else(|| format!("http://{public_addr}"));
+        let tls = match config.tls.clone() {
+            Some(source) => Some(tls(source, &config).await?),
+            None => None,
+        };
+        let at = |tls: Option<&Tls>, address| {
+            tls.map_or_else(|| format!("http://{address}"), |tls| tls.url("https", address))
+        };
+        let api_tls = tls.as_ref().filter(|_| config.api_reach == ApiReach::Network);
+        let (public_at, api_base) = (at(tls.as_ref(), public_addr), at(api_tls, api_addr));
+        let origin = config.public_url.clone().unwrap_or_else(|| public_at.clone());
         let origin = origin.trim_end_matches('/').to_owned();
+        let roots = bulla_tls::roots::with(config.relay_ca.as_deref()).await?;
         let folder = |cause| ServeError::Folder { folder: config.data.clone(), cause };
         open::make_folder(&config.data).map_err(folder)?;
 
@@ -212,13 +231,15 @@ impl Gateway {
             let shared = Shared {
                 config: &config,
                 origin: &origin,
+                api_base: &api_base,
+                roots: &roots,
                 egress: &egress,
                 outside: &outside,
                 entropy: &entropy,
                 feed: &feed,
                 log: &log,
             };
-            parts.push(shared.start(opened, &stop, api_addr).await?);
+            parts.push(shared.start(opened, &stop).await?);
         }
         let socket = env::bind(&config.data).map_err(folder)?;
 
@@ -244,16 +265,16 @@ impl Gateway {
                 recorder: Recorder { log, clock: Arc::clone(&config.clock), secrets: Arc::new(secrets) },
                 api: api.clone(),
                 businesses: served.iter().map(|s| (Arc::clone(&s.business), s.link.clone())).collect(),
-                api_base: format!("http://{api_addr}"),
+                api_base: api_base.clone(),
                 cookie: console::cookie_name(api_addr),
                 stop: stop.clone(),
             })
         });
         let routes = console.clone().map_or_else(|| cloud_api::router(api), console::router);
-        tasks.push(serve_http(api_listener, routes, stop.clone()));
-        let (app, relay) = (config.app.clone().map(Arc::new), config.relay_url.as_str().into());
-        let for_customers = public::Public { businesses, app, relay };
-        tasks.push(serve_http(public_listener, public::router(for_customers), stop.clone()));
+        tasks.push(serve_http(api_listener, api_tls, routes, stop.clone()));
+        let (app, policy) = (config.app.clone().map(Arc::new), app::policy(&config.relay_url, &config.embed).into());
+        let for_customers = public::Public { businesses, app, policy };
+        tasks.push(serve_http(public_listener, tls.as_ref(), public::router(for_customers), stop.clone()));
         tasks.push(tokio::spawn(env::serve(
             socket,
             config.data.clone(),
@@ -262,7 +283,7 @@ impl Gateway {
             stop.clone(),
         )));
         guard.disarm();
-        Ok(Running { api_addr, public_addr, served, feed, console, ready, tasks, stop })
+        Ok(Running { api_addr, public_addr, public_at, api_base, served, feed, console, ready, tasks, stop })
     }
 }
 
@@ -329,6 +350,8 @@ struct Part {
 struct Shared<'a> {
     config: &'a Config,
     origin: &'a str,
+    api_base: &'a str,
+    roots: &'a rustls::RootCertStore,
     egress: &'a Egress,
     outside: &'a Outside,
     entropy: &'a Entropy,
@@ -337,7 +360,7 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    async fn start(&self, opened: Opened, stop: &CancellationToken, api: SocketAddr) -> Result<Part, ServeError> {
+    async fn start(&self, opened: Opened, stop: &CancellationToken) -> Result<Part, ServeError> {
         let Opened { store, root, account, push_key, restored } = opened;
         let handle = account.handle.clone();
         let options = Options {
@@ -355,11 +378,17 @@ impl Shared<'_> {
         };
         let opaque = Opaque::default();
         let place = Place { account: account.clone(), public_link: format!("{}/@{handle}", self.origin) };
-        let projector = Box::new(WebhookProjector { place, opaque: opaque.clone(), outside: self.outside.clone() });
-        let started = tokio::task::spawn_blocking(move || Endpoint::start_over(store, root, options, projector)).await;
-        let (endpoint, events) = started
-            .map_err(|_| ServeError::Thread)?
-            .map_err(|cause| ServeError::Start { handle: handle.clone(), cause })?;
+        let projector = Box::new(WebhookProjector {
+            place,
+            opaque: opaque.clone(),
+            outside: self.outside.clone(),
+            identity: self.config.identity_keys.get(&handle).cloned(),
+        });
+        let start = |cause| ServeError::Start { handle: handle.clone(), cause };
+        let transport = WsTransport::with_roots(self.roots.clone()).map_err(|e| start(e.into()))?;
+        let starting = move || Endpoint::start_with(store, root, options, projector, transport);
+        let started = tokio::task::spawn_blocking(starting).await;
+        let (endpoint, events) = started.map_err(|_| ServeError::Thread)?.map_err(start)?;
         if restored {
             backup::begun(&self.config.data.join(&handle))
                 .map_err(|cause| ServeError::Folder { folder: self.config.data.clone(), cause })?;
@@ -403,7 +432,7 @@ impl Shared<'_> {
         let served = Served {
             business,
             link: link.to_string(),
-            api_base: format!("http://{api}"),
+            api_base: self.api_base.to_owned(),
             relay_url: self.config.relay_url.clone(),
         };
         Ok(Part { served, ready, tasks })
@@ -452,9 +481,24 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, bound))
 }
 
-fn serve_http(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
+async fn tls(source: bulla_tls::Source, config: &Config) -> Result<Tls, TlsError> {
+    let clock = Arc::clone(&config.clock);
+    Tls::start(source, Arc::new(move || clock.now_ms() / 1_000)).await
+}
+
+fn serve_http(
+    listener: TcpListener,
+    tls: Option<&Tls>,
+    router: axum::Router,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let tls = tls.cloned();
     tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        let stopped = stop.cancelled_owned();
+        let served = match tls {
+            Some(tls) => axum::serve(tls.listen(listener), router).with_graceful_shutdown(stopped).await,
+            None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+        };
         if let Err(e) = served {
             tracing::error!(error = %e, "a listener ended");
         }

@@ -11,6 +11,7 @@ use bulla_protocol::id::MailboxId;
 use bulla_protocol::limits::{BLOB_BYTES, MAX_WORK_BITS, WORK_BITS};
 use bulla_protocol::permit::RelayName;
 use bulla_relay::{Config, SystemClock, disclose};
+use bulla_tls::TlsArgs;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer as _;
@@ -36,8 +37,9 @@ struct Cli {
 enum Command {
     /// Runs the relay until SIGTERM or Ctrl-C.
     ///
-    /// Prints one line when it is ready. TLS is the work of a reverse proxy before it, which must not log addresses either.
-    Serve(Serve),
+    /// Prints one line when it is ready. TLS is its own work with --domain or --tls-cert, else that of a reverse proxy before it, which must not log
+    /// addresses either.
+    Serve(Box<Serve>),
 
     /// Prints everything that the relay holds.
     ///
@@ -72,6 +74,9 @@ struct Serve {
     #[arg(long)]
     json: bool,
 
+    #[command(flatten)]
+    tls: TlsArgs,
+
     /// Stop when standard input ends: whoever started the relay holds the other end of that pipe, and it cannot outlive him.
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -103,7 +108,7 @@ fn mailbox_id(text: &str) -> Result<MailboxId, String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = log_to_stderr(&cli.log).and_then(|()| match cli.command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(*args),
         Command::Disclose(args) => print_disclosure(&args),
     });
     match result {
@@ -128,7 +133,9 @@ fn log_to_stderr(level: &str) -> anyhow::Result<()> {
 fn serve(args: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
+        let tls = args.tls.source(&args.data)?;
         let mut config = Config::new(args.data, args.listen, args.name);
+        config.tls = tls;
         config.work_bits = args.work_bits;
         config.blob_bytes = args.blob_mib << 20;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

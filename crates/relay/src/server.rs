@@ -15,6 +15,7 @@ use axum::serve::ListenerExt;
 use bulla_protocol::id::{Challenge, InstanceId, MailboxId};
 use bulla_protocol::limits::{BLOB_BYTES, CONNECTIONS, HANDOVER, MAX_FRAME, MEMORY_TOTAL, SLOT_BYTES, WORK_BITS};
 use bulla_protocol::permit::{MacRoot, RelayName};
+use bulla_tls::{Source, Tls, TlsError};
 use rand_core::CryptoRngCore;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -58,6 +59,8 @@ pub struct Config {
     pub slot_bytes: u64,
     /// Bytes of all blobs.
     pub blob_bytes: u64,
+    /// Where its certificate comes from; without one it speaks no TLS itself.
+    pub tls: Option<Source>,
 }
 
 impl Config {
@@ -74,6 +77,7 @@ impl Config {
             memory: MEMORY_TOTAL,
             slot_bytes: SLOT_BYTES,
             blob_bytes: BLOB_BYTES,
+            tls: None,
         }
     }
 }
@@ -91,6 +95,9 @@ pub enum RelayError {
     /// The store could not be opened.
     #[error("cannot open the store in {0}: {1}")]
     Store(PathBuf, StoreError),
+    /// There is no certificate to show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}. Choose another address with --listen; port 0 takes any free one")]
     Listen(SocketAddr, std::io::Error),
@@ -179,6 +186,7 @@ impl Relay {
 /// A relay that runs. Dropping it stops it without waiting; [`Running::shutdown`] waits.
 pub struct Running {
     addr: SocketAddr,
+    tls: Option<Tls>,
     relay: Arc<Relay>,
     shared: Arc<Shared>,
     failure: watch::Receiver<Option<String>>,
@@ -209,6 +217,10 @@ pub async fn serve_on(
     let listening = |error| RelayError::Listen(config.listen, error);
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let addr = listener.local_addr().map_err(listening)?;
+    let tls = match config.tls {
+        Some(source) => Some(tls(source, &clock).await?),
+        None => None,
+    };
     let unreadable = |error| RelayError::Store(config.data.clone(), error);
     let slots = Slots::load(&*store, config.slot_bytes).map_err(unreadable)?;
     let blobs = Blobs::load(&*store, config.blob_bytes).map_err(unreadable)?;
@@ -241,15 +253,23 @@ pub async fn serve_on(
     let _ = sweep::sweep(&relay).await;
     relay.tasks.spawn(house_keeping(Arc::clone(&relay)));
     let stop = relay.stopping.clone();
-    let listener = listener.tap_io(|stream| {
-        // Frames are small and answers are waited for. If it cannot be set, they are only slower.
-        let _ = stream.set_nodelay(true);
-    });
     let app = routes(Arc::clone(&relay));
-    let http =
-        tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await });
+    let http = match &tls {
+        Some(tls) => {
+            let serve = axum::serve(tls.listen(listener), app);
+            tokio::spawn(async move { serve.with_graceful_shutdown(stop.cancelled_owned()).await })
+        }
+        None => {
+            let listener = listener.tap_io(|stream| {
+                // Frames are small and answers are waited for. If it cannot be set, they are only slower.
+                let _ = stream.set_nodelay(true);
+            });
+            let serve = axum::serve(listener, app);
+            tokio::spawn(async move { serve.with_graceful_shutdown(stop.cancelled_owned()).await })
+        }
+    };
     tracing::info!(instance = ?relay.instance, "ready");
-    Ok(Running { addr, relay, shared, failure, http, writer: Some(thread), socket })
+    Ok(Running { addr, tls, relay, shared, failure, http, writer: Some(thread), socket })
 }
 
 impl Running {
@@ -262,7 +282,10 @@ impl Running {
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("ws://{}/v1/ws", self.addr)
+        match &self.tls {
+            Some(tls) => format!("{}/v1/ws", tls.url("wss", self.addr)),
+            None => format!("ws://{}/v1/ws", self.addr),
+        }
     }
 
     /// Returns when the relay cannot go on, with the reason.
@@ -309,6 +332,11 @@ impl Drop for Running {
         self.http.abort();
         self.shared.writer.stop();
     }
+}
+
+async fn tls(source: Source, clock: &Arc<dyn Clock>) -> Result<Tls, TlsError> {
+    let clock = Arc::clone(clock);
+    Tls::start(source, Arc::new(move || clock.unix_secs())).await
 }
 
 async fn house_keeping(relay: Arc<Relay>) {

@@ -38,6 +38,9 @@ pub struct Ready {
     pub verify_token: String,
     /// The relay's address.
     pub relay_url: String,
+    /// In a local network: the file of the certificate under which all of it is served.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
 }
 
 impl Ready {
@@ -78,12 +81,18 @@ impl World {
 
     /// The same with another level of logging: for measurements.
     pub async fn start_logging(level: &str) -> Result<Self> {
+        Self::start_with(level, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(level: &str, more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bulla-world-").tempdir().context("a temporary folder")?;
         let receiver = Receiver::start().await?;
         let mut command = Command::new(program("bulla")?);
         command
             .args(["up", "--json", "--listen", "127.0.0.1:0", "--webhook", &receiver.url(), "--data"])
             .arg(folder.path().join("data"))
+            .args(more)
             .env("BULLA_LOG", level)
             .env("RUST_LOG", level)
             .env("BULLA_RELAY_BIN", program("bulla-relay")?);

@@ -30,10 +30,10 @@ export interface Told {
   [other: string]: unknown;
 }
 
-async function started<T>(program: string, args: string[]): Promise<{ process: ChildProcess; ready: T }> {
+export async function started<T>(program: string, args: string[], env: Record<string, string> = {}): Promise<{ process: ChildProcess; ready: T }> {
   const path = join(programs, program);
   if (!existsSync(path)) throw new Error(`${path} is not built: cargo build --workspace --bins`);
-  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } });
   const lines = createInterface({ input: child.stdout! });
   const ready = await new Promise<T>((resolve, reject) => {
     lines.once('line', (line) => resolve(JSON.parse(line) as T));
@@ -42,7 +42,7 @@ async function started<T>(program: string, args: string[]): Promise<{ process: C
   return { process: child, ready };
 }
 
-async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once('exit', resolve));
   child.kill(signal);

@@ -15,6 +15,8 @@ use bulla_client::clock::SystemClock;
 use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
 use bulla_client::event::{Conversation, Event};
 use bulla_client::store::keyfile;
+use bulla_client::store::sqlite::SqliteStore;
+use bulla_client::transport::ws::WsTransport;
 use bulla_e2ee::content::MessageId;
 use bulla_e2ee::device::Invitation;
 use bulla_e2ee::identity::{IdentityHash, UserId};
@@ -49,6 +51,10 @@ pub(crate) struct Args {
     /// The folder that keeps this conversation. Default: one per business below the user's data folder.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Whom to trust besides the public authorities: certificates in PEM, such as the one that `bulla up --lan` makes.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 
     /// What the business shall call you. Without it: Guest and four letters.
     #[arg(long, value_name = "NAME")]
@@ -141,9 +147,11 @@ impl Session {
             clock: Arc::new(SystemClock),
             restored: false,
         };
+        let transport = WsTransport::with_roots(bulla_tls::roots::with(args.ca.as_deref()).await?)?;
         let folder = data.to_owned();
-        let started =
-            tokio::task::spawn_blocking(move || Endpoint::start(&folder, root, options, Box::new(NoProjector)));
+        let started = tokio::task::spawn_blocking(move || {
+            Endpoint::start_with(SqliteStore::open(&folder)?, root, options, Box::new(NoProjector), transport)
+        });
         let (endpoint, events) = started.await.context("the endpoint's thread")??;
         let mut events = recover::Events::new(events);
         let conversation = match to {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use bulla_gateway::{ApiReach, App, Config, Gateway, NewBusiness, Running, Secret};
+use bulla_gateway::{ApiReach, App, Config, Gateway, IdentityKey, NewBusiness, Running, Secret};
+use bulla_tls::TlsArgs;
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
@@ -65,8 +66,8 @@ pub(crate) struct Restore {
 /// Serves the businesses of a folder until SIGTERM or Ctrl-C.
 ///
 /// One business is one folder below --data: an SQLite file and a key file. Never run two copies of it, and do not go back to an older copy.
-/// The public port is for customers: put a reverse proxy with TLS before it and say its address with --public-url. The API port is for the
-/// business's own programs: leave it on loopback or inside your own network.
+/// The public port is for customers: give it TLS with --domain or --tls-cert, or put a reverse proxy with TLS before it and say its address with
+/// --public-url. The API port is for the business's own programs: leave it on loopback or inside your own network.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// The folder with one folder per business; made if it is not there, readable by its owner only.
@@ -77,6 +78,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL", value_parser = relay_url)]
     relay: String,
 
+    /// Whom to trust at the relay, besides the public authorities: certificates in PEM, for a relay whose certificate is your own.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
     /// A business to be made at the first start, as HANDLE=NAME: links are …/@HANDLE, people read NAME. Can be given several times; a
     /// business that exists is served without it, and renamed with it.
     #[arg(long = "business", value_name = "HANDLE=NAME", value_parser = business)]
@@ -86,7 +91,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8471")]
     public_listen: SocketAddr,
 
-    /// The origin that links begin with, as customers reach the public port: `https://shop.example`. Default: http:// and the public address.
+    /// The origin that links begin with, as customers reach the public port: `https://shop.example`. Default: the public
+    /// address, or with --domain that name.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
 
@@ -107,13 +113,24 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8472")]
     api_listen: SocketAddr,
 
-    /// Let the API listen on an address that other machines can reach. Tokens cross that network: put TLS before it.
+    /// Let the API listen on an address that other machines can reach. Tokens cross that network: with --domain or --tls-cert it speaks TLS
+    /// there, else put TLS before it.
     #[arg(long)]
     api_on_network: bool,
 
     /// Where webhooks of all businesses go, until the API says otherwise.
     #[arg(long, value_name = "URL")]
     webhook: Option<Url>,
+
+    /// A site whose pages may have the app in a frame, for the widget: `https://www.shop.example`. Can be given several times. Name none but the
+    /// business's own: such a page can lie over the chat what it wants.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    embed: Vec<url::Origin>,
+
+    /// The key that verifies who customers are at a business itself, as HANDLE=FILE: a PEM public key (P-256 or Ed25519), or a secret of at
+    /// least 32 bytes, with which the business's backend signs tokens for the widget (data-identity). Can be given several times.
+    #[arg(long = "identity-key", value_name = "HANDLE=FILE", value_parser = identity_key)]
+    identity_keys: Vec<(String, PathBuf)>,
 
     /// A network besides the public internet in which push services that customers name are reached, over http too and on any port, as
     /// 10.1.0.0/16: one of your own. Can be given several times, or with commas.
@@ -131,6 +148,9 @@ pub(crate) struct Serve {
     /// Print the line of readiness as JSON, credentials included, and wait with it until customers can write.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Stop when standard input ends: whoever started the gateway holds the other end of that pipe, and it cannot outlive him.
     #[arg(long, hide = true)]
@@ -169,6 +189,19 @@ fn business(text: &str) -> Result<NewBusiness, String> {
             Ok(NewBusiness { handle: handle.to_owned(), name: name.trim().to_owned() })
         }
         _ => Err("say it as HANDLE=NAME, for example cortado='Cortado Coffee'".to_owned()),
+    }
+}
+
+fn origin(text: &str) -> Result<url::Origin, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let plain = url.filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    plain.map(|url| url.origin()).ok_or_else(|| "an origin is like https://www.shop.example, without a path".to_owned())
+}
+
+fn identity_key(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((handle, file)) if !handle.is_empty() && !file.is_empty() => Ok((handle.to_owned(), file.into())),
+        _ => Err("say it as HANDLE=FILE, for example cortado=identity.pem".to_owned()),
     }
 }
 
@@ -230,10 +263,11 @@ async fn serve(
         ready.businesses
     } else {
         let businesses = running.credentials().await?;
-        print(&format!("public    http://{}   for customers: TLS by your reverse proxy", running.public_addr))?;
+        let by_whom = if running.public_at.starts_with("https:") { "" } else { ": TLS by your reverse proxy" };
+        print(&format!("public    {}   for customers{by_whom}", running.public_at))?;
         print(&format!(
-            "API       http://{}   for your programs: bulla env --data {}",
-            running.api_addr,
+            "API       {}   for your programs: bulla env --data {}",
+            running.api_base,
             args.data.display()
         ))?;
         if args.console.is_some() {
@@ -254,6 +288,8 @@ async fn serve(
 impl Serve {
     fn config(&self) -> anyhow::Result<Config> {
         let mut config = Config::new(self.data.clone(), self.relay.clone());
+        config.tls = self.tls.source(&self.data)?;
+        config.relay_ca = self.ca.clone();
         config.public_listen = self.public_listen;
         config.public_url = self.public_url.clone();
         config.app = self.app.as_deref().map(App::from_folder).transpose()?;
@@ -264,6 +300,10 @@ impl Serve {
         config.businesses = self.businesses.clone();
         config.webhook = self.webhook.clone();
         config.push_networks.clone_from(&self.push_networks);
+        config.embed.clone_from(&self.embed);
+        for (handle, file) in &self.identity_keys {
+            config.identity_keys.insert(handle.clone(), IdentityKey::from_file(file)?);
+        }
         config.passphrase = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         Ok(config)
     }

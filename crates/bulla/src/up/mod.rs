@@ -1,13 +1,17 @@
 //! `bulla up`: a relay and a gateway on this machine, each a process of its own, started again when it ends.
 
+mod lan;
 mod part;
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use bulla_client::clock::{Clock as _, SystemClock};
+use bulla_tls::local::{self, Local};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,18 +24,26 @@ use part::{Part, Said};
 /// The demo business: handle and name.
 const BUSINESS: (&str, &str) = ("cortado", "Cortado Coffee (demo)");
 
+/// The folder of the certificate for the local network.
+const TLS: &str = "tls";
+
 /// Starts a relay and a business's gateway on this machine, and prints what to do next.
 ///
 /// Keys and tokens are made at the first start; data stays until --fresh. Ctrl-C stops everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder for everything: relay/ and gateway/ below it.
+    /// The folder for everything: relay/ and gateway/ below it, and with --lan tls/.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
     /// Where the relay listens; the public port and the API take the two ports after it. Port 0 takes any free ones.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7410")]
     listen: SocketAddr,
+
+    /// Let phones in the same network be customers: relay and public port listen there, under TLS with a certificate made for it. Without ADDR
+    /// this machine's address in the local network is found.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1)]
+    lan: Option<Option<IpAddr>>,
 
     /// Where webhooks go: `http://127.0.0.1:9000/hook`.
     #[arg(long, value_name = "URL")]
@@ -42,14 +54,15 @@ pub(crate) struct Args {
     fresh: bool,
 
     /// Print one line of JSON when customers can write, for programs: link, api_base, phone_number_id, waba_id, app_id, access_token,
-    /// app_secret, verify_token, relay_url and, if a console is served, console: a link
-    /// that opens it once.
+    /// app_secret, verify_token, relay_url, if a console is served, console: a link
+    /// that opens it once, and with --lan ca: the certificate's file.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ports = Ports::from(args.listen)?;
+    let lan = args.lan.map(lan::address).transpose()?;
+    let ports = Ports::from(args.listen, lan)?;
     let data = args.data.clone().map_or_else(folders::demo, Ok)?;
     folders::make(&data)?;
     let _alone = lock(&data)?;
@@ -81,14 +94,19 @@ async fn up(
     relay_part: &mut Option<Part>,
     gateway_part: &mut Option<Part>,
 ) -> anyhow::Result<()> {
+    let lan = match ports.lan {
+        Some(address) => Some(local::certificate(&data.join(TLS), address, SystemClock.now_ms() / 1_000).await?),
+        None => None,
+    };
+    let tls: Vec<OsString> = lan.iter().flat_map(tls_flags).collect();
     let relay_data = data.join("relay");
-    let program = relay_program()?;
+    let (program, relay_tls) = (relay_program()?, tls.clone());
     let relay_command = move |listen: SocketAddr| {
         let mut command = Command::new(&program);
-        command.args(["serve", "--json", "--exit-with-stdin", "--listen", &listen.to_string(), "--data"]);
+        command.args(["serve", "--json", "--exit-with-stdin", "--listen", &listen.to_string()]).args(&relay_tls);
         // Its log, at the level that was asked for here; a demo's `info` would stand between what a person reads.
         let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
-        command.arg(&relay_data).env("RUST_LOG", level);
+        command.arg("--data").arg(&relay_data).env("RUST_LOG", level);
         command
     };
     let relay = relay_part.insert(Part::start("bulla-relay", relay_command(ports.relay)).await?);
@@ -100,11 +118,16 @@ async fn up(
     let gateway_data = data.join("gateway");
     let (webhook, feed, relay_url) = (args.webhook.clone(), !args.json, relay_ready.url.clone());
     let this = std::env::current_exe().context("cannot find this program")?;
+    let ca = lan.as_ref().map(|lan| lan.certificate.clone());
     let gateway_command = move |public: SocketAddr, api: SocketAddr| {
         let mut command = Command::new(&this);
         command.args(["gateway", "serve", "--json", "--exit-with-stdin", "--relay", &relay_url]);
         command.args(["--public-listen", &public.to_string(), "--api-listen", &api.to_string()]);
         command.args(["--business", &format!("{}={}", BUSINESS.0, BUSINESS.1)]);
+        command.args(&tls);
+        if let Some(ca) = &ca {
+            command.arg("--ca").arg(ca);
+        }
         if let Some(webhook) = &webhook {
             command.args(["--webhook", webhook.as_str()]);
         }
@@ -119,9 +142,10 @@ async fn up(
     let business =
         ready.businesses.iter().find(|b| b.handle == BUSINESS.0).context("the demo business is not served")?;
     if args.json {
-        println!("{}", serde_json::to_string(&ForPrograms { business, console: ready.console.as_ref() })?);
+        let ca = lan.as_ref().map(|lan| lan.certificate.as_path());
+        println!("{}", serde_json::to_string(&ForPrograms { business, console: ready.console.as_ref(), ca })?);
     } else {
-        say.next_steps(args, &ready, business, data).await?;
+        say.next_steps(args, &ready, business, data, lan.as_ref()).await?;
     }
 
     // From now on each is started again, where it was; apart, because a gateway may wait for a relay that is being started too.
@@ -166,6 +190,13 @@ struct ForPrograms<'a> {
     business: &'a bulla_gateway::Credentials,
     #[serde(skip_serializing_if = "Option::is_none")]
     console: Option<&'a bulla_gateway::Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<&'a Path>,
+}
+
+/// What relay and gateway are told of a certificate.
+fn tls_flags(local: &Local) -> [OsString; 4] {
+    ["--tls-cert".into(), (&local.certificate).into(), "--tls-key".into(), (&local.key).into()]
 }
 
 /// Three ports in a row, or any free ones.
@@ -174,14 +205,16 @@ struct Ports {
     relay: SocketAddr,
     public: SocketAddr,
     api: SocketAddr,
+    /// Where relay and public port are reached, if not on loopback.
+    lan: Option<IpAddr>,
 }
 
 impl Ports {
-    fn from(listen: SocketAddr) -> anyhow::Result<Self> {
+    fn from(listen: SocketAddr, lan: Option<IpAddr>) -> anyhow::Result<Self> {
         if !listen.ip().is_loopback() {
             bail!(
-                "bulla up is for trying Bulla on one machine and listens on loopback only, not on {}; to be reached by others, run \
-                 bulla-relay serve and bulla gateway serve behind a reverse proxy with TLS",
+                "bulla up is for trying Bulla on one machine and listens on loopback only, not on {}; for phones in the same network there is \
+                 --lan, and to be reached by others, run bulla-relay serve and bulla gateway serve with TLS",
                 listen.ip()
             );
         }
@@ -190,7 +223,14 @@ impl Ports {
             port => port.checked_add(steps).map(|port| SocketAddr::new(listen.ip(), port)),
         };
         match (after(1), after(2)) {
-            (Some(public), Some(api)) => Ok(Self { relay: listen, public, api }),
+            (Some(mut public), Some(api)) => {
+                let mut relay = listen;
+                if let Some(address) = lan {
+                    relay.set_ip(address);
+                    public.set_ip(address);
+                }
+                Ok(Self { relay, public, api, lan })
+            }
             _ => bail!("port {} leaves no room for two more; choose one up to 65533", listen.port()),
         }
     }
@@ -224,8 +264,10 @@ impl Terminal {
         ready: &Ready,
         business: &bulla_gateway::Credentials,
         data: &Path,
+        lan: Option<&Local>,
     ) -> anyhow::Result<()> {
         let program = this_program();
+        let ca = lan.map(|lan| format!("--ca {} ", lan.certificate.display())).unwrap_or_default();
         let env = match &args.data {
             Some(data) => format!("{program} env --data {}", data.display()),
             None => format!("{program} env"),
@@ -236,7 +278,7 @@ impl Terminal {
             .into_iter()
             .chain(console)
             .chain([
-                format!("In a terminal     {program} chat '{}'", business.link),
+                format!("In a terminal     {program} chat {ca}'{}'", business.link),
                 format!("Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret"),
             ])
             .collect();
@@ -253,6 +295,10 @@ impl Terminal {
         ]
         .into_iter()
         .chain(ways)
+        .chain(match lan {
+            Some(lan) => lan::lines(&business.link, lan, self.redraws)?,
+            None => Vec::new(),
+        })
         .chain([
             String::new(),
             "Write \"hello\" as the customer.                     Ctrl-C stops · data stays · --fresh starts over"
@@ -302,7 +348,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 
 /// Deletes what this program made, and nothing else that may lie in the folder.
 fn begin_anew(data: &Path) -> anyhow::Result<()> {
-    for part in ["relay", "gateway"] {
+    for part in ["relay", "gateway", TLS] {
         let folder = data.join(part);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -320,24 +366,33 @@ mod tests {
 
     #[test]
     fn ports_follow_each_other_and_zero_stays_zero() {
-        let ports = Ports::from("127.0.0.1:7410".parse().unwrap()).unwrap();
+        let ports = Ports::from("127.0.0.1:7410".parse().unwrap(), None).unwrap();
         assert_eq!((ports.public.port(), ports.api.port()), (7411, 7412));
-        let free = Ports::from("127.0.0.1:0".parse().unwrap()).unwrap();
+        let free = Ports::from("127.0.0.1:0".parse().unwrap(), None).unwrap();
         assert_eq!((free.relay.port(), free.public.port(), free.api.port()), (0, 0, 0));
-        assert!(Ports::from("127.0.0.1:65534".parse().unwrap()).is_err());
-        assert!(Ports::from("0.0.0.0:7410".parse().unwrap()).unwrap_err().to_string().contains("loopback"));
+        assert!(Ports::from("127.0.0.1:65534".parse().unwrap(), None).is_err());
+        assert!(Ports::from("0.0.0.0:7410".parse().unwrap(), None).unwrap_err().to_string().contains("loopback"));
+    }
+
+    #[test]
+    fn in_a_local_network_the_api_stays_on_loopback() {
+        let address = "192.168.1.5".parse().unwrap();
+        let ports = Ports::from("127.0.0.1:7410".parse().unwrap(), Some(address)).unwrap();
+        assert_eq!(ports.relay, "192.168.1.5:7410".parse().unwrap());
+        assert_eq!(ports.public, "192.168.1.5:7411".parse().unwrap());
+        assert_eq!(ports.api, "127.0.0.1:7412".parse().unwrap());
     }
 
     #[test]
     fn fresh_deletes_only_what_is_ours_and_a_folder_is_used_once() {
         let data = tempfile::tempdir().unwrap();
-        for folder in ["relay", "gateway", "photos"] {
+        for folder in ["relay", "gateway", "tls", "photos"] {
             std::fs::create_dir(data.path().join(folder)).unwrap();
             std::fs::write(data.path().join(folder).join("file"), "x").unwrap();
         }
         begin_anew(data.path()).unwrap();
         begin_anew(data.path()).unwrap();
-        assert!(!data.path().join("relay").exists() && !data.path().join("gateway").exists());
+        assert!(["relay", "gateway", "tls"].iter().all(|part| !data.path().join(part).exists()));
         assert!(data.path().join("photos/file").exists());
         let held = lock(data.path()).unwrap();
         assert!(lock(data.path()).unwrap_err().to_string().contains("running"));

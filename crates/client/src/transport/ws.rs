@@ -1,4 +1,4 @@
-//! The native transport: tokio-tungstenite and reqwest over rustls (ring, Mozilla's roots).
+//! The native transport: tokio-tungstenite and reqwest over rustls (ring; Mozilla's roots, or others that somebody added).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +33,20 @@ impl std::fmt::Debug for WsTransport {
 impl WsTransport {
     /// With Mozilla's root certificates.
     pub fn new() -> Result<Self, TransportError> {
+        Self::with_roots(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    }
+
+    /// With these root certificates.
+    pub fn with_roots(roots: rustls::RootCertStore) -> Result<Self, TransportError> {
         let fail = |e: &dyn std::fmt::Display| TransportError(format!("TLS cannot be set up: {e}"));
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| fail(&e))?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // A resumed session would tell a relay that two connections are one device's, the owner's and the anonymous one.
+        tls.resumption = rustls::client::Resumption::disabled();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.clone())
             .timeout(TIMEOUT)
@@ -55,6 +61,11 @@ impl WsTransport {
             .map_err(|e| fail(&e))?;
         Ok(Self { tls: Arc::new(tls), http, blobs })
     }
+}
+
+/// What it was in the end: a refused connection, a certificate that nobody vouches for.
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
 }
 
 /// One WebSocket.
@@ -78,7 +89,8 @@ impl Transport for WsTransport {
     }
 
     async fn request(&self, request: HttpRequest) -> Result<HttpAnswer, TransportError> {
-        let fail = |e: reqwest::Error| TransportError(format!("the relay does not answer: {}", e.without_url()));
+        let fail =
+            |e: reqwest::Error| TransportError(format!("the relay does not answer: {}", cause(&e.without_url())));
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Head => reqwest::Method::HEAD,
@@ -110,19 +122,14 @@ impl Transport for WsTransport {
     }
 
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, TransportError> {
-        let fail = |e: &dyn std::fmt::Display| TransportError(format!("{url} does not answer: {e}"));
-        let mut response = self
-            .http
-            .get(url)
-            .header("accept", "application/vnd.bulla.bundle")
-            .send()
-            .await
-            .map_err(|e| fail(&e.without_url()))?;
+        let fail = |e: reqwest::Error| TransportError(format!("{url} does not answer: {}", cause(&e.without_url())));
+        let mut response =
+            self.http.get(url).header("accept", "application/vnd.bulla.bundle").send().await.map_err(fail)?;
         if !response.status().is_success() {
             return Err(TransportError(format!("{url} answers {}: check the link", response.status())));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| fail(&e.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(fail)? {
             if body.len() + chunk.len() > limits::MAX_BUNDLE {
                 return Err(TransportError(format!("{url} answers more than a contact bundle: check the link")));
             }

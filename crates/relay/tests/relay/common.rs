@@ -19,7 +19,7 @@ use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// Nothing in these tests takes this long unless it hangs.
 pub(crate) const GUARD: Duration = Duration::from_secs(30);
@@ -205,8 +205,14 @@ pub(crate) fn send_id() -> SendId {
 impl Client {
     /// A connection that has heard the relay's hello and said nothing.
     pub(crate) async fn silent(url: &str) -> Self {
+        Self::silent_trusting(url, None).await
+    }
+
+    /// The same, under TLS if the connector says whom to trust.
+    async fn silent_trusting(url: &str, tls: Option<Connector>) -> Self {
         // Without Nagle's algorithm: what is sent is on its way.
-        let (socket, _) = tokio_tungstenite::connect_async_with_config(url, None, true).await.unwrap();
+        let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, tls);
+        let (socket, _) = connecting.await.unwrap();
         let mut client = Self { socket, hello: ServerHello::default(), next: 1, early: VecDeque::new() };
         let Some((0, S::Hello(hello))) = client.frame().await else { panic!("the relay speaks first") };
         client.hello = hello;
@@ -214,7 +220,11 @@ impl Client {
     }
 
     pub(crate) async fn connect(url: &str, role: Role) -> Self {
-        let mut client = Self::silent(url).await;
+        Self::connect_trusting(url, role, None).await
+    }
+
+    pub(crate) async fn connect_trusting(url: &str, role: Role, tls: Option<Connector>) -> Self {
+        let mut client = Self::silent_trusting(url, tls).await;
         assert_eq!(client.hello.name, NAME);
         let hello = C::Hello(ClientHello { version: 1, role: role.into() });
         assert!(matches!(client.ask(hello).await, S::Done(_)));

@@ -1,12 +1,14 @@
 //! The program as an operator runs it: `kill -9`, log lines, refusals to start.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 
 use bulla_protocol::frame::{Role, client_frame::Body as C, server_frame::Body as S};
 use bulla_protocol::id::SlotId;
+use tokio_tungstenite::Connector;
 
 use crate::common::*;
 
@@ -20,8 +22,13 @@ struct Process {
 
 impl Process {
     fn start(data: &Path, log: &str, name: &str) -> Self {
+        Self::start_with(data, log, name, &[])
+    }
+
+    fn start_with(data: &Path, log: &str, name: &str, more: &[&Path]) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--listen", "127.0.0.1:0", "--work-bits", "4", "--json", "--name", name, "--log", log])
+            .args(more)
             .arg("--data")
             .arg(data)
             .env_remove("RUST_LOG")
@@ -219,15 +226,66 @@ async fn kill_9_lets_every_answer_about_a_slot_stand() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_no_log_line_tells_what_passes() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(&dir.path().join("relay"), "trace", NAME);
+    no_line_tells(Process::start(&dir.path().join("relay"), "trace", NAME), None).await;
+}
+
+/// The same under TLS, where also those leave no trace who do not get through its door.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_under_tls_no_log_line_tells_what_passes_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = Certificate::new(dir.path());
+    let process = Process::start_with(&dir.path().join("relay"), "trace", NAME, &tls.flags());
+    assert!(process.url.starts_with("wss://127.0.0.1:"), "{}", process.url);
+    let plain = format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", process.listen);
+    for (said, heard) in [(plain.as_bytes(), "HTTP/1.1 400 Bad Request"), (b"\x16\x03\x01\x00\x02no", "")] {
+        let mut stranger = std::net::TcpStream::connect(&process.listen).unwrap();
+        stranger.set_read_timeout(Some(GUARD)).unwrap();
+        stranger.write_all(said).unwrap();
+        let mut answer = Vec::new();
+        stranger.read_to_end(&mut answer).unwrap();
+        assert!(String::from_utf8_lossy(&answer).starts_with(heard), "{answer:?}");
+    }
+    no_line_tells(process, Some(tls.connector())).await;
+}
+
+/// A certificate for 127.0.0.1 in files.
+struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    der: rustls::pki_types::CertificateDer<'static>,
+}
+
+impl Certificate {
+    fn new(folder: &Path) -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        Self { certificate, key, der: made.cert.der().clone() }
+    }
+
+    fn flags(&self) -> [&Path; 4] {
+        [Path::new("--tls-cert"), &self.certificate, Path::new("--tls-key"), &self.key]
+    }
+
+    fn connector(&self) -> Connector {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Connector::Rustls(Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth()))
+    }
+}
+
+async fn no_line_tells(process: Process, tls: Option<Connector>) {
     let mailbox = Mailbox::new(0xc7);
     let mut given = mailbox.permit();
     given.permit.expires = u32::MAX;
     given.mac = mailbox.root.grant_key(&given.permit.grant).mac(&given.permit);
-    let mut owner = Client::connect(&process.url, Role::Owner).await;
+    let mut owner = Client::connect_trusting(&process.url, Role::Owner, tls.clone()).await;
     owner.create(&mailbox).await;
     owner.open(&mailbox).await;
-    let mut sender = Client::connect(&process.url, Role::Anonymous).await;
+    let mut sender = Client::connect_trusting(&process.url, Role::Anonymous, tls).await;
     let canary = "log-canary-envelope-4711";
     let claimed = SlotId::new([0xd3; 32]);
     assert_eq!(sender.claim(claimed, canary.as_bytes()).await, won());
@@ -286,6 +344,12 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     assert!(taken.contains("cannot listen on") && taken.contains("port 0"), "{taken}");
     let none = sentence(&run(&["disclose"], &dir.path().join("nothing")));
     assert!(none.contains("is not the data folder of a relay"), "{none}");
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, theirs) = (Certificate::new(one.path()), Certificate::new(two.path()));
+    let [certificate, key] = [&ours.certificate, &theirs.key].map(|file| file.to_str().unwrap());
+    let pair =
+        sentence(&run(&["serve", "--listen", "127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key], &other));
+    assert!(pair.contains("does not belong to the certificate"), "{pair}");
     let hex = sentence(&run(&["disclose", "--mailbox", "xyz"], &data));
     assert!(hex.contains("32 lowercase hexadecimal digits"), "{hex}");
 
