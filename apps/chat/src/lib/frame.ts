@@ -41,7 +41,7 @@ export function ownTab(): string {
   return url.href;
 }
 
-/** Has the host put the frame away. When it comes back, one begins with what one writes and not with this button. */
+/** Has the host put the frame away. When it comes back, one begins with what one writes and not with this button: browsers differ in what they remember. */
 export function leave(): void {
   if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
   say({ bulla: 1, type: 'close' });

@@ -197,6 +197,13 @@ it('closes by its button and by Escape on the page, and says that it is open', a
   await until(expanded, 'true');
   await page.evaluate(() => window.bulla!.close());
   await until(expanded, 'false');
+  // Then the button is where one can go on, too: what opened it may be gone.
+  await page.getByRole('link').focus();
+  await page.evaluate(() => window.bulla!.open());
+  await until(() => focusedIn(frame), 'Message');
+  await frame.getByRole('button', { name: 'Close the chat' }).press('Enter');
+  await until(expanded, 'false');
+  expect(await focused(page)).toBe('button');
   // An Escape that the page used for something of its own is not ours.
   await page.evaluate(() => (window.bulla!.open(), addEventListener('keydown', (event) => event.preventDefault(), { capture: true, once: true })));
   await page.getByRole('link').focus();
@@ -291,6 +298,8 @@ it('where the app does not let itself be framed, there is a sentence and a way',
 it('the business’s word for who this is comes before the first message, and later at once', async () => {
   const { page, complaints, close } = await at(`${NEW} data-identity="first.token.x"`);
   const frame = await opened(page);
+  // Where nothing in the frame takes the focus by itself, one begins at its beginning.
+  await until(() => focusedIn(frame), 'BODY');
   await frame.locator('#body').fill('Hello');
   // Before anything leaves, the person reads that it is told.
   expect(await frame.locator('#private').innerText()).toContain('this site tells Cortado Coffee which of its customers you are');
@@ -308,11 +317,11 @@ it('the business’s word for who this is comes before the first message, and la
 
   // Neither of these is a token.
   await page.evaluate(() => {
-    window.bulla!.identify('x'.repeat(4_001));
+    window.bulla!.identify('x'.repeat(2_049));
     window.bulla!.identify(7 as unknown as string);
   });
-  expect(complaints).toEqual(Array(2).fill('bulla: an identity is a text of at most 4000 characters; this one was not used.'));
-  await page.evaluate(() => window.bulla!.identify('x'.repeat(4_000)));
+  expect(complaints).toEqual(Array(2).fill('bulla: an identity is a text of at most 2048 characters; this one was not used.'));
+  await page.evaluate(() => window.bulla!.identify('x'.repeat(2_048)));
   await until(async () => (await calls(frame, 'identify')).length, 3);
   await close();
 });
@@ -375,7 +384,7 @@ it('what others post is heard by nobody', async () => {
   expect(await name(page)).toBe('Write to us');
   expect(await frame.evaluate(() => (window as unknown as { heard: unknown[] }).heard)).toEqual([]);
   // The browser's own word that what was for the app did not go to them.
-  expect(complaints.filter((text) => !text.includes("Failed to execute 'postMessage'"))).toEqual(['bulla: an identity is a text of at most 4000 characters; this one was not used.']);
+  expect(complaints.filter((text) => !text.includes("Failed to execute 'postMessage'"))).toEqual(['bulla: an identity is a text of at most 2048 characters; this one was not used.']);
   await close();
 });
 

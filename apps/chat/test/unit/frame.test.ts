@@ -55,6 +55,22 @@ describe('a page in a frame', () => {
   });
 });
 
+it('put away, it has the focus nowhere, and says so to its host', async () => {
+  const { said, page, hear } = await frame();
+  class Button {
+    blurred = false;
+    blur = () => void (this.blurred = true);
+  }
+  const button = new Button();
+  vi.stubGlobal('HTMLElement', Button);
+  vi.stubGlobal('document', { activeElement: button });
+  page.meetHost(() => undefined);
+  hear(hello);
+  page.leave();
+  expect(button.blurred).toBe(true);
+  expect(said.at(-1)).toEqual([{ bulla: 1, type: 'close' }, 'https://www.shop.example']);
+});
+
 describe('messages', () => {
   it('are what they should be, or nothing', () => {
     const error = vi.spyOn(console, 'error').mockImplementation(() => undefined);
@@ -65,11 +81,11 @@ describe('messages', () => {
     for (const data of [null, 7, { bulla: '1', type: 'hello' }, { bulla: 1, type: 'ready' }]) expect(fromHost(data)).toBeNull();
     expect(error).not.toHaveBeenCalled();
     // A hello with something else in the place of a token is a hello.
-    for (const identity of ['', 7, 'x'.repeat(4_001)]) {
+    for (const identity of ['', 7, 'x'.repeat(2_049)]) {
       expect(fromHost({ ...hello, identity })).toEqual(hello);
       expect(fromHost({ bulla: 1, type: 'identify', identity })).toBeNull();
     }
     expect(error).toHaveBeenCalledTimes(6);
-    expect(fromHost({ ...hello, identity: 'x'.repeat(4_000) })).toEqual({ ...hello, identity: 'x'.repeat(4_000) });
+    expect(fromHost({ ...hello, identity: 'x'.repeat(2_048) })).toEqual({ ...hello, identity: 'x'.repeat(2_048) });
   });
 });
