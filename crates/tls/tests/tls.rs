@@ -235,10 +235,6 @@ async fn connections_that_say_nothing_stall_nobody() {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
     hello(&mut server.connect(&client).await.unwrap()).await.unwrap();
-    // They are accepted in their order, and the oldest are gone.
-    for stream in &mut silent[..20] {
-        assert!(closed(stream).await);
-    }
 }
 
 #[tokio::test(start_paused = true)]
