@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
-import type { Plugin, UserConfig } from 'vite';
+import { build, type Plugin, type UserConfig } from 'vite';
 
 const here = import.meta.dirname;
 
@@ -25,7 +25,32 @@ function filesUnder(dir: string): string[] {
     .sort();
 }
 
-/** Tells the service worker which files make the app, and which version that is: a hash over all of them. */
+/**
+ * `widget.js`, which runs on pages of others: one plain script under a stable name, with nothing of it in their global scope. A build with several
+ * entries can only make modules, so it has one of its own.
+ */
+function widget(outDir: string): Plugin {
+  return {
+    name: 'widget',
+    apply: 'build',
+    async closeBundle() {
+      await build({
+        configFile: false,
+        root: here,
+        logLevel: 'warn',
+        build: {
+          outDir,
+          emptyOutDir: false,
+          copyPublicDir: false,
+          target: 'es2022',
+          rollupOptions: { input: join(here, 'src/widget/main.ts'), output: { format: 'iife', entryFileNames: 'widget.js' } },
+        },
+      });
+    },
+  };
+}
+
+/** Tells the service worker which files make the app, and which version that is: a hash over all of them. The widget is no part of it. */
 function shellList(outDir: string): Plugin {
   return {
     name: 'shell-list',
@@ -33,7 +58,7 @@ function shellList(outDir: string): Plugin {
     closeBundle() {
       const worker = join(outDir, 'sw.js');
       if (!existsSync(worker)) return;
-      const files = filesUnder(outDir).filter((file) => file !== 'sw.js');
+      const files = filesUnder(outDir).filter((file) => file !== 'sw.js' && file !== 'widget.js');
       const hash = createHash('sha256');
       for (const file of files) hash.update(file).update(readFileSync(join(outDir, file)));
       const version = hash.digest('hex').slice(0, 16);
@@ -53,7 +78,7 @@ export function config(options: { root: string; outDir: string; input: Record<st
     root: options.root,
     publicDir: join(here, 'public'),
     base: '/',
-    plugins: [svelte({ configFile: join(here, 'svelte.config.js') }), ...(options.engine ? [needsEngine()] : []), shellList(outDir)],
+    plugins: [svelte({ configFile: join(here, 'svelte.config.js') }), ...(options.engine ? [needsEngine()] : []), shellList(outDir), widget(outDir)],
     worker: { format: 'es' },
     build: {
       outDir,

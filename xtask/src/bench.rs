@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::shell;
+use crate::{app, need, shell};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -13,6 +13,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20_000)]
     messages: u64,
 
+    /// What a customer waits for in a browser, instead: link to ready, bytes, said to shown.
+    #[arg(long)]
+    browser: bool,
+
     /// More for `bulla-bench`: `-- --only store`, `-- --runs 5`; `-- --help` tells all.
     #[arg(last = true)]
     more: Vec<String>,
@@ -20,6 +24,9 @@ pub(crate) struct Args {
 
 /// Builds in release, measures, writes `bench/results/<date>-<commit>.{json,md}` and plots.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.browser {
+        return browser();
+    }
     shell::must(
         &mut shell::cargo(["build", "--release", "-p", "bulla", "-p", "bulla-relay", "-p", "bulla-bench"]),
         "cargo build --release",
@@ -35,5 +42,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ]);
     // On this terminal and not through a pipe, which would hide its progress.
     let status = bench.args(&args.more).status().context("cannot start bulla-bench")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The same over the app in Debian's Chromium: `bench/results/<date>-<commit>-browser.{json,md}`.
+fn browser() -> Result<ExitCode> {
+    need::check(&[&need::RUST, &need::NODE_FOR_APP])?;
+    let mut build = shell::cargo(["build", "--release", "-p", "bulla", "-p", "bulla-relay"]);
+    shell::must(&mut build, "cargo build --release")?;
+    app::engine(true).and_then(|_| app::pages(app::CHAT))?;
+    let mut bench = app::npm(app::CHAT, &["run", "bench"])?;
+    bench.env("BULLA_PROGRAMS", shell::target()?.join("release")).env("BULLA_BENCH_COMMIT", shell::commit());
+    let status = bench.env("BULLA_BENCH_OUT", shell::root().join("bench/results")).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

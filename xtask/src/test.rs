@@ -4,6 +4,7 @@
 //! `cargo test`; documentation examples, the Python relay client and the unmodified SDKs follow.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
@@ -39,24 +40,32 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     need::check(&[&need::RUST, &need::PYTHON, &need::NODE_FOR_APP])?;
     let filter = args.filter.as_deref();
     let mut total = Tally::default();
-    build_sabotaged()?;
-    build_programs()?;
-    total.add(rust_tests(filter)?);
+    timed("bulla-sabotaged", build_sabotaged)?;
+    timed("the programs", build_programs)?;
+    total.add(timed("Rust tests, building included", || rust_tests(filter))?);
     if filter.is_none() {
-        total.add(examples()?);
+        total.add(timed("documentation examples", examples)?);
     }
-    total.add(sdk::run_all(filter)?);
+    total.add(timed("SDKs", || sdk::run_all(filter))?);
     let chosen = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     if chosen("apps/chat") {
-        let built = app::engine(true).and_then(|_| app::pages(app::CHAT));
-        total.add(web(app::CHAT, &["check", "test", "real", "e2e"], built.map(drop))?);
+        let built = timed("the app", || app::engine(true).and_then(|_| app::pages(app::CHAT)));
+        total.add(timed("apps/chat", || web(app::CHAT, &["check", "test", "real", "e2e"], built.map(drop)))?);
     }
     if chosen("apps/console") {
         let built = app::pages(app::CONSOLE);
-        total.add(web(app::CONSOLE, &["check", "test", "real"], built.map(drop))?);
+        total.add(timed("apps/console", || web(app::CONSOLE, &["check", "test", "real"], built.map(drop)))?);
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how long a step took: what makes a whole run long is seen in any run.
+fn timed<T>(what: &str, step: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = step();
+    println!("time      {:>6.0} s  {what}", began.elapsed().as_secs_f64());
+    result
 }
 
 /// Builds every program of the workspace as the outer tests start them.

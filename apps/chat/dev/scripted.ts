@@ -391,6 +391,9 @@ class Scripted implements Engine {
   async typing(on: boolean) {
     this.calls.push({ call: 'typing', args: [on] });
   }
+  async identify(token: string) {
+    this.calls.push({ call: 'identify', args: [token] });
+  }
   async push(to: PushTo | null) {
     this.calls.push({ call: 'push', args: [to] });
   }

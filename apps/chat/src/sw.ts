@@ -67,7 +67,8 @@ async function notify(): Promise<void> {
 }
 
 async function show(): Promise<void> {
-  const [open] = await windows();
+  // A frame on the business's site may be put away: the focus would go to nowhere.
+  const open = (await windows()).find(({ frameType }) => frameType !== 'nested');
   if (open) await open.focus();
   else await scope.clients.openWindow((await words()).url);
 }

@@ -1,5 +1,6 @@
 //! `bulla app`: whether a web server serves the app that was released.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,12 +16,11 @@ const LONGEST_SUMS: usize = 64 << 10;
 const LONGEST_FILE: usize = 16 << 20;
 
 /// What the page may do, whatever else it says: without these a served page is not the one that was reviewed.
-const POLICY: [&str; 4] = [
-    "default-src 'none'",
-    "script-src 'self' 'wasm-unsafe-eval'",
-    "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",
-];
+const POLICY: [&str; 3] =
+    ["default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "require-trusted-types-for 'script'"];
+
+/// Who may have the page in a frame: nobody, or sites that are named.
+const ANCESTORS: &str = "frame-ancestors ";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -70,7 +70,7 @@ async fn verify(args: &Verify) -> anyhow::Result<ExitCode> {
         wrong += 1;
     }
     let sums = String::from_utf8(sums).context("the list of files is no text")?;
-    let mut files = 0;
+    let (mut files, mut framed_by) = (0, BTreeSet::new());
     for line in sums.lines() {
         let (should, name) = line.split_once("  ").context("the list of files has a line that is none")?;
         // The page is what every link leads to; it has no address of its own.
@@ -86,6 +86,13 @@ async fn verify(args: &Verify) -> anyhow::Result<ExitCode> {
             println!("✗ {name} comes without the rule \"{rule}\"");
             wrong += 1;
         }
+        match framed(&policy) {
+            Some(sites) => framed_by.extend(sites),
+            None => {
+                println!("✗ {name} may be put into a frame by anybody");
+                wrong += 1;
+            }
+        }
     }
     if files == 0 {
         bail!("the list of files is empty");
@@ -95,10 +102,22 @@ async fn verify(args: &Verify) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     println!("✓ {files} files are those of this build, and come with its rules");
+    if !framed_by.is_empty() {
+        let sites: Vec<_> = framed_by.into_iter().collect();
+        println!("  it may be in a frame on {}: is that the business's own site?", sites.join(", "));
+    }
     if args.manifest.is_none() && args.app.is_none() {
         println!("  whether it is a released one, --manifest tells: the release names its hash");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sites whose pages may have a page of this policy in a frame; `None` if anybody's may.
+fn framed(policy: &str) -> Option<Vec<String>> {
+    let sites = policy.split(';').find_map(|rule| rule.trim().strip_prefix(ANCESTORS))?;
+    let named = |site: &str| Url::parse(site).is_ok_and(|url| url.origin().ascii_serialization() == site);
+    let sites: Vec<_> = sites.split_ascii_whitespace().filter(|site| *site != "'none'").map(str::to_owned).collect();
+    sites.iter().all(|site| named(site)).then_some(sites)
 }
 
 struct Web(reqwest::Client);
@@ -146,4 +165,26 @@ impl Web {
 
 fn hash(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_have_the_page_in_a_frame_is_nobody_or_named() {
+        let none: Option<Vec<String>> = Some(Vec::new());
+        assert_eq!(framed("default-src 'none'; frame-ancestors 'none'; x"), none);
+        let sites = framed("frame-ancestors https://www.shop.example http://127.0.0.1:8000");
+        assert_eq!(sites, Some(vec!["https://www.shop.example".to_owned(), "http://127.0.0.1:8000".to_owned()]));
+        for anybody in [
+            "default-src 'none'",
+            "frame-ancestors *",
+            "frame-ancestors https:",
+            "frame-ancestors https://*.example",
+            "frame-ancestors 'self'",
+        ] {
+            assert_eq!(framed(anybody), None, "{anybody}");
+        }
+    }
 }

@@ -301,6 +301,11 @@ impl Endpoint {
         self.run(move |engine, ctx| engine.mark_read(ctx, &message)).await
     }
 
+    /// Gives the business's own word for who this customer is there; it goes with the next message.
+    pub async fn identify(&self, of: ConversationId, token: String) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.identify(ctx, of, &token)).await
+    }
+
     /// Tells the business where this device can be woken when nothing of it runs (Web Push), or with `None` that it cannot any more.
     pub async fn push(&self, to: ConversationId, subscription: Option<PushSubscription>) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.push(ctx, to, subscription)).await

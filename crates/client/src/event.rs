@@ -184,6 +184,8 @@ pub struct Message {
     pub reactions: Vec<(Direction, String)>,
     /// `?ref=` of the link, on a customer's first message.
     pub reference: Option<String>,
+    /// The customer's id at the business, as a token that nobody has checked.
+    pub identity: Option<String>,
     /// A business wrote under a `service` permit outside of its window.
     pub breach: bool,
     /// An outgoing message that another of this customer's devices said: its name.

@@ -96,6 +96,9 @@ pub const HISTORY_PLACE: usize = 32;
 /// Reactions on one message of a history: one of each side, and some to spare.
 pub const HISTORY_REACTIONS: usize = 4;
 
+/// Characters of a token that says who a customer is at the business. Those with a few claims have 150 to 600; it goes into the Hello.
+pub const IDENTITY: usize = 2_048;
+
 /// Bytes of a push service's URL for one device. Those of today have 150 to 600.
 pub const PUSH_ENDPOINT: usize = 1_024;
 

@@ -18,6 +18,9 @@ use url::Url;
 /// The page behind every link.
 const PAGE: &str = "index.html";
 
+/// What a business's own site includes.
+const WIDGET: &str = "widget.js";
+
 /// The largest file; the engine is a fifth of that.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -88,24 +91,20 @@ impl App {
         Ok(Self { files, page })
     }
 
-    /// The page, for whom it may connect to this relay.
-    pub(crate) fn page(&self, relay: &str, headers: &HeaderMap) -> Response {
-        self.page_under(&policy(relay), headers)
-    }
-
-    /// A file of the app's.
-    pub(crate) fn file(&self, path: &str, relay: &str, headers: &HeaderMap) -> Option<Response> {
-        self.file_under(path, &policy(relay), headers)
-    }
-
     /// The page, under a policy of the caller's.
-    pub(crate) fn page_under(&self, policy: &str, headers: &HeaderMap) -> Response {
+    pub(crate) fn page(&self, policy: &str, headers: &HeaderMap) -> Response {
         answer(&self.page, policy, headers)
     }
 
     /// A file, under a policy of the caller's.
-    pub(crate) fn file_under(&self, path: &str, policy: &str, headers: &HeaderMap) -> Option<Response> {
-        Some(answer(self.files.get(path)?, policy, headers))
+    pub(crate) fn file(&self, path: &str, policy: &str, headers: &HeaderMap) -> Option<Response> {
+        let mut response = answer(self.files.get(path)?, policy, headers);
+        if path == WIDGET {
+            // Pages of other origins include it, also such as want everything that they include to agree.
+            let everybody = HeaderValue::from_static("cross-origin");
+            response.headers_mut().insert(HeaderName::from_static("cross-origin-resource-policy"), everybody);
+        }
+        Some(response)
     }
 }
 
@@ -147,15 +146,18 @@ fn kind_of(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What the page may do: run its own files, talk to its own origin and to this relay, and nothing else.
-fn policy(relay: &str) -> String {
+/// What the page may do: run its own files, talk to its own origin and to this relay, and nothing else; and which origins' pages may have it
+/// in a frame.
+pub(crate) fn policy(relay: &str, embed: &[url::Origin]) -> String {
+    let ancestors = embed.iter().map(url::Origin::ascii_serialization).collect::<Vec<_>>().join(" ");
+    let ancestors = if embed.is_empty() { "'none'".to_owned() } else { ancestors };
     // Its socket, and its blobs beside it.
     let socket = Url::parse(relay).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     let relay = format!("{socket} {}", socket.replacen("ws", "http", 1));
     format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:; \
          connect-src 'self' {relay}; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types bulla"
+         frame-ancestors {ancestors}; require-trusted-types-for 'script'; trusted-types bulla"
     )
 }
 
@@ -206,11 +208,32 @@ mod tests {
     fn the_page_may_talk_to_its_relay_and_nobody_else() {
         let folder = build();
         let app = App::from_folder(folder.path()).unwrap();
-        let response = app.page("wss://relay.example:8443/v1/ws", &HeaderMap::new());
+        let response = app.page(&policy("wss://relay.example:8443/v1/ws", &[]), &HeaderMap::new());
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
         assert!(policy.contains("connect-src 'self' wss://relay.example:8443 https://relay.example:8443;"), "{policy}");
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe-inline"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none';"), "{policy}");
         assert_eq!(response.headers()["cache-control"], ASK_AGAIN);
+    }
+
+    #[test]
+    fn only_sites_that_the_operator_named_may_have_the_page_in_a_frame() {
+        let sites =
+            ["https://www.shop.example/a?b", "http://127.0.0.1:8000"].map(|site| Url::parse(site).unwrap().origin());
+        let policy = policy("wss://relay.example/v1/ws", &sites);
+        assert!(policy.contains("; frame-ancestors https://www.shop.example http://127.0.0.1:8000;"), "{policy}");
+    }
+
+    #[test]
+    fn other_origins_pages_may_include_the_widget_and_nothing_else() {
+        let folder = build();
+        std::fs::write(folder.path().join(WIDGET), "1").unwrap();
+        let app = App::from_folder(folder.path()).unwrap();
+        let shared = |path| {
+            app.file(path, "", &HeaderMap::new()).unwrap().headers().contains_key("cross-origin-resource-policy")
+        };
+        assert!(shared(WIDGET));
+        assert!(!shared("assets/a-1.js"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an operator decides.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::app::App;
+use crate::identity::IdentityKey;
 use crate::secret::Secret;
 
 /// From where the API may be reached.
@@ -63,6 +65,10 @@ pub struct Config {
     pub webhook: Option<Url>,
     /// Networks besides the public internet in which customers' push services are reached, over `http` too and on any port.
     pub push_networks: Vec<IpNet>,
+    /// Origins whose pages may have the app in a frame: the business's own site, with the widget.
+    pub embed: Vec<url::Origin>,
+    /// What verifies who customers are at a business itself, by handle.
+    pub identity_keys: BTreeMap<String, IdentityKey>,
     /// Opens the businesses' key files.
     pub passphrase: Option<Secret>,
     /// The time.
@@ -89,6 +95,8 @@ impl Config {
             businesses: Vec::new(),
             webhook: None,
             push_networks: Vec::new(),
+            embed: Vec::new(),
+            identity_keys: BTreeMap::new(),
             passphrase: None,
             clock: Arc::new(SystemClock),
         }

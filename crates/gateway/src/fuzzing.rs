@@ -137,11 +137,17 @@ pub fn webhook(bytes: &[u8]) -> bool {
         deleted: false,
         reactions: Vec::new(),
         reference: Some((*reference).to_owned()),
+        identity: None,
         breach: false,
         by: None,
     };
-    let contact =
-        Contact { user_id: "ZZ.abc".into(), wa_id: "890000000000001".into(), name: (*name).to_owned(), heard_ms: 0 };
+    let contact = Contact {
+        user_id: "ZZ.abc".into(),
+        wa_id: "890000000000001".into(),
+        name: (*name).to_owned(),
+        heard_ms: 0,
+        customer_id: None,
+    };
     let payload = payload::message(&PLACE, &contact, &message, Author::Customer, None);
     assert!(payload.is_ascii(), "some receivers sign what they have escaped once more");
     let json: Value = serde_json::from_slice(&payload).unwrap();

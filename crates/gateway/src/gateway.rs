@@ -36,7 +36,7 @@ use crate::store::facts;
 use crate::webhooks::deliverer::Deliverer;
 use crate::webhooks::payload::Place;
 use crate::webhooks::projector::{Opaque, WebhookProjector};
-use crate::{cloud_api, env, public, watch as watching};
+use crate::{app, cloud_api, env, public, watch as watching};
 
 /// The service window: how long after a customer's message free text may be sent.
 const WINDOW_MS: u64 = 24 * 3_600_000;
@@ -272,8 +272,8 @@ impl Gateway {
         });
         let routes = console.clone().map_or_else(|| cloud_api::router(api), console::router);
         tasks.push(serve_http(api_listener, api_tls, routes, stop.clone()));
-        let (app, relay) = (config.app.clone().map(Arc::new), config.relay_url.as_str().into());
-        let for_customers = public::Public { businesses, app, relay };
+        let (app, policy) = (config.app.clone().map(Arc::new), app::policy(&config.relay_url, &config.embed).into());
+        let for_customers = public::Public { businesses, app, policy };
         tasks.push(serve_http(public_listener, tls.as_ref(), public::router(for_customers), stop.clone()));
         tasks.push(tokio::spawn(env::serve(
             socket,
@@ -378,7 +378,12 @@ impl Shared<'_> {
         };
         let opaque = Opaque::default();
         let place = Place { account: account.clone(), public_link: format!("{}/@{handle}", self.origin) };
-        let projector = Box::new(WebhookProjector { place, opaque: opaque.clone(), outside: self.outside.clone() });
+        let projector = Box::new(WebhookProjector {
+            place,
+            opaque: opaque.clone(),
+            outside: self.outside.clone(),
+            identity: self.config.identity_keys.get(&handle).cloned(),
+        });
         let start = |cause| ServeError::Start { handle: handle.clone(), cause };
         let transport = WsTransport::with_roots(self.roots.clone()).map_err(|e| start(e.into()))?;
         let starting = move || Endpoint::start_with(store, root, options, projector, transport);

@@ -15,6 +15,7 @@
 //! - `cloud_api`: routes, tokens, parameters, errors
 //! - `webhooks`: payloads, signatures, the queue's order and delivery
 //! - `store`: the gateway's rows beside the engine's, in the same transactions
+//! - `identity`: who a customer is at the business itself, by the word of its backend
 //! - `push`: wakes customers' devices of which nothing runs
 //! - `egress`: the only outgoing HTTP to addresses that others chose
 //! - [`backup`]: a copy of a business, and back
@@ -42,6 +43,7 @@ pub mod feed;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gateway;
+mod identity;
 mod numbers;
 mod open;
 mod public;
@@ -59,4 +61,5 @@ pub use console::guard::OriginError;
 pub use egress::{AddressError, EgressError};
 pub use env::{EnvError, new_console_link, read_credentials};
 pub use gateway::{Gateway, Running, ServeError};
+pub use identity::{IdentityKey, IdentityKeyError};
 pub use secret::Secret;

@@ -31,8 +31,8 @@ pub(crate) struct Public {
     pub(crate) businesses: Arc<Vec<Arc<Business>>>,
     /// The app for browsers, if this gateway serves it.
     pub(crate) app: Option<Arc<App>>,
-    /// The relay that the app connects to.
-    pub(crate) relay: Arc<str>,
+    /// What the app may do.
+    pub(crate) policy: Arc<str>,
 }
 
 /// The listener's service.
@@ -46,7 +46,7 @@ async fn link(State(public): State<Public>, Path(segment): Path<String>, headers
     let Some(business) = business else { return named(&public, &segment, &headers) };
     match &public.app {
         _ if wants_bundle(&headers) => bundle(business).await,
-        Some(app) => app.page(&public.relay, &headers),
+        Some(app) => app.page(&public.policy, &headers),
         None => page(business),
     }
 }
@@ -62,8 +62,8 @@ async fn file(State(public): State<Public>, method: Method, uri: Uri, headers: H
 fn named(public: &Public, path: &str, headers: &HeaderMap) -> Response {
     match &public.app {
         // The app's worker keeps the page under this name, for every link.
-        Some(app) if path.is_empty() => app.page(&public.relay, headers),
-        Some(app) => app.file(path, &public.relay, headers).unwrap_or_else(nothing),
+        Some(app) if path.is_empty() => app.page(&public.policy, headers),
+        Some(app) => app.file(path, &public.policy, headers).unwrap_or_else(nothing),
         None => nothing(),
     }
 }

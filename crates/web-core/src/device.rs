@@ -154,6 +154,11 @@ impl Device {
         Ok(self.endpoint.typing(self.current()?, on).await.map_err(Refused::from)?)
     }
 
+    /// Gives the business's own word for who this customer is there; it goes with the next message.
+    pub async fn identify(&self, token: String) -> Result<(), JsValue> {
+        Ok(self.endpoint.identify(self.current()?, token).await.map_err(Refused::from)?)
+    }
+
     /// Where this browser is woken when the page is closed; null: nowhere any more.
     pub async fn push(&self, to: JsValue) -> Result<(), JsValue> {
         let to: Option<PushTo> = serde_wasm_bindgen::from_value(to)?;

@@ -1,7 +1,7 @@
 /** A page in a state, watched: whatever the browser complains about fails the test. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { Browser, BrowserContext, BrowserContextOptions, Frame, Page } from 'playwright-core';
 import { expect } from 'vitest';
 import type { EngineEvent, Message, Status } from '../../src/lib/engine/types';
 import { PHONE } from './browser';
@@ -16,10 +16,12 @@ export interface Watched {
   close(): Promise<void>;
 }
 
-export async function visit(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Watched> {
+/** `prepare`: what is done to the browser before the page is there. */
+export async function visit(browser: Browser, url: string, options: BrowserContextOptions = {}, prepare?: (context: BrowserContext) => Promise<unknown>): Promise<Watched> {
   const context = await browser.newContext({ viewport: PHONE, locale: 'en-GB', timezoneId: 'Europe/Berlin', ...options });
   // Less than a test has: what was waited for in vain is then in the failure.
   context.setDefaultTimeout(8_000);
+  await prepare?.(context);
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on('console', (message) => {
@@ -38,7 +40,7 @@ interface Violation {
 }
 
 /** Everything that axe finds against WCAG 2.2 AA and below. Animations are over by then: a colour in between is nobody's. */
-export async function violations(page: Page): Promise<string[]> {
+export async function violations(page: Page | Frame): Promise<string[]> {
   await page.evaluate(async () => {
     const finite = document.getAnimations().filter((animation) => animation.effect?.getComputedTiming().iterations !== Infinity);
     await Promise.all(finite.map((animation) => animation.finished.catch(() => undefined)));
@@ -47,7 +49,7 @@ export async function violations(page: Page): Promise<string[]> {
   const found: Violation[] = await page.evaluate(async () => {
     const axe = (globalThis as unknown as { axe: { run(context: Document, options: object): Promise<{ violations: Violation[] }> } }).axe;
     const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
-    return (await axe.run(document, { runOnly: { type: 'tag', values: tags } })).violations;
+    return (await axe.run(document, { runOnly: { type: 'tag', values: tags }, iframes: false })).violations;
   });
   return found.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 160)} ${node.failureSummary ?? ''}`));
 }
@@ -68,11 +70,11 @@ interface ScriptedOnPage {
   };
 }
 
-export const receive = (page: Page, line: object) => page.evaluate((line) => (globalThis as unknown as ScriptedOnPage).engine.receive(line), line);
+export const receive = (page: Page | Frame, line: object) => page.evaluate((line) => (globalThis as unknown as ScriptedOnPage).engine.receive(line), line);
 export const say = (page: Page, event: EngineEvent) => page.evaluate((event) => (globalThis as unknown as ScriptedOnPage).engine.say(event), event);
 export const progress = (page: Page, message: Message, status: Status) =>
   page.evaluate(([message, status]) => (globalThis as unknown as ScriptedOnPage).engine.progress(message, status), [message, status] as const);
-export const calls = (page: Page, call: string) =>
+export const calls = (page: Page | Frame, call: string) =>
   page.evaluate((call) => (globalThis as unknown as ScriptedOnPage).engine.calls.filter((made) => made.call === call).map((made) => made.args), call);
 
 /** Waits until something holds; what was last is in the failure. */

@@ -36,12 +36,22 @@ it('needs no inline script or style, no HTML from strings and no eval', () => {
 });
 
 it('is well under 100 KB compressed without the engine, with hashed names', () => {
-  const shell = files().filter((file) => /\.(html|js|css)$/.test(file));
+  const shell = files().filter((file) => /\.(html|js|css)$/.test(file) && !file.endsWith('widget.js'));
   const sum = (pack: (bytes: Buffer) => Buffer) => shell.reduce((total, file) => total + pack(readFileSync(file)).length, 0);
   const [gzip, brotli] = [sum(gzipSync), sum(brotliCompressSync)];
   console.log(`shell: ${gzip} bytes gzip, ${brotli} bytes brotli`);
   expect(gzip).toBeLessThan(80_000);
   for (const file of assets()) expect(file).toMatch(/-[\w-]{8}\.\w+$/);
+});
+
+it('has a widget for the pages of others: small, one plain script, nothing in their global scope, and no part of the app', () => {
+  const widget = readFileSync(join(DIST, 'widget.js'));
+  const gzip = gzipSync(widget).length;
+  console.log(`widget: ${gzip} bytes gzip, ${brotliCompressSync(widget).length} bytes brotli`);
+  expect(gzip).toBeLessThan(6_000);
+  expect(String(widget)).toMatch(/^\(function\(\)\{"use strict";[^]*\}\)\(\);\s*$/);
+  expect(String(widget)).not.toMatch(/\bimport\b|\bexport\b/);
+  expect(text(join(DIST, 'sw.js'))).not.toContain('widget.js');
 });
 
 it('shows itself under the policy, says what is missing, and is there again without a network', async () => {

@@ -4,7 +4,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join, normalize } from 'node:path';
 
-export const CSP = [
+/** `embed`: whose pages may show it in a frame, as the gateway's `--embed` has it; without, nobody's. */
+const policy = (embed: string) => [
   "default-src 'none'",
   "script-src 'self' 'wasm-unsafe-eval'",
   "style-src 'self'",
@@ -14,7 +15,7 @@ export const CSP = [
   "manifest-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
-  "frame-ancestors 'none'",
+  `frame-ancestors ${embed}`,
   "require-trusted-types-for 'script'",
   'trusted-types bulla',
 ].join('; ');
@@ -34,7 +35,7 @@ export interface Served {
   server: Server;
 }
 
-export async function serve(dir: string): Promise<Served> {
+export async function serve(dir: string, embed = "'none'"): Promise<Served> {
   const server = createServer((request, response) => {
     const path = normalize(new URL(request.url ?? '/', 'http://localhost').pathname);
     const file = path === '/' || path.startsWith('/@') ? '/index.html' : path;
@@ -42,7 +43,7 @@ export async function serve(dir: string): Promise<Served> {
       (body) => {
         response.writeHead(200, {
           'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
-          'content-security-policy': CSP,
+          'content-security-policy': policy(embed),
           'x-content-type-options': 'nosniff',
           'referrer-policy': 'no-referrer',
           'cross-origin-opener-policy': 'same-origin',

@@ -52,6 +52,8 @@ export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promis
 export class Business {
   /** What the webhook was told, in order. */
   readonly told: Told[] = [];
+  /** Who said it, as the webhook was told with each. */
+  private readonly contacts = new Map<string, object>();
 
   private constructor(
     private readonly folder: string,
@@ -106,8 +108,13 @@ export class Business {
   }
 
   private hears(body: string): void {
-    const value = (JSON.parse(body) as { entry: { changes: { value: { messages?: Told[]; statuses?: Told[] } }[] }[] }).entry[0]!.changes[0]!.value;
+    const value = (JSON.parse(body) as { entry: { changes: { value: { contacts?: object[]; messages?: Told[]; statuses?: Told[] } }[] }[] }).entry[0]!.changes[0]!.value;
+    for (const message of value.messages ?? []) this.contacts.set(message.id, value.contacts![0]!);
     this.told.push(...(value.messages ?? []), ...(value.statuses ?? []));
+  }
+
+  contactOf(message: Told): object {
+    return this.contacts.get(message.id)!;
   }
 
   /** What the webhook was told, once something like it was; the newest such. */

@@ -5,18 +5,22 @@ import { describe, expect, it } from 'vitest';
 import { catalogs, choose, day, fill, has, plural, t } from '../../src/lib/i18n';
 import { leftOf, MAX_TEXT, textLength } from '../../src/lib/chat/limits';
 import { plainName, plainText } from '../../src/lib/chat/plain';
+import * as widget from '../../src/widget/words';
 
 const SOURCE = join(import.meta.dirname, '../../src');
 const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' });
 const components = files.filter((file) => file.endsWith('.svelte'));
 const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
 
-describe('catalogs', () => {
-  const keys = Object.keys(catalogs.en) as (keyof typeof catalogs.en)[];
+describe.each([
+  ['the page', catalogs as Record<'en' | 'es' | 'de', Record<string, string>>, ''],
+  ['the widget', widget.catalogs as Record<'en' | 'es' | 'de', Record<string, string>>, 'widget/'],
+])('catalogs of %s', (_of, catalogs, folder) => {
+  const keys = Object.keys(catalogs.en);
 
   it.each(['es', 'de'] as const)('%s has the same keys and placeholders', (language) => {
     expect(Object.keys(catalogs[language])).toEqual(keys);
-    for (const key of keys) expect([key, placeholders(catalogs[language][key])]).toEqual([key, placeholders(catalogs.en[key])]);
+    for (const key of keys) expect([key, placeholders(catalogs[language][key]!)]).toEqual([key, placeholders(catalogs.en[key]!)]);
   });
 
   it('leave nothing empty', () => {
@@ -25,7 +29,7 @@ describe('catalogs', () => {
 
   it('have no key that nobody uses', () => {
     const code = files
-      .filter((file) => /\.(svelte|ts)$/.test(file))
+      .filter((file) => /\.(svelte|ts)$/.test(file) && file.startsWith('widget/') === (folder === 'widget/'))
       .map((file) => readFileSync(join(SOURCE, file), 'utf8'))
       .join('\n');
     // Keys that are put together: their beginnings are in the code.
@@ -78,6 +82,12 @@ describe('words', () => {
   it('are filled in once: a value is no template', () => {
     expect(fill('{a} and {b}', { a: '{b}', b: '$&{a}' })).toBe('{b} and $&{a}');
     expect(fill('{unknown}', {})).toBe('{unknown}');
+  });
+
+  it('of the widget are in the page’s language, and count', () => {
+    expect(widget.words(['', 'es-MX']).t('label')).toBe('Escríbenos');
+    const { news } = widget.words(['de']);
+    expect([news(0), news(1), news(12)]).toEqual(['', '1 neue Nachricht', '12 neue Nachrichten']);
   });
 
   it('have plural forms', () => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use bulla_gateway::{ApiReach, App, Config, Gateway, NewBusiness, Running, Secret};
+use bulla_gateway::{ApiReach, App, Config, Gateway, IdentityKey, NewBusiness, Running, Secret};
 use bulla_tls::TlsArgs;
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,6 +122,16 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     webhook: Option<Url>,
 
+    /// A site whose pages may have the app in a frame, for the widget: `https://www.shop.example`. Can be given several times. Name none but the
+    /// business's own: such a page can lie over the chat what it wants.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    embed: Vec<url::Origin>,
+
+    /// The key that verifies who customers are at a business itself, as HANDLE=FILE: a PEM public key (P-256 or Ed25519), or a secret of at
+    /// least 32 bytes, with which the business's backend signs tokens for the widget (data-identity). Can be given several times.
+    #[arg(long = "identity-key", value_name = "HANDLE=FILE", value_parser = identity_key)]
+    identity_keys: Vec<(String, PathBuf)>,
+
     /// A network besides the public internet in which push services that customers name are reached, over http too and on any port, as
     /// 10.1.0.0/16: one of your own. Can be given several times, or with commas.
     #[arg(long = "push-network", value_name = "CIDR", env = "BULLA_PUSH_NETWORK", value_delimiter = ',')]
@@ -179,6 +189,19 @@ fn business(text: &str) -> Result<NewBusiness, String> {
             Ok(NewBusiness { handle: handle.to_owned(), name: name.trim().to_owned() })
         }
         _ => Err("say it as HANDLE=NAME, for example cortado='Cortado Coffee'".to_owned()),
+    }
+}
+
+fn origin(text: &str) -> Result<url::Origin, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let plain = url.filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    plain.map(|url| url.origin()).ok_or_else(|| "an origin is like https://www.shop.example, without a path".to_owned())
+}
+
+fn identity_key(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((handle, file)) if !handle.is_empty() && !file.is_empty() => Ok((handle.to_owned(), file.into())),
+        _ => Err("say it as HANDLE=FILE, for example cortado=identity.pem".to_owned()),
     }
 }
 
@@ -277,6 +300,10 @@ impl Serve {
         config.businesses = self.businesses.clone();
         config.webhook = self.webhook.clone();
         config.push_networks.clone_from(&self.push_networks);
+        config.embed.clone_from(&self.embed);
+        for (handle, file) in &self.identity_keys {
+            config.identity_keys.insert(handle.clone(), IdentityKey::from_file(file)?);
+        }
         config.passphrase = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         Ok(config)
     }

@@ -58,6 +58,9 @@ pub enum CommandError {
     /// Not something to react with.
     #[error("a reaction is one emoji")]
     NotEmoji,
+    /// Not the form of a JWT.
+    #[error("that is not a token: a JWT has only letters, digits, dots, - and _")]
+    NotToken,
     /// The other side took the message back, or it could not be read.
     #[error("that message is not there any more")]
     Gone,
@@ -125,6 +128,7 @@ impl Engine {
             content.extensions.reference = record.reference.take();
             record.name_told = true;
         }
+        content.extensions.identity = record.identity.take();
         content.extensions.permits = self.give(ctx, to.0, &mut record, Carrier::Message)?;
         let bytes = self.say(ctx, &mut record, &mut content)?;
         let id = Self::id_of(&record, Direction::Outgoing, &content, &bytes)?;
@@ -257,6 +261,22 @@ impl Engine {
         }
         record.own_name = Some(clean_name(name)?);
         record.name_told = false;
+        Ok(self.save_conversation(ctx, of.0, &record)?)
+    }
+
+    /// Gives the business's own word for who this customer is there: it goes with the next message, and the business's program checks it.
+    pub fn identify(&mut self, ctx: &mut Ctx<'_, '_>, of: ConversationId, token: &str) -> Result<(), CommandError> {
+        let mut record = self.known(ctx, of)?;
+        if !record.is_customer() {
+            return Err(CommandError::WrongRole);
+        }
+        if token.chars().count() > content_limits::IDENTITY {
+            return Err(CommandError::TooLong { limit: content_limits::IDENTITY });
+        }
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+            return Err(CommandError::NotToken);
+        }
+        record.identity = Some(token.to_owned());
         Ok(self.save_conversation(ctx, of.0, &record)?)
     }
 

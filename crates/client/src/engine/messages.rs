@@ -437,7 +437,7 @@ pub(super) enum Wait {
 /// A message as programs see it.
 pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
     let content = Content::decode(&stored.content.0).ok();
-    let (mut reply_to, mut replaces, mut reference) = (None, None, None);
+    let (mut reply_to, mut replaces, mut reference, mut identity) = (None, None, None, None);
     let shown = match (stored.deleted, stored.withdraws_from, content) {
         (_, Some(from), _) => {
             reply_to = Some(MessageId::new(*from));
@@ -448,6 +448,7 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
         (false, None, Some(content)) => {
             (reply_to, replaces) = (content.in_reply_to, content.replaces);
             reference = content.extensions.reference;
+            identity = content.extensions.identity;
             match content.body {
                 Body::Text { body, .. } if replaces.is_some() => Shown::Edit(body),
                 Body::Text { body, .. } => Shown::Text(stored.edited.clone().unwrap_or(body)),
@@ -475,6 +476,7 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
         deleted: stored.deleted,
         reactions: stored.reactions.iter().map(|(whose, emoji, _)| (*whose, emoji.clone())).collect(),
         reference,
+        identity,
         breach: stored.breach,
         by: stored.by.clone(),
     }

@@ -227,6 +227,9 @@ pub struct ConversationRecord {
     /// A customer: the key under which the business sends pushes.
     #[n(30)]
     pub push_key: Option<ByteVec>,
+    /// A customer: the business's word for who this is there, until it is told.
+    #[n(31)]
+    pub identity: Option<String>,
 }
 
 /// How much of what was said before a device came is here.
@@ -301,6 +304,7 @@ impl ConversationRecord {
             code: None,
             past: None,
             push_key: None,
+            identity: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The line from the customer's keyboard to the business and back.
 
+use bulla_client::endpoint::CommandError;
 use bulla_client::event::{ConversationState, Draft, Event, Shown, Status};
 
 use crate::world::World;
@@ -47,6 +48,31 @@ async fn a_customer_and_a_business_talk() {
     let typing = alice.endpoint.typing(conversation.id, true);
     typing.await.unwrap();
     cortado.wait("typing", |e| matches!(e, Event::Typing { on: true, .. }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn who_a_customer_is_at_the_business_is_told_with_the_next_message_and_once() {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (alice, conversation) = world.customer("Alice", &link).await;
+    for (bad, why) in
+        [("", "not a token"), ("a b", "not a token"), ("é", "not a token"), (&*"x".repeat(2_049), "longer")]
+    {
+        let refused = alice.endpoint.identify(conversation.id, bad.to_owned()).await.unwrap_err();
+        assert!(refused.to_string().contains(why), "{bad}: {refused}");
+    }
+    alice.endpoint.identify(conversation.id, "ey.first.one".into()).await.unwrap();
+    alice.endpoint.send(conversation.id, text("hello")).await.unwrap();
+    let hello = cortado.incoming().await;
+    assert_eq!(hello.identity.as_deref(), Some("ey.first.one"), "in the Hello");
+    alice.endpoint.send(conversation.id, text("again")).await.unwrap();
+    assert_eq!(cortado.incoming().await.identity, None);
+    alice.endpoint.identify(conversation.id, "x".repeat(2_048)).await.unwrap();
+    alice.endpoint.send(conversation.id, text("somebody else")).await.unwrap();
+    assert_eq!(cortado.incoming().await.identity.map(|token| token.len()), Some(2_048));
+    let refused = cortado.endpoint.identify(hello.conversation, "a".into()).await.unwrap_err();
+    assert!(matches!(refused, CommandError::WrongRole), "{refused}");
 }
 
 #[tokio::test]

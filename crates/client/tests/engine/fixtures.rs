@@ -99,6 +99,7 @@ fn every_stored_record_loads() {
         code: None,
         past: None,
         push_key: None,
+        identity: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {

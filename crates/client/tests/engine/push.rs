@@ -32,7 +32,7 @@ impl Actor {
 
 #[tokio::test]
 async fn each_device_says_where_it_is_woken() {
-    let Three { world, mut cortado, mut phone, mut tablet, at: [at_phone, at_tablet, at_shop] } = Three::new().await;
+    let Three { world, mut cortado, phone, mut tablet, at: [at_phone, at_tablet, at_shop] } = Three::new().await;
     let known = phone.endpoint.conversation(at_phone.id).await.unwrap().unwrap();
     assert_eq!(known.push_key.as_deref(), Some(PUSH_KEY.as_slice()), "with the first answer");
     // The tablet came later: it hears of the key with the next receipt.

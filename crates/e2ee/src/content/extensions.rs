@@ -18,6 +18,7 @@ const SPARE: &str = "bulla/spare";
 const INTRODUCED: &str = "bulla/introduced";
 const RESUMES: &str = "bulla/resumes";
 const PUSH: &str = "bulla/push";
+const IDENTITY: &str = "bulla/identity";
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -89,6 +90,8 @@ pub struct Extensions {
     pub introduced: Option<Introduced>,
     /// In a Hello: its sender was here before, and is nobody new.
     pub resumes: bool,
+    /// A token of the business's own backend that says who the customer is there. The business's program checks it.
+    pub identity: Option<String>,
     /// The key under which the business sends pushes (RFC 8292): a P-256 point, uncompressed.
     pub push_key: Option<[u8; PUSH_KEY]>,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
@@ -151,6 +154,9 @@ impl Extensions {
         if self.resumes {
             put(RESUMES, new().bool(true));
         }
+        if let Some(token) = &self.identity {
+            put(IDENTITY, new().text(checked(token, limits::IDENTITY)?));
+        }
         if let Some(key) = &self.push_key {
             put(PUSH, new().bytes(key));
         }
@@ -211,6 +217,7 @@ impl Extensions {
                 self.introduced = Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } });
             }
             Some(RESUMES) => self.resumes = v.bool()?,
+            Some(IDENTITY) => self.identity = Some(read_text(&mut v, limits::IDENTITY)?),
             Some(PUSH) => self.push_key = Some(v.exact()?),
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }

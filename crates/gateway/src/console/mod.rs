@@ -132,8 +132,8 @@ async fn serve(State(console): State<Console>, request: Request) -> Response {
     match asked {
         Asked::Api => closed(api::answer(inner, Request::from_parts(parts, body)).await),
         Asked::File if !is_read => closed(StatusCode::METHOD_NOT_ALLOWED.into_response()),
-        Asked::File if path.is_empty() => own(inner.app.page_under(POLICY, &parts.headers)),
-        Asked::File => match inner.app.file_under(&path, POLICY, &parts.headers) {
+        Asked::File if path.is_empty() => own(inner.app.page(POLICY, &parts.headers)),
+        Asked::File => match inner.app.file(&path, POLICY, &parts.headers) {
             Some(file) => own(file),
             None => closed((StatusCode::NOT_FOUND, "There is nothing here.\n").into_response()),
         },

@@ -1,8 +1,9 @@
 //! One push message: encrypted to the device (RFC 8291), with who sends it (VAPID, RFC 8292), as a push service takes it (RFC 8030).
 
 use data_encoding::BASE64URL_NOPAD;
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
+use jwt_compact::alg::Es256;
+use jwt_compact::{AlgorithmExt as _, Claims, Header};
+use p256::ecdsa::SigningKey;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
@@ -60,18 +61,16 @@ impl PushKey {
     }
 
     /// The value of `Authorization`: a JWT (ES256) for the push service's origin alone.
-    fn authorization(&self, endpoint: &Url, contact: &str, now_s: u64) -> String {
-        let part = |value: serde_json::Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        let header = part(serde_json::json!({ "typ": "JWT", "alg": "ES256" }));
-        let claims = part(serde_json::json!({
+    fn authorization(&self, endpoint: &Url, contact: &str, now_s: u64) -> Result<String, MessageError> {
+        let claims = serde_json::json!({
             "aud": endpoint.origin().ascii_serialization(),
             "exp": now_s + TOKEN_SECS,
             "sub": contact,
-        }));
-        let signature: Signature = self.0.sign(format!("{header}.{claims}").as_bytes());
-        let [signature, key] =
-            [signature.to_bytes().as_slice(), &self.public()].map(|bytes| BASE64URL_NOPAD.encode(bytes));
-        format!("vapid t={header}.{claims}.{signature}, k={key}")
+        });
+        let claims: Claims<serde_json::Value> = serde_json::from_value(claims).map_err(|_| MessageError::Crypto)?;
+        let header = Header::empty().with_token_type("JWT");
+        let token = Es256.token(&header, &claims, &self.0).map_err(|_| MessageError::Crypto)?;
+        Ok(format!("vapid t={token}, k={}", BASE64URL_NOPAD.encode(&self.public())))
     }
 }
 
@@ -94,7 +93,7 @@ pub(crate) fn message(
         web_push_native::encrypt(PAYLOAD.to_vec(), &point, &(*device.auth).into()).map_err(|_| MessageError::Crypto)?;
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| MessageError::Address);
     let headers = [
-        (AUTHORIZATION, value(&key.authorization(&endpoint, contact, now_s))?),
+        (AUTHORIZATION, value(&key.authorization(&endpoint, contact, now_s)?)?),
         (CONTENT_ENCODING, HeaderValue::from_static("aes128gcm")),
         (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
         (HeaderName::from_static("ttl"), HeaderValue::from(WORTH_MS / 1_000)),
@@ -108,8 +107,8 @@ pub(crate) fn message(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use p256::ecdsa::VerifyingKey;
     use p256::ecdsa::signature::Verifier as _;
+    use p256::ecdsa::{Signature, VerifyingKey};
     use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 
     fn decode(text: &str) -> Vec<u8> {

@@ -22,6 +22,9 @@ pub(crate) struct Contact {
     /// When the customer last wrote: the service window runs from it.
     #[n(3)]
     pub(crate) heard_ms: u64,
+    /// Who it is at the business itself, by the word of the business's backend.
+    #[n(4)]
+    pub(crate) customer_id: Option<String>,
 }
 
 impl std::fmt::Debug for Contact {
@@ -43,6 +46,7 @@ pub(crate) fn know(tx: &mut Tx<'_>, conversation: &Conversation, reserved: &str)
         wa_id,
         name: conversation.peer_name.clone(),
         heard_ms: known.as_ref().map_or(0, |k| k.heard_ms).max(conversation.last_heard_ms),
+        customer_id: known.as_ref().and_then(|k| k.customer_id.clone()),
     };
     if known.as_ref() != Some(&contact) {
         let scope = scope(tx, conversation.id)?;
@@ -51,7 +55,7 @@ pub(crate) fn know(tx: &mut Tx<'_>, conversation: &Conversation, reserved: &str)
     Ok(contact)
 }
 
-/// Notes that the customer wrote.
+/// Notes that the customer wrote, and whatever else was learned of it.
 pub(crate) fn heard(tx: &mut Tx<'_>, id: ConversationId, contact: &mut Contact, at_ms: u64) -> Result<(), StoreError> {
     contact.heard_ms = contact.heard_ms.max(at_ms);
     let scope = scope(tx, id)?;

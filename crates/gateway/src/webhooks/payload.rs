@@ -62,14 +62,15 @@ pub(crate) fn message(
     if let Some(reference) = &message.reference {
         out.insert("referral".into(), referral(place, reference));
     }
-    let value = json!({
-        "contacts": [{
-            "profile": {"name": contact.name},
-            "wa_id": contact.wa_id,
-            "user_id": contact.user_id,
-        }],
-        "messages": [Value::Object(out)],
-    });
+    let mut who = Map::new();
+    who.insert("profile".into(), json!({"name": contact.name}));
+    who.insert("wa_id".into(), contact.wa_id.as_str().into());
+    who.insert("user_id".into(), contact.user_id.as_str().into());
+    if let Some(id) = &contact.customer_id {
+        // Ours: the Cloud API has no such field.
+        who.insert("customer_id".into(), id.as_str().into());
+    }
+    let value = json!({ "contacts": [who], "messages": [Value::Object(out)] });
     envelope(place, value)
 }
 
@@ -253,7 +254,13 @@ mod tests {
     }
 
     fn contact() -> Contact {
-        Contact { user_id: "ZZ.abc".into(), wa_id: "890000000000001".into(), name: "Zoë 👋".into(), heard_ms: NOW }
+        Contact {
+            user_id: "ZZ.abc".into(),
+            wa_id: "890000000000001".into(),
+            name: "Zoë 👋".into(),
+            heard_ms: NOW,
+            customer_id: None,
+        }
     }
 
     fn said(direction: Direction, shown: Shown, status: Status) -> Message {
@@ -273,6 +280,7 @@ mod tests {
             deleted: false,
             reactions: Vec::new(),
             reference: None,
+            identity: None,
             breach: false,
             by: None,
         }

@@ -10,7 +10,9 @@ use bulla_client::store::tx::Tx;
 
 use super::payload::{self, Author, Place};
 use crate::egress::outside::Outside;
+use crate::identity::IdentityKey;
 use crate::push;
+use crate::store::contacts::Contact;
 use crate::store::queue::{KEPT_WITHOUT_RECEIVER, Keep};
 use crate::store::{contacts, facts, media, pushes, queue};
 
@@ -48,6 +50,8 @@ pub(crate) struct WebhookProjector {
     pub(crate) opaque: Opaque,
     /// Where customers' devices may be woken.
     pub(crate) outside: Outside,
+    /// Verifies who a customer is at the business, if its backend says so.
+    pub(crate) identity: Option<IdentityKey>,
 }
 
 impl Projector for WebhookProjector {
@@ -85,6 +89,7 @@ impl WebhookProjector {
             tracing::error!("a message came before its conversation: no webhook for it");
             return Ok(());
         };
+        self.identify(&mut contact, message);
         contacts::heard(tx, message.conversation, &mut contact, message.stored_ms)?;
         let about = match message.replaces.or(message.reply_to) {
             Some(id) if contacts::outgoing(tx, &id)?.is_some() => Author::Business,
@@ -96,6 +101,21 @@ impl WebhookProjector {
         };
         let body = payload::message(&self.place, &contact, message, about, media);
         enqueue(tx, message.conversation, &body)
+    }
+
+    /// Takes the word of the business's backend for who the customer is. What does not count changes nothing, and the message is as good.
+    fn identify(&self, contact: &mut Contact, message: &Message) {
+        let Some(token) = &message.identity else { return };
+        let Some(key) = &self.identity else {
+            tracing::warn!(
+                "a customer came with an identity token, and there is no key to check it with (--identity-key)"
+            );
+            return;
+        };
+        match key.check(token, &self.place.account.handle, message.stored_ms / 1_000) {
+            Ok(id) => contact.customer_id = Some(id),
+            Err(reason) => tracing::warn!(%reason, "an identity token does not count"),
+        }
     }
 
     fn status(&self, message: &Message, at_ms: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
@@ -169,6 +189,7 @@ mod tests {
             deleted: false,
             reactions: Vec::new(),
             reference: None,
+            identity: None,
             breach: false,
             by: None,
         }
@@ -178,7 +199,7 @@ mod tests {
         let entropy = Entropy::new(Box::new(rand_core::OsRng));
         let (account, _) = Account::generate("shop".into(), "Shop".into(), &[], &entropy);
         let place = Place { account, public_link: "https://shop.example/@shop".into() };
-        WebhookProjector { place, opaque: Opaque::default(), outside: Outside::default() }
+        WebhookProjector { place, opaque: Opaque::default(), outside: Outside::default(), identity: None }
     }
 
     fn store() -> TestStore {
@@ -264,6 +285,39 @@ mod tests {
         fresh.tx(|tx| projector.project(&Event::Conversation(conversation(1, 1)), tx));
         let other = fresh.tx(|tx| contacts::get(tx, ONE)).unwrap().wa_id;
         assert_ne!(other, taken);
+    }
+
+    #[test]
+    fn a_customer_has_the_id_that_the_businesss_backend_has_signed() {
+        use jwt_compact::alg::{Hs256, Hs256Key};
+        use jwt_compact::{AlgorithmExt as _, Claims, Header};
+        let secret = b"0123456789abcdef0123456789abcdef";
+        let (mut store, mut projector) = (store(), projector());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), secret).unwrap();
+        projector.identity = Some(IdentityKey::from_file(file.path()).unwrap());
+        store.tx(|tx| projector.project(&Event::Conversation(conversation(1, 1)), tx));
+        let token = |sub: &str, aud: &str| {
+            let claims = serde_json::json!({ "sub": sub, "aud": aud, "exp": 1_800_000_600 });
+            let claims: Claims<serde_json::Value> = serde_json::from_value(claims).unwrap();
+            Hs256.token(&Header::empty(), &claims, &Hs256Key::new(secret)).unwrap()
+        };
+        let mut id = 0;
+        let mut heard = |identity: Option<String>| {
+            id += 1;
+            let message = Message { identity, ..message(id, Direction::Incoming, Status::Received) };
+            store.tx(|tx| projector.project(&Event::Message(message), tx));
+            // A name that is changed does not take it away.
+            store.tx(|tx| projector.project(&Event::Conversation(conversation(1, 1)), tx));
+            let row = rows(&mut store).remove(0);
+            row["entry"][0]["changes"][0]["value"]["contacts"][0]["customer_id"].as_str().map(str::to_owned)
+        };
+        assert_eq!(heard(None), None);
+        assert_eq!(heard(Some(token("7", "another"))), None);
+        assert_eq!(heard(Some(token("7", "shop"))).as_deref(), Some("7"));
+        assert_eq!(heard(None).as_deref(), Some("7"), "it stays");
+        assert_eq!(heard(Some("forged".into())).as_deref(), Some("7"));
+        assert_eq!(heard(Some(token("8", "shop"))).as_deref(), Some("8"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 /** What the page knows: the engine's answers and events, as state that the components show. */
+import { framed } from '../frame';
 import { has, t } from '../i18n';
 import { keep, kept } from '../keep';
 import * as wake from '../wake';
@@ -84,6 +85,10 @@ export class Session {
   waking = $state<wake.Waking>('unsupported');
   /** Bytes of a picture that is loaded without being asked for. */
   autoload = $state<number>(0);
+  /** The business's own word for who this is, from the page around this one. */
+  #identity: string | null = null;
+  /** The business is told, or will be with the first message, which of its customers this is. */
+  identified = $state(false);
   /** Where the person left off; stays until they write. */
   unreadFrom = $state.raw<MessageId | null>(null);
   /** Everything that this device has is in `messages`. */
@@ -94,10 +99,12 @@ export class Session {
   byId = $derived(new Map(this.messages.map((message) => [message.id, message])));
   urgent = $derived(this.notices.filter(mustBeSeen).filter((notice) => !this.confirmed.includes(notice.id)));
   confirmed = $state.raw<string[]>([]);
+  /** What came and was not in sight of the person yet. */
+  unread = $derived(this.bubbles.filter(({ own, status, order }) => !own && status === 'received' && order > this.#readUpTo).length);
 
   #typingEnds: ReturnType<typeof setTimeout> | undefined;
   #older: Promise<void> | null = null;
-  #readUpTo = 0;
+  #readUpTo = $state(0);
   /** The browser was asked to keep what is stored. */
   #persisted = false;
 
@@ -122,6 +129,7 @@ export class Session {
     try {
       const begun = await this.#engine.open(link, how);
       this.conversation = begun && clean(begun);
+      await this.#sayIdentity();
       if (begun) await this.#enter();
       else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
       else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link, refused };
@@ -133,6 +141,7 @@ export class Session {
   /** Begins with a first message. What was begun stays begun if only the message could not be kept: the chat then has it as a draft. */
   async begin(link: string, name: string | null, body: string): Promise<void> {
     this.conversation = clean(await this.#engine.begin(link, name));
+    await this.#sayIdentity();
     try {
       await this.send({ kind: 'text', body });
     } catch (thrown) {
@@ -146,9 +155,29 @@ export class Session {
   /** Comes back with the code that was written down. Whether the business knows it is heard later: until then the conversation is `sought`. */
   async recover(link: string, code: string): Promise<void> {
     this.conversation = clean(await this.#engine.recover(link, code));
+    await this.#sayIdentity();
     await this.#enter();
     // Whoever had to come back once has lost what this browser kept.
-    void navigator.storage?.persist?.();
+    navigator.storage?.persist?.().catch(() => undefined);
+  }
+
+  /** Takes the business's own word for who this is. Before there is a conversation it waits for one. */
+  identify(token: string): void {
+    this.#identity = token;
+    this.identified = true;
+    void this.#sayIdentity();
+  }
+
+  /** Without it the conversation goes on as well: what was wrong is for whoever builds the business's site. */
+  async #sayIdentity(): Promise<void> {
+    if (this.#identity === null || !this.conversation) return;
+    try {
+      await this.#engine.identify(this.#identity);
+      this.keep('identified', true);
+    } catch (thrown) {
+      this.identified = (await this.kept<boolean>('identified')) ?? false;
+      console.error(`bulla: the identity was not taken (${problemOf(thrown)}).`);
+    }
   }
 
   async recoveryCode(): Promise<string | null> {
@@ -241,6 +270,8 @@ export class Session {
 
   /** Browsers change where they are woken, or forget it; and a conversation that is over here has nothing to wake for. */
   async #mindWaking(): Promise<void> {
+    // A frame may not ask for it, and what it sees of it is not what holds for the page in a tab of its own.
+    if (framed) return;
     const told = await this.kept<string>('wake');
     const key = this.conversation?.pushKey;
     if (told !== null && key) {
@@ -329,6 +360,7 @@ export class Session {
       this.confirmed = before.confirmed;
     }
     this.autoload = (await this.kept<number>('autoload')) ?? 0;
+    this.identified ||= (await this.kept<boolean>('identified')) ?? false;
     this.uploads = await this.#engine.uploads();
     this.unreadFrom = firstUnread(this.bubbles);
     // What the browser refuses now, it may give the next time.
@@ -430,7 +462,7 @@ export class Session {
     if (message.own || !isBubble(message)) return;
     this.#theyType(false);
     // Asked for only now: a person who was answered has a reason to say yes. Refused, the conversation still works.
-    if (!this.#persisted) void navigator.storage?.persist?.();
+    if (!this.#persisted) navigator.storage?.persist?.().catch(() => undefined);
     this.#persisted = true;
     const name = this.conversation?.name ?? '';
     this.announced = [...this.announced.slice(-2), { id: message.id, text: t('chat.announce', { name, text: summary(message) }) }];

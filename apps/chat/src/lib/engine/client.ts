@@ -83,6 +83,9 @@ export class WorkerEngine implements Engine {
   setName(name: string) {
     return this.#call<void>('setName', name);
   }
+  identify(token: string) {
+    return this.#call<void>('identify', token);
+  }
   push(to: PushTo | null) {
     return this.#call<void>('push', to);
   }

@@ -3,6 +3,8 @@
  * put the engine down first, so that a take-over normally finds nothing half done. A holder that does not answer (frozen, crashed) loses
  * the lock by `steal`.
  */
+import { EngineError } from './types';
+
 const NAME = 'bulla-engine';
 /** How long a holder has to put the engine down before the lock is taken from it. */
 const PATIENCE_MS = 3_000;
@@ -48,7 +50,8 @@ function hold(options: LockOptions, channel: BroadcastChannel, lost: () => Promi
         // Stolen while held; or, before that, waited for in vain.
         if (held) void end();
         else if (error instanceof DOMException && (error.name === 'TimeoutError' || error.name === 'AbortError')) resolve(null);
-        else reject(error);
+        // A frame of another site in which the person keeps nothing is refused the locks first of all.
+        else reject(error instanceof DOMException && error.name === 'SecurityError' ? new EngineError('storage', error.message) : error);
       });
   });
 }

@@ -2,7 +2,7 @@
 import type { EngineErrorCode, EngineEvent } from './types';
 
 export const CALLS = [
-  'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'push', 'messages',
+  'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'identify', 'push', 'messages',
   'attach', 'uploads', 'cancelUpload', 'retryUpload', 'isHere', 'openFile', 'stopFile',
 ] as const;
 export type Call = (typeof CALLS)[number];

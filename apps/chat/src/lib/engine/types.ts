@@ -254,6 +254,8 @@ export interface Engine {
   markRead(id: MessageId): Promise<void>;
   typing(on: boolean): Promise<void>;
   setName(name: string): Promise<void>;
+  /** Gives the business's own word for who this is; it goes with the next message. Only the business's gateway looks at it. */
+  identify(token: string): Promise<void>;
   /** Tells the business where this browser is woken when the page is closed; null: nowhere any more. Durable once it returns. */
   push(to: PushTo | null): Promise<void>;
   /**

@@ -1,31 +1,16 @@
 /** Everything the page says, in the person's language. Keys are checked by the compiler, catalogs against each other by a test. */
+import { choose, fill, type Language, type Parameters } from './choose';
 import de from './de.json';
 import en from './en.json';
 import es from './es.json';
 
 export type Key = keyof typeof en;
-export type Language = 'en' | 'es' | 'de';
 type Catalog = Record<Key, string>;
 /** Keys that come in plural forms: `chat.newPill` for `chat.newPill.one` and `chat.newPill.other`. */
 export type PluralKey = Key extends infer K ? (K extends `${infer Base}.other` ? Base : never) : never;
 
+export { choose, fill };
 export const catalogs: Record<Language, Catalog> = { en, es, de };
-
-/** The first of the wanted languages that there is a catalog for. */
-export function choose(wanted: readonly string[]): Language {
-  for (const tag of wanted) {
-    const primary = tag.toLowerCase().split('-')[0];
-    if (primary === 'en' || primary === 'es' || primary === 'de') return primary;
-  }
-  return 'en';
-}
-
-export type Parameters = Record<string, string | number>;
-
-/** Fills `{name}` in. A value is never searched for placeholders itself: it may be anybody's text. */
-export function fill(text: string, parameters: Parameters): string {
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (Object.hasOwn(parameters, name) ? String(parameters[name]) : whole));
-}
 
 const wanted = typeof navigator === 'undefined' ? [] : (navigator.languages ?? []);
 export const language = choose(wanted);

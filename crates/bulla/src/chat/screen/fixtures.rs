@@ -32,6 +32,7 @@ pub(super) fn message(order: u64, direction: Direction, shown: Shown) -> Message
         deleted: false,
         reactions: Vec::new(),
         reference: None,
+        identity: None,
         breach: false,
         by: None,
     }

@@ -1,0 +1,177 @@
+/** What a customer waits for, in Debian's Chromium with the real programs: writes figures to `BULLA_BENCH_OUT`, as JSON and as a table. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { PHONE, launch } from '../e2e/browser';
+import { Business } from '../real/business';
+
+const RUNS = 15;
+const MESSAGES = 60;
+/** A phone in a town: what Chromium's own tools call fast 4G. */
+const FOUR_G = { offline: false, latency: 60, downloadThroughput: (9 * 1024 * 1024) / 8, uploadThroughput: (1.5 * 1024 * 1024) / 8 };
+
+let browser: Browser;
+let business: Business;
+
+beforeAll(async () => {
+  browser = await launch();
+  business = await Business.open(join(import.meta.dirname, '../../dist'));
+});
+afterAll(async () => {
+  await browser?.close();
+  await business?.close();
+});
+
+interface Figure {
+  what: string;
+  unit: string;
+  median: number;
+  low: number;
+  high: number;
+}
+const figures: Figure[] = [];
+
+function note(what: string, unit: string, all: number[]): void {
+  const sorted = [...all].sort((a, b) => a - b);
+  const at = (part: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]!;
+  figures.push({ what, unit, median: at(0.5), low: sorted[0]!, high: sorted.at(-1)! });
+}
+
+/** When something first was in the page, in ms since the navigation began; watched from inside, so that no polling is in the figure. */
+async function watched(page: Page, selector: string): Promise<() => Promise<number>> {
+  await page.addInitScript((selector) => {
+    const seen = new Promise<number>((resolve) => {
+      const look = () => document.querySelector(selector) && (observer.disconnect(), requestAnimationFrame(() => resolve(performance.now())));
+      const observer = new MutationObserver(look);
+      observer.observe(document, { childList: true, subtree: true });
+    });
+    (globalThis as unknown as { seen: Promise<number> }).seen = seen;
+  }, selector);
+  return () => page.evaluate(() => (globalThis as unknown as { seen: Promise<number> }).seen);
+}
+
+const painted = (page: Page) => page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0);
+
+async function slow(page: Page, conditions: typeof FOUR_G | null): Promise<void> {
+  if (conditions) await (await page.context().newCDPSession(page)).send('Network.emulateNetworkConditions', conditions);
+}
+
+/** Opens a link with nothing in any cache; the bytes that came, and when. */
+async function cold(conditions: typeof FOUR_G | null): Promise<{ paint: number; ready: number; bytes: number }> {
+  const context = await browser.newContext({ viewport: PHONE, locale: 'en-GB', serviceWorkers: 'block' });
+  const page = await context.newPage();
+  await slow(page, conditions);
+  const client = await context.newCDPSession(page);
+  let bytes = 0;
+  await client.send('Network.enable');
+  client.on('Network.loadingFinished', ({ encodedDataLength }) => (bytes += encodedDataLength));
+  const seen = await watched(page, '#body');
+  await page.goto(business.link);
+  const ready = await seen();
+  const paint = await painted(page);
+  await context.close();
+  return { paint, ready, bytes };
+}
+
+async function begun(): Promise<{ context: BrowserContext; page: Page; customer: string }> {
+  const context = await browser.newContext({ viewport: PHONE, locale: 'en-GB' });
+  const page = await context.newPage();
+  await page.goto(business.link);
+  const words = `bench ${crypto.randomUUID()}`;
+  await page.getByLabel('Your message').fill(words);
+  await page.getByRole('button', { name: 'Send the first message' }).click();
+  const customer = (await business.hearsOf('the first message', business.text(words))).from_user_id!;
+  return { context, page, customer };
+}
+
+it('link to ready, cold', async () => {
+  for (const [name, conditions] of [['loopback', null], ['4G: 9 Mbit/s, 60 ms', FOUR_G]] as const) {
+    const all: Awaited<ReturnType<typeof cold>>[] = [];
+    for (let run = 0; run < RUNS; run += 1) all.push(await cold(conditions));
+    note(`nothing cached, ${name}: link opened → first paint`, 'ms', all.map(({ paint }) => paint));
+    note(`nothing cached, ${name}: link opened → business verified, first message can be written`, 'ms', all.map(({ ready }) => ready));
+    if (!conditions) note('bytes over the wire for that, page, engine and bundle', 'bytes', all.map(({ bytes }) => bytes));
+  }
+});
+
+it('link to ready, warm', async () => {
+  const { context, page, customer } = await begun();
+  for (let n = 0; n < 50; n += 1) await business.says(customer, `message ${n}`);
+  await page.getByText('message 49', { exact: true }).waitFor();
+  await page.evaluate(() => navigator.serviceWorker.ready.then(() => undefined));
+  await page.close();
+  const [ready, paint]: [number[], number[]] = [[], []];
+  for (let run = 0; run < RUNS; run += 1) {
+    const page = await context.newPage();
+    const seen = await watched(page, 'article');
+    await page.goto(business.link);
+    ready.push(await seen());
+    paint.push(await painted(page));
+    await page.close();
+  }
+  note('opened before: link opened → first paint', 'ms', paint);
+  note('opened before: link opened → a conversation of 51 messages is there and can go on', 'ms', ready);
+  await context.close();
+});
+
+it('said to shown', async () => {
+  const { context, page, customer } = await begun();
+  await business.says(customer, 'a first one');
+  await page.getByText('a first one').waitFor();
+  const [there, back]: [number[], number[]] = [[], []];
+  for (let n = 0; n < MESSAGES; n += 1) {
+    const text = `answer ${n} of ${MESSAGES}`;
+    const shown = page.evaluate(
+      (text) =>
+        new Promise<number>((resolve) => {
+          const look = () => document.querySelector('article:last-of-type')?.parentElement?.textContent?.includes(text) && (observer.disconnect(), requestAnimationFrame(() => resolve(performance.timeOrigin + performance.now())));
+          const observer = new MutationObserver(look);
+          observer.observe(document.body, { childList: true, subtree: true, characterData: true });
+        }),
+      text,
+    );
+    // The observer is there once the page has answered something later.
+    await page.evaluate(() => undefined);
+    const began = performance.timeOrigin + performance.now();
+    await business.says(customer, text);
+    there.push((await shown) - began);
+    const heard = `question ${n} of ${MESSAGES}`;
+    await page.getByLabel('Message', { exact: true }).fill(heard);
+    const asked = performance.timeOrigin + performance.now();
+    await page.keyboard.press('Enter');
+    await expect.poll(() => business.told.some(business.text(heard)), { timeout: 20_000, interval: 1 }).toBe(true);
+    back.push(performance.timeOrigin + performance.now() - asked);
+  }
+  note('the business calls its API → shown in the page', 'ms', there);
+  note('the customer presses Enter → the business’s webhook is called', 'ms', back);
+  await context.close();
+});
+
+it('is written down', () => {
+  const out = process.env.BULLA_BENCH_OUT ?? join(import.meta.dirname, '../../../../bench/results');
+  const commit = process.env.BULLA_BENCH_COMMIT ?? execFileSync('git', ['rev-parse', '--short=10', 'HEAD']).toString().trim();
+  const date = new Date().toISOString().slice(0, 10);
+  const machine = `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores`;
+  const number = (value: number) => value.toLocaleString('en', { maximumFractionDigits: value < 10 ? 1 : 0 });
+  const rows = figures.map(({ what, unit, median, low, high }) => `| ${what} | ${number(median)} | ${number(low)} – ${number(high)} | ${unit} |`);
+  const text = [
+    `# In a browser: figures of ${commit}`,
+    '',
+    `Measured on ${date} at commit \`${commit}\` with \`cargo xtask bench --browser\`.`,
+    `Machine: ${machine}; relay, gateway, webhook and Chromium ${browser.version()} share it. Median of ${RUNS} runs (${MESSAGES} messages), with the lowest and the highest. Ratios to compare with, not promises.`,
+    '',
+    '| | median | lowest – highest | |',
+    '|---|---:|---:|---|',
+    ...rows,
+    '',
+  ].join('\n');
+  mkdirSync(out, { recursive: true });
+  const path = join(out, `${date}-${commit}-browser`);
+  writeFileSync(`${path}.json`, `${JSON.stringify({ commit, date, machine, chromium: browser.version(), runs: RUNS, messages: MESSAGES, figures }, null, 2)}\n`);
+  writeFileSync(`${path}.md`, text);
+  console.log(text);
+  expect(figures).toHaveLength(9);
+});
