@@ -84,8 +84,8 @@ it.each(ways)('chats under a certificate that was accepted %s', async (who, opti
   const complaints: string[] = [];
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => {
-    // No service worker comes from where the certificate is nobody's: the app does without.
-    const worker = message.text().includes('An SSL certificate error occurred when fetching the script');
+    // No service worker comes from where the certificate is nobody's: the app does without. Where the page is left meanwhile, the browser says so in other words.
+    const worker = message.text().includes('error occurred when fetching the script');
     if (['error', 'warning'].includes(message.type()) && !worker) complaints.push(message.text());
   });
   if (warned) {

@@ -1,7 +1,7 @@
 /** A shop's own site with the widget in it, and the gateway that says who may have it: a customer whom the shop knows writes from there. */
 import { createHmac } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,8 @@ const SECRET = 'a secret of the shop and its gateway';
 let browser: Browser;
 let business: Business;
 let shop: Server;
+/** The same page, of somebody whom the operator has not named. */
+let other: Server;
 let folder: string;
 /** What the shop's page has at present. */
 let page = '';
@@ -23,24 +25,28 @@ beforeAll(async () => {
   browser = await launch();
   folder = mkdtempSync(join(tmpdir(), 'bulla-shop-'));
   writeFileSync(join(folder, 'identity'), SECRET);
-  shop = createServer((_, response) => {
-    const app = business.origin;
-    response.setHeader('content-type', 'text/html; charset=utf-8');
-    response.setHeader('content-security-policy', `default-src 'none'; script-src ${app}; frame-src ${app}`);
-    response.end(page);
-  });
-  await new Promise<void>((resolve) => shop.listen(0, '127.0.0.1', resolve));
-  business = await Business.open(join(import.meta.dirname, '../../dist'), ['--embed', site(), '--identity-key', `rosi=${join(folder, 'identity')}`]);
+  [shop, other] = [createServer(serve), createServer(serve)];
+  for (const server of [shop, other]) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const embed = [at('127.0.0.1', shop), at('localhost', shop)].flatMap((origin) => ['--embed', origin]);
+  business = await Business.open(join(import.meta.dirname, '../../dist'), [...embed, '--identity-key', `rosi=${join(folder, 'identity')}`]);
 });
 afterAll(async () => {
   await browser?.close();
   await business?.close();
   shop?.close();
+  other?.close();
   if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
-/** Another site than the app's, not only another port of it. */
-const site = () => `http://localhost:${(shop.address() as AddressInfo).port}`;
+function serve(_: IncomingMessage, response: ServerResponse): void {
+  const app = business.origin;
+  response.setHeader('content-type', 'text/html; charset=utf-8');
+  response.setHeader('content-security-policy', `default-src 'none'; script-src ${app}; frame-src ${app}`);
+  response.end(page);
+}
+
+/** Under 127.0.0.1 it is the app's own site, as two names of one domain are; under localhost it is another one. */
+const at = (host: string, server: Server) => `http://${host}:${(server.address() as AddressInfo).port}`;
 
 /** As the shop's backend signs it. */
 function token(claims: object): string {
@@ -70,14 +76,14 @@ it('is opened on the shop’s page, and the shop hears which of its customers wr
   const shown = await context.newPage();
   const complaints: string[] = [];
   shown.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-  await shown.goto(`${site()}/`);
+  await shown.goto(at('127.0.0.1', shop));
   const frame = await opened(shown);
   await frame.getByLabel('Your message').fill('where is my parcel?');
   await frame.getByRole('button', { name: 'Send the first message' }).click();
   const asked = await business.hearsOf('the question', business.text('where is my parcel?'));
   expect(business.contactOf(asked)).toMatchObject({ customer_id: 'customer 7' });
   await business.says(asked.from_user_id!, 'it is on its way');
-  await frame.getByText('it is on its way').waitFor();
+  await frame.getByText('it is on its way', { exact: true }).waitFor();
   expect(complaints.filter((complaint) => !complaint.includes('favicon'))).toEqual([]);
   await context.close();
 });
@@ -87,7 +93,7 @@ it('says nothing of who writes by a token that is not the shop’s', async () =>
   included(real.replace(/^[^.]+\.[^.]+/, (head) => `${head.split('.')[0]}.${Buffer.from(JSON.stringify({ sub: 'customer 8', aud: 'rosi', exp: 4_000_000_000 })).toString('base64url')}`));
   const context = await browser.newContext({ viewport: DESKTOP, locale: 'en-GB' });
   const shown = await context.newPage();
-  await shown.goto(`${site()}/`);
+  await shown.goto(at('127.0.0.1', shop));
   const frame = await opened(shown);
   await frame.getByLabel('Your message').fill('I am somebody else');
   await frame.getByRole('button', { name: 'Send the first message' }).click();
@@ -100,12 +106,25 @@ it('is in no frame of a site that the operator has not named', async () => {
   const context = await browser.newContext({ viewport: DESKTOP, locale: 'en-GB' });
   const shown = await context.newPage();
   included(token({ sub: 'customer 7', aud: 'rosi', exp: 0 }));
-  // The same page by another name is another origin.
-  await shown.goto(`http://127.0.0.1:${new URL(site()).port}/`);
+  await shown.goto(at('127.0.0.1', other));
   const refused = shown.waitForEvent('console', (message) => message.text().includes('frame-ancestors'));
   await shown.waitForFunction(() => 'bulla' in window);
   await shown.evaluate(() => (window as unknown as { bulla: { open(): void } }).bulla.open());
   await refused;
   expect(shown.frames().filter((frame) => frame.url().startsWith(business.origin))).toEqual([]);
+  await context.close();
+});
+
+it('says so where the browser lets a frame of another site keep nothing, and leads to a tab of its own', async () => {
+  included('');
+  const context = await browser.newContext({ viewport: DESKTOP, locale: 'en-GB' });
+  const shown = await context.newPage();
+  await shown.goto(at('localhost', shop));
+  const frame = await opened(shown);
+  const [tab] = await Promise.all([context.waitForEvent('page'), frame.getByRole('link', { name: 'Open in a tab of its own' }).click()]);
+  await tab.getByLabel('Your message').fill('in a tab, then');
+  await tab.getByRole('button', { name: 'Send the first message' }).click();
+  const asked = await business.hearsOf('it', business.text('in a tab, then'));
+  expect(business.contactOf(asked)).not.toHaveProperty('customer_id');
   await context.close();
 });
