@@ -128,7 +128,7 @@ impl Tls {
         self.current.clone()
     }
 
-    /// Speaks TLS on a listener, for [`axum::serve`].
+    /// Speaks TLS on a listener, for [`axum::serve()`].
     #[must_use]
     pub fn listen(&self, listener: TcpListener) -> TlsListener {
         TlsListener::new(listener, self.clone())
