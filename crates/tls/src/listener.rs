@@ -103,3 +103,32 @@ async fn handshake(acceptor: TlsAcceptor, mut stream: TcpStream) -> Option<TlsSt
     }
     Some(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Source;
+
+    #[tokio::test]
+    async fn one_handshake_too_many_ends_the_oldest_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).unwrap();
+        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let tls = Tls::start(Source::Files { certificate, key }, std::sync::Arc::new(|| 0)).await.unwrap();
+
+        let strangers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = tls.listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let mut silent = Vec::new();
+        for _ in 0..=HANDSHAKES {
+            silent.push(TcpStream::connect(strangers.local_addr().unwrap()).await.unwrap());
+            listener.begin(strangers.accept().await.unwrap().0);
+        }
+        let ended = listener.handshakes.join_next().await.unwrap();
+        assert!(ended.is_err_and(|ended| ended.is_cancelled()), "it was left to its time limit");
+        assert_eq!(listener.handshakes.len(), HANDSHAKES);
+        let mut byte = [0];
+        assert_eq!(silent[0].read(&mut byte).await.unwrap(), 0, "another was ended");
+    }
+}

@@ -103,7 +103,6 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec(), CHALLENGE.to_vec()];
         // No session is resumed: see the crate's documentation.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
         Ok(Self { config: Arc::new(config), current: receiver, name, _keeper: Arc::new(Keeper(keeper)) })
     }
 

@@ -1,6 +1,6 @@
 /** A relay and a business's gateway, as they are shipped, and whoever sits behind the gateway's API. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -30,10 +30,11 @@ export interface Told {
   [other: string]: unknown;
 }
 
-export async function started<T>(program: string, args: string[], env: Record<string, string> = {}): Promise<{ process: ChildProcess; ready: T }> {
+/** `log`: a file for what it says besides, which otherwise stands among the tests' own lines. */
+export async function started<T>(program: string, args: string[], env: Record<string, string> = {}, log?: number): Promise<{ process: ChildProcess; ready: T }> {
   const path = join(programs, program);
   if (!existsSync(path)) throw new Error(`${path} is not built: cargo build --workspace --bins`);
-  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } });
+  const child = spawn(path, args, { stdio: ['ignore', 'pipe', log ?? 'inherit'], env: { ...process.env, ...env } });
   const lines = createInterface({ input: child.stdout! });
   const ready = await new Promise<T>((resolve, reject) => {
     lines.once('line', (line) => resolve(JSON.parse(line) as T));
@@ -52,6 +53,8 @@ export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promis
 export class Business {
   /** What the webhook was told, in order. */
   readonly told: Told[] = [];
+  /** Who said it, as the webhook was told with each. */
+  private readonly contacts = new Map<string, object>();
 
   private constructor(
     private readonly folder: string,
@@ -62,9 +65,12 @@ export class Business {
     private readonly ready: Ready,
   ) {}
 
-  static async open(app: string, more: string[] = []): Promise<Business> {
+  /** `watched`: the relay logs all that it can, into a file of its folder's neighbour. */
+  static async open(app: string, more: string[] = [], watched = false): Promise<Business> {
     const folder = mkdtempSync(join(tmpdir(), 'bulla-app-'));
-    const relay = await started<{ listen: string; url: string }>('bulla-relay', ['serve', '--json', '--data', join(folder, 'relay'), '--listen', '127.0.0.1:0']);
+    const log = watched ? openSync(join(folder, 'relay.log'), 'w') : undefined;
+    const serve = ['serve', '--json', '--data', join(folder, 'relay'), '--listen', '127.0.0.1:0'];
+    const relay = await started<{ listen: string; url: string }>('bulla-relay', serve, watched ? { RUST_LOG: 'trace' } : {}, log);
     let business: Business | undefined;
     const webhook = createServer((request, response) => {
       // Asked first whether it wants to be told.
@@ -106,8 +112,13 @@ export class Business {
   }
 
   private hears(body: string): void {
-    const value = (JSON.parse(body) as { entry: { changes: { value: { messages?: Told[]; statuses?: Told[] } }[] }[] }).entry[0]!.changes[0]!.value;
+    const value = (JSON.parse(body) as { entry: { changes: { value: { contacts?: object[]; messages?: Told[]; statuses?: Told[] } }[] }[] }).entry[0]!.changes[0]!.value;
+    for (const message of value.messages ?? []) this.contacts.set(message.id, value.contacts![0]!);
     this.told.push(...(value.messages ?? []), ...(value.statuses ?? []));
+  }
+
+  contactOf(message: Told): object {
+    return this.contacts.get(message.id)!;
   }
 
   /** What the webhook was told, once something like it was; the newest such. */
@@ -172,6 +183,11 @@ export class Business {
 
   async reacts(recipient: string, message: string, emoji: string): Promise<void> {
     await this.call({ recipient, type: 'reaction', reaction: { message_id: message, emoji } });
+  }
+
+  /** What a relay's owner has: its process, its data, what it logs; and the gateway's process, which has everything. */
+  get sights(): { relay: number; gateway: number; data: string; log: string } {
+    return { relay: this.relay.pid!, gateway: this.gateway.pid!, data: join(this.folder, 'relay'), log: join(this.folder, 'relay.log') };
   }
 
   async killRelay(): Promise<void> {

@@ -11,6 +11,7 @@ import { ended, programs, started } from './business';
 
 interface Ready {
   link: string;
+  relay_url: string;
   api_base: string;
   phone_number_id: string;
   access_token: string;
@@ -74,8 +75,10 @@ const ways: [string, BrowserContextOptions, boolean][] = [
 ];
 
 it.each(ways)('chats under a certificate that was accepted %s', async (who, options, warned) => {
-  const { link } = up.ready;
+  const { link, relay_url } = up.ready;
   expect(link).toMatch(/^https:\/\/127\.0\.0\.1:/);
+  // A page may speak to this machine without TLS, and to no other: that it could here would show nothing.
+  expect(relay_url).toMatch(/^wss:\/\/127\.0\.0\.1:/);
   const context = await browser.newContext({ viewport: PHONE, locale: 'en-GB', ...options });
   const page = await context.newPage();
   const complaints: string[] = [];
