@@ -27,7 +27,8 @@ function filesUnder(dir: string): string[] {
 
 /**
  * `widget.js`, which runs on pages of others: one plain script under a stable name, with nothing of it in their global scope. A build with several
- * entries can only make modules, so it has one of its own.
+ * entries can only make modules, so it has one of its own. It is no
+ * part of the app that a service worker keeps, and is made after the list of that.
  */
 function widget(outDir: string): Plugin {
   return {
@@ -50,7 +51,7 @@ function widget(outDir: string): Plugin {
   };
 }
 
-/** Tells the service worker which files make the app, and which version that is: a hash over all of them. The widget is no part of it. */
+/** Tells the service worker which files make the app, and which version that is: a hash over all of them. */
 function shellList(outDir: string): Plugin {
   return {
     name: 'shell-list',
@@ -58,7 +59,7 @@ function shellList(outDir: string): Plugin {
     closeBundle() {
       const worker = join(outDir, 'sw.js');
       if (!existsSync(worker)) return;
-      const files = filesUnder(outDir).filter((file) => file !== 'sw.js' && file !== 'widget.js');
+      const files = filesUnder(outDir).filter((file) => file !== 'sw.js');
       const hash = createHash('sha256');
       for (const file of files) hash.update(file).update(readFileSync(join(outDir, file)));
       const version = hash.digest('hex').slice(0, 16);

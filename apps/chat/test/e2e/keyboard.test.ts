@@ -16,7 +16,7 @@ const focusedMessage = (page: Page) => page.evaluate(() => document.activeElemen
 it('from the link to an edited, answered and deleted message', async () => {
   const { page, complaints, close } = await visit(on.browser, on.url('welcome'), { viewport: DESKTOP });
 
-  await page.locator('form').waitFor();
+  await page.locator('form').first().waitFor();
   // The first screen in its order: fingerprint, name, message, send.
   await press(page, 'Tab');
   await until(() => focused(page), 'SUMMARY');
