@@ -115,7 +115,9 @@ async fn verify(args: &Verify) -> anyhow::Result<ExitCode> {
 /// The sites whose pages may have a page of this policy in a frame; `None` if anybody's may.
 fn framed(policy: &str) -> Option<Vec<String>> {
     let sites = policy.split(';').find_map(|rule| rule.trim().strip_prefix(ANCESTORS))?;
-    let named = |site: &str| Url::parse(site).is_ok_and(|url| url.origin().ascii_serialization() == site);
+    let named = |site: &str| {
+        !site.contains('*') && Url::parse(site).is_ok_and(|url| url.origin().ascii_serialization() == site)
+    };
     let sites: Vec<_> = sites.split_ascii_whitespace().filter(|site| *site != "'none'").map(str::to_owned).collect();
     sites.iter().all(|site| named(site)).then_some(sites)
 }

@@ -416,7 +416,7 @@ async fn bulla_up_says_why_it_cannot_start() -> Result<()> {
     assert!(taken.err.contains(&port) && taken.err.contains("did not start"), "{taken:?}");
 
     let outside = run(&mut up("0.0.0.0:0", &folder.path().join("outside"))?).await?;
-    says_what_to_do(&outside, &["loopback only", "reverse proxy"]);
+    says_what_to_do(&outside, &["loopback only", "--lan", "bulla gateway serve with TLS"]);
     let missing = run(up("127.0.0.1:0", &folder.path().join("missing"))?.env("BULLA_RELAY_BIN", "/no/such")).await?;
     says_what_to_do(&missing, &["BULLA_RELAY_BIN", "/no/such"]);
     // Alone in a folder, and nothing in the PATH.
@@ -453,7 +453,10 @@ async fn disclose_prints_the_same_of_a_running_and_of_a_stopped_relay() -> Resul
             envelopes.truncate(waiting(before));
         }
     }
-    assert_eq!(stopped, running);
+    let slots = running["slots"].as_array().context("no slots")?;
+    stopped["slots"].as_array_mut().context("no slots")?.retain(|slot| slots.contains(slot));
+    // Not shown whole: it is some ten thousand characters long.
+    assert!(stopped == running, "what the stopped relay holds differs from what the running one said");
     Ok(())
 }
 

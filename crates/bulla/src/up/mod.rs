@@ -272,15 +272,17 @@ impl Terminal {
             Some(data) => format!("{program} env --data {}", data.display()),
             None => format!("{program} env"),
         };
-        let in_browser = std::env::var_os("BULLA_APP").map(|_| format!("Be the customer   {}", business.link));
+        let has_app = std::env::var_os("BULLA_APP").is_some();
+        let phone = (has_app && lan.is_none())
+            .then(|| "On your phone     the same with --lan     (QR code; accept the certificate once)".to_owned());
+        let in_browser = has_app.then(|| format!("Be the customer   {}", business.link));
         let console = ready.console.as_ref().map(|link| format!("Be the business   {}", link.expose()));
         let ways: Vec<String> = in_browser
             .into_iter()
             .chain(console)
-            .chain([
-                format!("In a terminal     {program} chat {ca}'{}'", business.link),
-                format!("Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret"),
-            ])
+            .chain([format!("In a terminal     {program} chat {ca}'{}'", business.link)])
+            .chain(phone)
+            .chain([format!("Any WhatsApp SDK  eval \"$({env})\"   → base URL, number id, token, secret")])
             .collect();
         let ways = ways.iter().zip(1..).map(|(way, number)| format!(" {number} {way}"));
         for line in [
