@@ -120,14 +120,14 @@ it('link to ready, warm', async () => {
 it('said to shown', async () => {
   const { context, page, customer } = await begun();
   await business.says(customer, 'a first one');
-  await page.getByText('a first one').waitFor();
+  await page.getByText('a first one', { exact: true }).waitFor();
   const [there, back]: [number[], number[]] = [[], []];
   for (let n = 0; n < MESSAGES; n += 1) {
     const text = `answer ${n} of ${MESSAGES}`;
     const shown = page.evaluate(
       (text) =>
         new Promise<number>((resolve) => {
-          const look = () => document.querySelector('article:last-of-type')?.parentElement?.textContent?.includes(text) && (observer.disconnect(), requestAnimationFrame(() => resolve(performance.timeOrigin + performance.now())));
+          const look = () => [...document.querySelectorAll('article')].at(-1)?.textContent?.includes(text) && (observer.disconnect(), requestAnimationFrame(() => resolve(performance.timeOrigin + performance.now())));
           const observer = new MutationObserver(look);
           observer.observe(document.body, { childList: true, subtree: true, characterData: true });
         }),
