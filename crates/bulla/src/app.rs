@@ -1,10 +1,11 @@
-//! `bulla app`: whether a web server serves the app that was released.
+//! `bulla app`: the app as files for a web server, and whether a web server serves the app that was released.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use bulla_gateway::{App, Exported};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -30,6 +31,33 @@ pub(crate) enum Command {
     /// one, as it was printed when the app was built or released; with --app that of a build on this machine. What it shows is what this
     /// server gave to you, now. It could give somebody else something else: ask from where your customers ask.
     Verify(Verify),
+    /// Writes the app as files for a web server that you have already, with what that server has to be told.
+    ///
+    /// The web server is then the business's own origin: it serves the files, and asks the gateway for the signed bundle behind a link alone. Whoever
+    /// runs it could serve another app and read the chats; a content delivery network is such a one. Compare afterwards with `bulla app verify`.
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// Where to write: a new or an empty folder.
+    to: PathBuf,
+
+    /// The build of the app (`cargo xtask app`).
+    #[arg(long, value_name = "DIR", env = "BULLA_APP")]
+    app: PathBuf,
+
+    /// The relay that the gateway uses: wss://relay.example/v1/ws. The page may talk to it and to no other.
+    #[arg(long, value_name = "URL", value_parser = crate::gateway::relay_url)]
+    relay: String,
+
+    /// The gateway's public listener, as the web server reaches it.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8471")]
+    gateway: Url,
+
+    /// A site whose pages may have the app in a frame, for the widget: `https://www.shop.example`. Can be given several times.
+    #[arg(long, value_name = "ORIGIN", value_parser = crate::gateway::origin)]
+    embed: Vec<url::Origin>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,8 +75,25 @@ pub(crate) struct Verify {
 }
 
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let Command::Verify(args) = command;
-    crate::runtime()?.block_on(verify(&args))
+    match command {
+        Command::Verify(args) => crate::runtime()?.block_on(verify(&args)),
+        Command::Export(args) => export(args),
+    }
+}
+
+fn export(args: Export) -> anyhow::Result<ExitCode> {
+    let app = App::from_folder(&args.app)?;
+    let how = Exported { relay: args.relay, gateway: args.gateway, embed: args.embed };
+    let files = app.export(&args.to, &how)?;
+    println!("{files} files in {}", args.to.join("site").display());
+    println!("nginx     include {}; it says what else your server needs", args.to.join("nginx.conf").display());
+    match std::fs::read(args.app.join(SUMS)) {
+        Ok(sums) => println!("then      bulla app verify https://… --manifest {}", hash(&sums)),
+        Err(_) => {
+            println!("then      bulla app verify https://… (this build has no list of its files to compare with)")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn verify(args: &Verify) -> anyhow::Result<ExitCode> {

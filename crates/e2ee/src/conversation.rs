@@ -199,7 +199,7 @@ impl Conversation {
         let meta = Meta::load(&provider.state)?;
         let group =
             MlsGroup::load(&provider.state, &GroupId::from_slice(&meta.group))?.ok_or(StateError::Incomplete)?;
-        let roster = Roster::of(&group, &meta)?;
+        let roster = Roster::stored(&group, &meta)?;
         let heard = Heard::load(&provider.state)?;
         Ok(Self { provider, group, meta, roster, heard })
     }

@@ -19,7 +19,7 @@ use url::Url;
 const PAGE: &str = "index.html";
 
 /// What a business's own site includes.
-const WIDGET: &str = "widget.js";
+pub(crate) const WIDGET: &str = "widget.js";
 
 /// The largest file; the engine is a fifth of that.
 const MAX_FILE: u64 = 16 << 20;
@@ -28,8 +28,8 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_FILES: usize = 500;
 
 /// Files with a hash in their names are kept for ever; others are asked for again.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-const ASK_AGAIN: &str = "no-cache";
+pub(crate) const FOR_EVER: &str = "public, max-age=31536000, immutable";
+pub(crate) const ASK_AGAIN: &str = "no-cache";
 
 /// Why a folder is no build of the app.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,17 @@ pub enum AppError {
     /// A file that the app does not have.
     #[error("{0} is of a kind that the app does not have")]
     Kind(PathBuf),
+    /// An export cannot be written.
+    #[error("{path} cannot be written: {cause}")]
+    Unwritable {
+        /// Folder or file.
+        path: PathBuf,
+        /// In the system's words.
+        cause: std::io::Error,
+    },
+    /// An export would lie among other files.
+    #[error("{0} is not empty: name a folder that is, or a new one")]
+    NotEmpty(PathBuf),
 }
 
 #[derive(Debug, Clone)]
@@ -89,6 +100,15 @@ impl App {
         }
         let page = files.remove(PAGE).ok_or_else(|| AppError::NoPage(folder.to_owned()))?;
         Ok(Self { files, page })
+    }
+
+    /// All files by name, and their compressed twins.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, &Bytes)> {
+        let named = self.files.iter().map(|(name, file)| (name.as_str(), file)).chain([(PAGE, &self.page)]);
+        named.flat_map(|(name, file)| {
+            let compressed = file.brotli.as_ref().map(|bytes| (format!("{name}.br"), bytes));
+            [(name.to_owned(), &file.plain)].into_iter().chain(compressed)
+        })
     }
 
     /// The page, under a policy of the caller's.
@@ -130,20 +150,22 @@ fn read(folder: &Path, prefix: &str, all: &mut BTreeMap<String, Bytes>) -> Resul
     Ok(())
 }
 
-/// A file's media type, by its name: those that a build has.
+/// The media types of what a build has, by the ends of names.
+pub(crate) const KINDS: [(&str, &str); 9] = [
+    ("html", "text/html; charset=utf-8"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("css", "text/css; charset=utf-8"),
+    ("wasm", "application/wasm"),
+    ("svg", "image/svg+xml"),
+    ("png", "image/png"),
+    ("webmanifest", "application/manifest+json"),
+    ("json", "application/json"),
+    ("txt", "text/plain; charset=utf-8"),
+];
+
 fn kind_of(name: &str) -> Option<&'static str> {
-    Some(match Path::new(name).extension()?.to_str()? {
-        "html" => "text/html; charset=utf-8",
-        "js" => "text/javascript; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "wasm" => "application/wasm",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "webmanifest" => "application/manifest+json",
-        "json" => "application/json",
-        "txt" => "text/plain; charset=utf-8",
-        _ => return None,
-    })
+    let end = Path::new(name).extension()?.to_str()?;
+    KINDS.iter().find(|(known, _)| *known == end).map(|(_, kind)| *kind)
 }
 
 /// What the page may do: run its own files, talk to its own origin and to this relay, and nothing else; and which origins' pages may have it
@@ -161,19 +183,19 @@ pub(crate) fn policy(relay: &str, embed: &[url::Origin]) -> String {
     )
 }
 
+/// What comes with every file, besides the policy.
+pub(crate) const WITH_EVERY_FILE: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (HeaderName::from_static("referrer-policy"), "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+];
+
 fn answer(file: &File, policy: &str, headers: &HeaderMap) -> Response {
     let brotli = file.brotli.as_ref().filter(|_| takes_brotli(headers));
-    let fixed: [(HeaderName, &'static str); 7] = [
-        (CONTENT_TYPE, file.kind),
-        (CACHE_CONTROL, file.cached),
-        (VARY, "accept, accept-encoding"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("referrer-policy"), "no-referrer"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ];
+    let own = [(CONTENT_TYPE, file.kind), (CACHE_CONTROL, file.cached), (VARY, "accept, accept-encoding")];
     let body = brotli.unwrap_or(&file.plain).clone();
-    let mut response = (StatusCode::OK, fixed, body).into_response();
+    let mut response = (StatusCode::OK, own, WITH_EVERY_FILE, body).into_response();
     if let Ok(policy) = HeaderValue::from_str(policy) {
         response.headers_mut().insert(HeaderName::from_static("content-security-policy"), policy);
     }

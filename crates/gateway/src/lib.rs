@@ -39,6 +39,7 @@ mod console;
 mod egress;
 mod entropy;
 mod env;
+mod export;
 pub mod feed;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -60,6 +61,7 @@ pub use config::{ApiReach, Config, NewBusiness};
 pub use console::guard::OriginError;
 pub use egress::{AddressError, EgressError};
 pub use env::{EnvError, new_console_link, read_credentials};
+pub use export::Exported;
 pub use gateway::{Gateway, Running, ServeError};
 pub use identity::{IdentityKey, IdentityKeyError};
 pub use secret::Secret;

@@ -94,6 +94,8 @@ pub struct Plan {
     pub passphrase: Option<&'static str>,
     /// Handle and name of each business.
     pub businesses: &'static [(&'static str, &'static str)],
+    /// A build of the app that the gateway serves.
+    pub app: Option<PathBuf>,
 }
 
 impl Plan {
@@ -104,6 +106,7 @@ impl Plan {
             log: "trace",
             passphrase: None,
             businesses: &[("cortado", "Cortado Coffee")],
+            app: None,
         })
     }
 }
@@ -128,6 +131,8 @@ pub struct Apart {
     pub ready: Ready,
     /// Every business.
     pub businesses: Vec<Ready>,
+    /// The relay as the gateway reaches it.
+    pub relay_url: String,
     /// Where webhooks of all businesses go.
     pub receiver: Receiver,
     /// The first business's program.
@@ -162,7 +167,8 @@ impl Apart {
             Some(meddler) => Some(Proxy::start_shared(&relay_url, meddler).await?),
             None => None,
         };
-        let url = proxy.as_ref().map_or(relay_url.as_str(), Proxy::url);
+        let relay_url = proxy.as_ref().map_or(relay_url, |proxy| proxy.url().to_owned());
+        let url = relay_url.as_str();
 
         let passphrase = folder.path().join("passphrase");
         if let Some(line) = plan.passphrase {
@@ -178,6 +184,9 @@ impl Apart {
             if plan.passphrase.is_some() {
                 command.arg("--passphrase-file").arg(&passphrase);
             }
+            if let Some(app) = &plan.app {
+                command.arg("--app").arg(app);
+            }
             command.arg("--data").arg(folder.path().join("gateway")).env("BULLA_LOG", plan.log);
             command
         };
@@ -191,6 +200,7 @@ impl Apart {
             relay,
             ready,
             businesses: line.businesses,
+            relay_url,
             receiver,
             api,
             _proxy: proxy,
@@ -209,7 +219,12 @@ impl Apart {
 
     /// A customer of the first business, with a terminal and a folder of its own.
     pub fn customer(&self, name: &str) -> Result<Customer> {
-        Customer::start(&self.plan.bulla, self.folder.path(), &self.ready.link, name)
+        self.customer_of(&self.ready.link, name)
+    }
+
+    /// A customer with a link of the test's.
+    pub fn customer_of(&self, link: &str, name: &str) -> Result<Customer> {
+        Customer::start(&self.plan.bulla, self.folder.path(), link, name)
     }
 
     /// A customer's command, for what a test adds to it.

@@ -173,7 +173,7 @@ pub(crate) struct Ready {
     pub(crate) businesses: Vec<bulla_gateway::Credentials>,
 }
 
-fn relay_url(text: &str) -> Result<String, String> {
+pub(crate) fn relay_url(text: &str) -> Result<String, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "ws" | "wss") && url.has_host() => Ok(text.to_owned()),
         _ => {
@@ -192,7 +192,7 @@ fn business(text: &str) -> Result<NewBusiness, String> {
     }
 }
 
-fn origin(text: &str) -> Result<url::Origin, String> {
+pub(crate) fn origin(text: &str) -> Result<url::Origin, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let plain = url.filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
     plain.map(|url| url.origin()).ok_or_else(|| "an origin is like https://www.shop.example, without a path".to_owned())

@@ -419,14 +419,15 @@ impl Engine {
         Ok(())
     }
 
-    /// What is held is looked at again: a new epoch or group has begun. What is of another group waits on, but not for long and not for a second
-    /// group: whoever said it says it again where the conversation goes on.
+    /// What is held is looked at again: a new epoch or group has begun. What is of a group that is not known here waits on, but not for long and
+    /// not for a second group: whoever said it says it again where the conversation goes on. So it does what it said in one that was left.
     pub(super) fn open_held(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         let now = ctx.tx.now_ms();
         for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
             let current = if self.has_group(ctx, number)? { self.group_id(ctx, number)? } else { Vec::new() };
             let foreign = !is_of(&held, &current);
-            if foreign && now < held.stored_ms.saturating_add(FOREIGN_MS) {
+            let is_unknown = foreign && self.is_of_unknown_group(ctx, number, &held.mls)?;
+            if is_unknown && now < held.stored_ms.saturating_add(FOREIGN_MS) {
                 self.wait_for_foreign(ctx, number);
                 continue;
             }

@@ -123,6 +123,12 @@ impl Engine {
             return self.not_followed(ctx, number);
         }
         self.await_lost(ctx, number, record.peer, &says)?;
+        if of_own_side && says.reason == Reason::Joined && says.turn.seen > group.heard {
+            // The other side has begun again without us, and that never came here: it may have gone back to before it knew of us.
+            let others = |m: &Member| m.is_other_side();
+            let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(others).collect();
+            Self::await_after(ctx, number, record.peer, 0, &members)?;
+        }
         if says.welcome.is_empty() {
             group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
@@ -241,6 +247,17 @@ impl Engine {
         };
         let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
         let after = Self::newest_known(ctx, number, &says.heard)?;
+        Self::await_after(ctx, number, peer, after, &members)
+    }
+
+    /// What we said after a place is said to these once more.
+    fn await_after(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        after: u64,
+        members: &[Member],
+    ) -> Result<(), StoreError> {
         let from = super::messages::message_key(Place { conversation: number, order: after + 1 });
         let until = after_prefix(&number.to_be_bytes());
         let newest_first: Vec<(Vec<u8>, MessageRecord)> =
@@ -250,7 +267,7 @@ impl Engine {
             // What has not left yet is said to all, and so to him.
             let has_left = !matches!(stored.status, Status::Queued | Status::Failed);
             if is_ours(&stored) && has_left && !stored.deleted {
-                Self::await_members(ctx, Place { conversation: number, order }, peer, &members)?;
+                Self::await_members(ctx, Place { conversation: number, order }, peer, members)?;
             }
         }
         Ok(())

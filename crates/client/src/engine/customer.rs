@@ -47,8 +47,16 @@ impl Engine {
         if verified.suites_with(self.suites).is_none() {
             return Err(CommandError::OutOfDate);
         }
-        if begin.code.is_some() && self.conversation_with(ctx, link.key())?.is_some() {
-            return Err(CommandError::AlreadyHere);
+        if let Some(there) = self.conversation_with(ctx, link.key())? {
+            if begin.code.is_some() {
+                return Err(CommandError::AlreadyHere);
+            }
+            let record = self.known(ctx, there)?;
+            // Whose answer to this was lost asks again. A second one would be the same customer's, and the business would take it for the first one's
+            // other device.
+            if begin.pseudonym.is_none() && record.code.is_some() && !record.state.is_over() {
+                return Ok(conversation_view(there.0, &record)?);
+            }
         }
         let (pseudonym, code) = match (&begin.pseudonym, &begin.code) {
             (Some(key), _) => (Pseudonym::from_bytes(key), None),

@@ -140,7 +140,12 @@ impl Engine {
     }
 
     /// Whether a message is of a group that is neither the conversation's nor one that it left behind.
-    fn is_of_unknown_group(&mut self, ctx: &Ctx<'_, '_>, number: u64, mls: &[u8]) -> Result<bool, StoreError> {
+    pub(super) fn is_of_unknown_group(
+        &mut self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        mls: &[u8],
+    ) -> Result<bool, StoreError> {
         let id = bulla_e2ee::conversation::group_of(mls).unwrap_or_default();
         Ok(self.group_id(ctx, number)? != id && !self.group(ctx, number)?.left.iter().any(|left| ***left == *id))
     }

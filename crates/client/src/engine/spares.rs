@@ -12,6 +12,7 @@ use minicbor::bytes::ByteVec;
 use super::members::{Member, Number, member_key};
 use super::messages::Wait;
 use super::record::{ConversationRecord, SecretVec, SpareRecord};
+use super::suites::Waits;
 use super::{Ctx, Engine, RoleOptions, damaged};
 use crate::store::tx::after_prefix;
 use crate::store::vault::Scope;
@@ -20,8 +21,10 @@ use crate::store::{Order, StoreError, Table};
 /// A spare is renewed when it is this old; its lifetime is four times as long.
 const SPARE_RENEWED_MS: u64 = 90 * 86_400_000;
 
-/// While a better suite waits for everybody's spares: one of them may have been lost.
+/// While a better suite waits for everybody's spares: one of them may have been lost. It is left again sooner where everybody is known to speak
+/// a better one than where somebody is not: there it may be all that is missing, or of no use for years.
 const OFFERED_AGAIN_MS: u64 = 600_000;
+const SAID_AGAIN_MS: u64 = 3_600_000;
 
 /// A spare is erased this long after it was used: until then another member may begin again with it, who has not heard of its successor.
 const SPENT_KEPT_MS: u64 = 3_600_000;
@@ -139,7 +142,11 @@ impl Engine {
         record: &mut ConversationRecord,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let group = self.group(ctx, number)?;
-        let renewed = if self.waits_for_better(ctx, number)? { OFFERED_AGAIN_MS } else { SPARE_RENEWED_MS };
+        let renewed = match self.waits_for_better(ctx, number)? {
+            Waits::ForSpares => OFFERED_AGAIN_MS,
+            Waits::ForWord => SAID_AGAIN_MS,
+            Waits::Not => SPARE_RENEWED_MS,
+        };
         let is_fresh = ctx.tx.now_ms() < group.spare_ms.saturating_add(renewed) && group.spare_ms > 0;
         if is_fresh && self.offer(ctx, number)? == Self::offered(&group) {
             return Ok(None);

@@ -29,6 +29,17 @@ const BUSINESS_MS: u64 = 20_000;
 /// How long it waits for a moment in which nothing is on its way; then it begins all the same.
 const BUSY_MS: u64 = 60_000;
 
+/// What a better suite than a group's waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// This endpoint speaks none.
+    Not,
+    /// Everybody may speak one.
+    ForSpares,
+    /// Somebody has not said so.
+    ForWord,
+}
+
 /// The suite of a conversation's group. One that was stored before suites were is of the only one there was.
 pub(super) fn suite_of(group: &GroupRecord) -> Suite {
     group.suite.and_then(Suite::of_code).unwrap_or(Suite::Hybrid)
@@ -83,14 +94,16 @@ impl Engine {
         Ok(common.filter(|best| floor.is_none_or(|floor| *best >= floor)).unwrap_or(self.suites.best()))
     }
 
-    /// Whether everybody may speak a better suite than the group's, as far as is known here.
-    pub(super) fn waits_for_better(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<bool, StoreError> {
+    /// What a better suite than the group's waits for, as far as is known here.
+    pub(super) fn waits_for_better(&self, ctx: &Ctx<'_, '_>, number: u64) -> Result<Waits, StoreError> {
         let current = suite_of(&self.group(ctx, number)?);
         if self.suites.best() <= current {
-            return Ok(false);
+            return Ok(Waits::Not);
         }
         let members = self.members(ctx, number)?;
-        Ok(members.iter().filter(|m| m.is_in()).all(|m| spoken_by(m).is_none_or(|theirs| theirs.best() > current)))
+        let may = |m: &Member| spoken_by(m).is_none_or(|theirs| theirs.best() > current);
+        // Two who have missed what the other said take each other for older than they are.
+        Ok(if members.iter().filter(|m| m.is_in()).all(may) { Waits::ForSpares } else { Waits::ForWord })
     }
 
     /// What a spare of ours would say now; another one is left when this is not what the last one said.
@@ -152,6 +165,11 @@ impl Engine {
         }
         let record = self.conversation_record(ctx, number)?;
         let Some(best) = self.common(ctx, number)?.map(Suites::best).filter(|best| *best > current) else {
+            let members = self.members(ctx, number)?;
+            let lacks =
+                members.iter().find(|m| m.is_in() && spoken_by(m).is_none_or(|theirs| theirs.best() <= current));
+            let endpoint = lacks.map(|m| &*m.record.endpoint);
+            tracing::debug!(endpoint, "a better suite waits for a member's word that it speaks one");
             return Ok(None);
         };
         if record.state != ConversationState::Open || self.choose_other_side(ctx, number, Purpose::Control)?.is_none() {

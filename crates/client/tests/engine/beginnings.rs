@@ -71,6 +71,26 @@ async fn another_business_behind_the_link_is_refused_and_hears_nothing() {
 }
 
 #[tokio::test]
+async fn who_begins_twice_has_begun_once() {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    // Whose answer was lost asks again, before the first word and after it.
+    let again = alice.endpoint.begin(&link, Begin::default()).await.unwrap();
+    assert_eq!((again.id, &again.user_id), (conversation.id, &conversation.user_id));
+    let first = alice.endpoint.send(again.id, text("first")).await.unwrap();
+    assert_eq!(cortado.incoming().await.shown, Shown::Text("first".into()));
+    alice.status(first.id, Status::Delivered).await;
+    let again = alice.endpoint.begin(&link, Begin::default()).await.unwrap();
+    assert_eq!((again.id, again.state), (conversation.id, ConversationState::Open));
+    alice.endpoint.send(again.id, text("second")).await.unwrap();
+    assert_eq!(cortado.incoming().await.shown, Shown::Text("second".into()));
+    assert_eq!(alice.endpoint.conversations().await.unwrap().len(), 1);
+    assert_eq!(cortado.endpoint.conversations().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_hello_to_a_key_package_that_is_gone_is_said_again() {
     let world = World::new().await;
     let cortado = world.business().await;

@@ -12,7 +12,7 @@ use openmls::prelude::{
 use openmls_traits::OpenMlsProvider as _;
 use zeroize::Zeroizing;
 
-use super::roster::{Heard, Member, Roster};
+use super::roster::{Heard, Member};
 use super::{Conversation, OpenError, open_error, parse, to_bytes};
 use crate::certificate::{Certificate, Role};
 use crate::limits;
@@ -310,7 +310,7 @@ impl Conversation {
         let epoch = self.epoch().saturating_sub(1);
         let value = [&[FORMAT][..], &epoch.to_be_bytes(), &before].concat();
         self.provider.state.put(PREVIOUS.to_vec(), Zeroizing::new(value));
-        let roster = Roster::of(&self.group, &self.meta)?;
+        let roster = self.roster.after(&self.group, &self.meta)?;
         let stays = |(leaf, member): (u32, &Certificate)| {
             roster.at(leaf).is_some_and(|now| now.as_bytes() == member.as_bytes())
         };

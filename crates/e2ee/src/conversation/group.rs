@@ -229,7 +229,7 @@ impl Joins {
         packages.iter().for_each(|package| provider.state.forget(&package.0));
         meta.group = group.group_id().to_vec();
         meta.store(&provider.state);
-        let roster = Roster::of(&group, &meta)?;
+        let roster = Roster::stored(&group, &meta)?;
         let mut heard = Heard::default();
         // Whoever made the group is in its epoch.
         heard.note(sender.u32());

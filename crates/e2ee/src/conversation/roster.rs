@@ -39,15 +39,28 @@ impl From<&Certificate> for Sender {
 pub(super) struct Roster(BTreeMap<u32, Certificate>);
 
 impl Roster {
-    /// Of the group as it is now. Members were checked when they came in; here only that nothing else is in the state.
-    pub(super) fn of(group: &MlsGroup, meta: &Meta) -> Result<Self, StateError> {
-        let mut all = BTreeMap::new();
-        for member in group.members() {
+    /// Of a group that was stored: its members were verified when they came in; here only that nothing else is in the state.
+    pub(super) fn stored(group: &MlsGroup, meta: &Meta) -> Result<Self, StateError> {
+        Self::read(group, |bytes| of_either(bytes, meta, Certificate::stored))
+    }
+
+    /// Of the group as it is now: who is new is verified.
+    pub(super) fn after(&self, group: &MlsGroup, meta: &Meta) -> Result<Self, StateError> {
+        Self::read(group, |bytes| match self.0.values().find(|known| known.as_bytes() == bytes) {
+            Some(known) => Ok(known.clone()),
+            None => verify_member(bytes, meta),
+        })
+    }
+
+    fn read(
+        group: &MlsGroup,
+        certificate: impl Fn(&[u8]) -> Result<Certificate, CertificateError>,
+    ) -> Result<Self, StateError> {
+        let of = |member: openmls::prelude::Member| {
             let credential = BasicCredential::try_from(member.credential).map_err(|_| StateError::Damaged)?;
-            let certificate = verify_member(credential.identity(), meta).map_err(|_| StateError::Damaged)?;
-            all.insert(member.index.u32(), certificate);
-        }
-        Ok(Self(all))
+            Ok((member.index.u32(), certificate(credential.identity()).map_err(|_| StateError::Damaged)?))
+        };
+        group.members().map(of).collect::<Result<_, _>>().map(Self)
     }
 
     pub(super) fn at(&self, leaf: u32) -> Option<&Certificate> {
@@ -66,8 +79,16 @@ impl Roster {
 
 /// A certificate that says it is of one of the conversation's two sides, and is.
 pub(super) fn verify_member(bytes: &[u8], meta: &Meta) -> Result<Certificate, CertificateError> {
-    match Certificate::verify_ever(bytes, &meta.expect(Role::Business)) {
-        Err(CertificateError::WrongIdentity) => Certificate::verify_ever(bytes, &meta.expect(Role::Customer)),
+    of_either(bytes, meta, Certificate::verify_ever)
+}
+
+fn of_either(
+    bytes: &[u8],
+    meta: &Meta,
+    verify: impl Fn(&[u8], &Expect) -> Result<Certificate, CertificateError>,
+) -> Result<Certificate, CertificateError> {
+    match verify(bytes, &meta.expect(Role::Business)) {
+        Err(CertificateError::WrongIdentity) => verify(bytes, &meta.expect(Role::Customer)),
         verified => verified,
     }
 }

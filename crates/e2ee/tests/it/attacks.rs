@@ -250,6 +250,7 @@ fn key_09_points_of_small_order_are_refused_as_identity_leaf_and_pseudonym() {
 
         let mut certificate = payload(&leaf);
         certificate[2] = bstr(&point);
+        certificate[4] = bstr(IdentityHash::of(&point).as_bytes());
         let certificate = array(&[bstr(&array(&certificate)), bstr(&forged)]);
         let verified = Certificate::verify(&certificate, 0, &Expect::business(IdentityHash::of(&point))).map(drop);
         assert_eq!(verified, Err(CertificateError::Signature));

@@ -207,6 +207,10 @@ pub(super) fn agreement(world: &mut World, customer: usize) -> Vec<String> {
 /// I12.
 fn best_suite(world: &mut World, customer: usize) -> Vec<String> {
     let all = members(world, customer);
+    // Who asked for a device to be removed may have been removed before that was done: then it is in the group, and leaves no spare any more.
+    if world.devices_of(customer, Standing::Gone).into_iter().any(|gone| world.knows_device(customer, gone)) {
+        return Vec::new();
+    }
     let common = all.iter().try_fold(Suites::ALL, |common, device| common.common(spoken_by(world, *device)));
     let mut breaches = Vec::new();
     for device in all {
