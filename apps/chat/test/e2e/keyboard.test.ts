@@ -174,7 +174,7 @@ it('ticks, typing, and what must be seen', async () => {
             };
           }),
       ),
-    ['notices-1'],
+    ['notices-1', 'place-1'],
   );
   await page.reload();
   await page.locator('.urgent h2').waitFor();
