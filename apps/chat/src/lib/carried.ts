@@ -1,6 +1,6 @@
 /**
  * The recovery code that came in this page's address. It is the first thing that the page looks at: from here on it stands neither in the address nor
- * in the tab's history, and nothing else ever sees the address with it.
+ * in the tab's history, and nothing else ever sees the address with it. The browser's own list of visited pages has it: no page can take it from there.
  */
 import { MAX_CODE } from './chat/limits';
 import { takeCode } from './carry';

@@ -1,10 +1,9 @@
 /** "Continue on your phone": the QR code that is shown, and what its link does where it is opened. */
-import jsQR from 'jsqr';
 import type { Page } from 'playwright-core';
-import { PNG } from 'pngjs';
 import { describe, expect, it } from 'vitest';
 import { CODE } from '../../dev/scripted';
 import { DESKTOP, PHONE } from './browser';
+import { scanned } from './camera';
 import { calls, focused, until, violations, visit } from './page';
 import { stage } from './stage';
 
@@ -12,13 +11,6 @@ const on = stage();
 const BARE = CODE.replaceAll('-', '');
 const carrying = (state: string, code: string) => `${on.url(state)}&c=${code}`;
 const picture = (page: Page) => page.locator('dialog').getByRole('img', { name: 'QR code that continues', exact: false });
-
-/** What a camera sees: pixels alone. */
-async function scanned(page: Page): Promise<string | null> {
-  const { width, height, data } = PNG.sync.read(await page.screenshot());
-  // Not every camera reads light on dark.
-  return jsQR(new Uint8ClampedArray(data), width, height, { inversionAttempts: 'dontInvert' })?.data ?? null;
-}
 
 const press = async (page: Page, ...keys: string[]) => {
   for (const key of keys) await page.keyboard.press(key);
