@@ -108,7 +108,8 @@ it('the address is clean before anything else on the page reads it, and stays so
   expect(seen).toContain('worker #k=abc');
   expect(seen.join()).not.toContain('c=');
   // The tab's history has it as it is now.
-  await page.goto(`${on.origin}/icon.svg`);
+  await page.goto(on.url('empty'));
+  await page.locator('article').waitFor();
   await page.goBack();
   await page.locator('main').waitFor();
   expect(page.url()).toBe(on.url('welcome').replace('#', '&worker#'));
