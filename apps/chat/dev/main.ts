@@ -1,3 +1,4 @@
+import '../src/lib/carried';
 import { WorkerEngine, type Port } from '../src/lib/engine/client';
 import { scriptUrl } from '../src/lib/trusted';
 import { start } from '../src/start';

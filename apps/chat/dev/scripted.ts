@@ -276,8 +276,8 @@ class Scripted implements Engine {
   }
 
   /** A code that begins with 1 is mistyped; one that begins with 2 is nobody's. */
-  async recover(_link: string, code: string) {
-    this.calls.push({ call: 'recover', args: [code] });
+  async recover(link: string, code: string) {
+    this.calls.push({ call: 'recover', args: [code, new URL(link).hash] });
     if (code.startsWith('1')) throw new EngineError('code-mistyped', 'as asked');
     const sought = (this.#conversation = { ...this.#make('greeting'), past: 'sought' as const });
     setTimeout(() => {

@@ -1,3 +1,5 @@
+// First of all, before anything reads the address.
+import './lib/carried';
 import { startEngine } from './lib/engine';
 import { register } from './lib/shell';
 import { start } from './start';

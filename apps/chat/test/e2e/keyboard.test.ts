@@ -148,6 +148,7 @@ it('ticks, typing, and what must be seen', async () => {
   await until(() => calls(page, 'typing'), [[true]]);
   await press(page, 'Enter');
   await until(() => calls(page, 'typing'), [[true], [false]]);
+  await until(() => page.locator('article .text').last().innerText(), 'One');
   const message = { id: (await page.locator('article').last().getAttribute('data-id'))! } as Parameters<typeof progress>[1];
   for (const status of ['sent', 'delivered', 'read'] as const) {
     await progress(page, message, status);
@@ -174,7 +175,7 @@ it('ticks, typing, and what must be seen', async () => {
             };
           }),
       ),
-    ['notices-1'],
+    ['notices-1', 'place-1'],
   );
   await page.reload();
   await page.locator('.urgent h2').waitFor();

@@ -44,7 +44,7 @@ it('brings somebody back by the keyboard alone, and says whose memory is shown',
   await page.keyboard.press('Enter');
   await page.getByText('as Cortado Coffee has kept it', { exact: false }).waitFor({ state: 'attached' });
   await until(() => page.locator('article').count(), 13);
-  await until(() => calls(page, 'recover'), [['1wrong'], ['2nobody'], ['0right']]);
+  await until(() => calls(page, 'recover'), [['1wrong', '#k=abc'], ['2nobody', '#k=abc'], ['0right', '#k=abc']]);
   expect(await page.locator('.unread').count()).toBe(0);
   await page.getByLabel('Message', { exact: true }).fill('I am back');
   await page.keyboard.press('Enter');

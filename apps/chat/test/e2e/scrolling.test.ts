@@ -104,7 +104,7 @@ it('a draft outlives a reload, encrypted, and is gone once it was sent', async (
         new Promise<string[]>((resolve) => {
           const open = indexedDB.open('bulla-page');
           open.onsuccess = () => {
-            const all = open.result.transaction('values').objectStore('values').getAll();
+            const all = open.result.transaction('values').objectStore('values').getAll(IDBKeyRange.bound('draft-', 'draft-~'));
             all.onsuccess = () => {
               open.result.close();
               resolve((all.result as { sealed: ArrayBuffer }[]).map(({ sealed }) => new TextDecoder('latin1').decode(sealed)));

@@ -22,7 +22,13 @@ const attachPicture = async (page: Page) => {
   await page.locator('dialog form img').waitFor();
 };
 
-/** A name, the part the engine plays, what is waited for, and what is done then. */
+const showQr = async (page: Page) => {
+  await page.locator('.offer .primary').click();
+  await page.locator('dialog section .button').click();
+  await page.locator('dialog svg[role=img]').waitFor();
+};
+
+/** A name, the part the engine plays (and what came in the link with it), what is waited for, and what is done then. */
 const STATES: [name: string, part: string, sign: string, act?: (page: Page) => Promise<void>][] = [
   ['opening', 'opening', 'main.opening'],
   ['welcome', 'welcome', 'form'],
@@ -54,6 +60,10 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['past-asked', 'past-asked', 'article'],
   ['code-offer', 'code', '.offer'],
   ['code', 'code', '.offer', (page) => page.locator('.offer .primary').click().then(() => page.locator('.code').waitFor())],
+  ['qr', 'code', '.offer', showQr],
+  ['continue', 'welcome&c=0right', 'main .warning'],
+  ['continue-refused', 'welcome&c=1wrong', 'main .warning', async (page) => (await page.locator('main .button').first().click(), await page.locator('.problem:not(:empty)').waitFor())],
+  ['continue-passed-over', 'chat&c=0right', '.toast p'],
   ['before', 'welcome', 'form', async (page) => (await page.locator('summary').last().click(), await page.locator('#code').waitFor())],
   ['outdated', 'outdated', '.banner'],
   ['superseded', 'superseded', '.banner'],
@@ -81,7 +91,10 @@ afterAll(async () => {
   served.server.close();
 });
 
-const url = (part: string) => `${served.origin}/@cortado?state=${part}#k=abc`;
+const url = (part: string) => {
+  const [state, ...more] = part.split('&');
+  return `${served.origin}/@cortado?state=${state}#${['k=abc', ...more].join('&')}`;
+};
 
 describe.each([
   ['phone-light', { viewport: PHONE, colorScheme: 'light', hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],

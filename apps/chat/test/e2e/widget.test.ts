@@ -388,6 +388,22 @@ it('what others post is heard by nobody', async () => {
   await close();
 });
 
+it.each([
+  ['of the line', 'data-link="/@cortado?state=welcome#k=abc&c=0right"', '#k=abc'],
+  ['that the frame is given by another way', 'data-link="/@cortado?state=welcome#k=abc"', '#k=abc&c=0right'],
+])('a code %s is dropped: a page around it may not have somebody continue', async (_which, script, hash) => {
+  const { page, complaints, close } = await at(script);
+  const frame = await opened(page);
+  await page.locator('bulla-chat iframe').evaluate((frame: HTMLIFrameElement, hash) => (frame.src = frame.src.replace(/#.*/, hash)), hash);
+  await frame.getByLabel('Your message').waitFor();
+  await until(async () => frame.url(), `${app.origin}/@cortado?state=welcome&frame#k=abc`);
+  expect(await page.locator('bulla-chat a').getAttribute('href')).toBe(`${app.origin}/@cortado?state=welcome#k=abc`);
+  expect(await frame.getByText('Continue on this device?').count()).toBe(0);
+  expect(await calls(frame, 'recover')).toEqual([]);
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 it('included twice it is there once', async () => {
   const { page, complaints, close } = await at([LINK, NEW]);
   await button(page).waitFor();

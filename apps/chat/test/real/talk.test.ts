@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { PHONE, launch } from '../e2e/browser';
+import { DESKTOP, PHONE, launch } from '../e2e/browser';
+import { scanned } from '../e2e/camera';
 import { violations } from '../e2e/page';
 import { Business } from './business';
 
@@ -32,14 +33,14 @@ beforeEach(async () => {
   };
 });
 
-async function open(): Promise<Page> {
+async function open(link = business.link): Promise<Page> {
   const page = await context.newPage();
   page.on('console', (message) => {
     const gone = message.text().includes('ERR_CONNECTION_REFUSED');
     if (['error', 'warning'].includes(message.type()) && !gone) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
-  await page.goto(business.link);
+  await page.goto(link);
   return page;
 }
 
@@ -213,6 +214,54 @@ it('is the same customer after everything was cleared, with the code that was wr
   await business.says(customer, 'welcome back');
   await bubble('welcome back').waitFor();
   expect(business.told.filter(business.text('before it was lost'))).toHaveLength(1);
+});
+
+it('goes on on a phone that scanned the code from a desktop, which hands over', async () => {
+  await page.setViewportSize(DESKTOP);
+  const customer = await begin('begun on the desktop');
+  await ticks('begun on the desktop', 'Delivered').waitFor();
+  const answer = await business.says(customer, 'worth going on with');
+  await bubble('worth going on with').waitFor();
+  await business.hearsOf('its being read', (told) => told.id === answer && told.status === 'read');
+  await page.getByRole('button', { name: 'Show the code' }).click();
+  await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).click();
+  await page.locator('dialog').getByRole('img', { name: 'QR code that continues', exact: false }).waitFor();
+  const link = (await scanned(page))!;
+  expect(link.startsWith(`${business.link}&c=`)).toBe(true);
+  await page.keyboard.press('Escape');
+
+  const [desktop, desktops] = [page, context];
+  context = await browser.newContext({ viewport: PHONE, hasTouch: true, isMobile: true, locale: 'en-GB' });
+  // One whose last symbol was misread: it is asked as ever, and refused here.
+  page = await open(link.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A')));
+  await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+  await page.getByRole('alert').getByText('mistyped').waitFor();
+  await page.close();
+
+  page = await open(link);
+  await page.getByRole('heading', { name: 'Continue on this device?' }).waitFor();
+  expect(page.url()).toBe(business.link);
+  expect(await violations(page)).toEqual([]);
+  // Looked at, it has moved nothing.
+  expect(await desktop.getByText('goes on on another device').count()).toBe(0);
+  await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+  await bubble('worth going on with').waitFor();
+  await bubble('begun on the desktop').waitFor();
+  await page.getByText('as Rosi has kept it').waitFor();
+  await desktop.getByRole('alert').getByText('goes on on another device').waitFor();
+
+  await write('from the phone now');
+  const heard = await business.hearsOf('what was said then', business.text('from the phone now'));
+  expect(heard.from_user_id).toBe(customer);
+  await business.says(customer, 'good to hear');
+  await bubble('good to hear').waitFor();
+  // The same picture once more: this phone has the conversation by now.
+  await page.goto('about:blank');
+  await page.goto(link);
+  await page.getByText('This device already has a conversation with Rosi.', { exact: false }).waitFor();
+  await bubble('good to hear').waitFor();
+  expect(page.url()).toBe(business.link);
+  await desktops.close();
 });
 
 it('runs in one tab at a time, in whichever one wants it', async () => {

@@ -1,4 +1,5 @@
 /** What the page knows: the engine's answers and events, as state that the components show. */
+import { placeOf } from '../carry';
 import { framed } from '../frame';
 import { has, t } from '../i18n';
 import { keep, kept } from '../keep';
@@ -99,6 +100,10 @@ export class Session {
   byId = $derived(new Map(this.messages.map((message) => [message.id, message])));
   urgent = $derived(this.notices.filter(mustBeSeen).filter((notice) => !this.confirmed.includes(notice.id)));
   confirmed = $state.raw<string[]>([]);
+  /** A code that came in the address, until the person has said what becomes of it. Nothing is done with it before. */
+  carried = $state.raw<string | null>(null);
+  /** One came, and this device has a conversation: it is left alone, and the person is told. */
+  passedOver = $state(false);
   /** What came and was not in sight of the person yet. */
   unread = $derived(this.bubbles.filter(({ own, status, order }) => !own && status === 'received' && order > this.#readUpTo).length);
 
@@ -118,8 +123,9 @@ export class Session {
     return this.conversation?.past === 'more' || this.conversation?.past === 'asked';
   }
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, carried: string | null) {
     this.#engine = engine;
+    this.carried = carried;
     engine.onEvent((event) => this.#happened(event));
   }
 
@@ -130,8 +136,11 @@ export class Session {
       const begun = await this.#engine.open(link, how);
       this.conversation = begun && clean(begun);
       await this.#sayIdentity();
-      if (begun) await this.#enter();
-      else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
+      if (begun) {
+        this.passedOver ||= this.carried !== null;
+        this.carried = null;
+        await this.#enter();
+      } else if (!new URL(link).hash.includes('k=')) this.phase = { kind: 'problem', problem: 'bad-link' };
       else this.phase = { kind: 'welcome', card: clean(await this.#engine.card(link)), link, refused };
     } catch (thrown) {
       this.phase = { kind: 'problem', problem: problemOf(thrown) };
@@ -155,6 +164,7 @@ export class Session {
   /** Comes back with the code that was written down. Whether the business knows it is heard later: until then the conversation is `sought`. */
   async recover(link: string, code: string): Promise<void> {
     this.conversation = clean(await this.#engine.recover(link, code));
+    this.carried = null;
     await this.#sayIdentity();
     await this.#enter();
     // Whoever had to come back once has lost what this browser kept.
@@ -182,6 +192,11 @@ export class Session {
 
   async recoveryCode(): Promise<string | null> {
     return this.#engine.recoveryCode();
+  }
+
+  /** Where the conversation's link leads, `/@handle#k=…`. An installed app and a notification open the page without it: it is kept from when it was there. */
+  async place(): Promise<string | null> {
+    return placeOf(location.href) ?? (await this.kept<string>('place'));
   }
 
   async takeBack(): Promise<void> {
@@ -348,6 +363,8 @@ export class Session {
   }
 
   async #enter(): Promise<void> {
+    const place = placeOf(location.href);
+    if (place !== null) this.keep('place', place);
     const page = await this.#engine.messages(null, PAGE);
     this.#allRead = page.length < PAGE;
     this.messages = merge(this.messages, page);
