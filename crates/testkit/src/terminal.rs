@@ -167,9 +167,12 @@ impl Terminal {
         Ok((code, self.lines()))
     }
 
-    /// Waits for its end without ending its input.
+    /// Waits for its end, and for all that it printed, without ending its input.
     pub async fn ended(&mut self, guard: Duration) -> Result<Option<i32>> {
-        self.part.ended(guard).await
+        let code = self.part.ended(guard).await?;
+        self.part.stdout.complete().await?;
+        self.part.stderr.complete().await?;
+        Ok(code)
     }
 
     /// kill -9.

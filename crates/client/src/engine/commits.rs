@@ -426,7 +426,7 @@ impl Engine {
         for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
             let current = if self.has_group(ctx, number)? { self.group_id(ctx, number)? } else { Vec::new() };
             let foreign = !is_of(&held, &current);
-            let is_unknown = foreign && self.is_of_unknown_group(ctx, number, &held.mls)?;
+            let is_unknown = foreign && (current.is_empty() || self.is_of_unknown_group(ctx, number, &held.mls)?);
             if is_unknown && now < held.stored_ms.saturating_add(FOREIGN_MS) {
                 self.wait_for_foreign(ctx, number);
                 continue;
