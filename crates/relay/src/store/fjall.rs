@@ -62,11 +62,7 @@ impl From<::fjall::Error> for StoreError {
 
 impl FjallStore {
     /// Opens the folder, or makes it. The keys of rows are in `key_file`, which is to be in no backup.
-    pub fn open(
-        folder: &Path,
-        key_file: &Path,
-        mut random: Box<dyn CryptoRngCore + Send>,
-    ) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, key_file: &Path, mut random: Box<dyn CryptoRngCore + Send>) -> Result<Self, StoreError> {
         let db = Database::builder(folder).open()?;
         let keyspace = |name| db.keyspace(name, KeyspaceCreateOptions::default);
         let meta = keyspace("meta")?;

@@ -143,7 +143,8 @@ impl Keys {
         random: Box<dyn CryptoRngCore + Send>,
         is_current: impl Fn(&MailboxId, u32) -> Result<bool, StoreError>,
     ) -> Result<Self, StoreError> {
-        let options = |o: &mut OpenOptions| o.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let options =
+            |o: &mut OpenOptions| o.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = options(&mut OpenOptions::new()).map_err(failed)?;
         // The name of a new file is durable only with its folder.
         if let Some(folder) = path.parent() {

@@ -21,8 +21,8 @@
 //! `sealed` is XChaCha20-Poly1305 under the row key of [`keys`](super::keys), AAD `ROW ‖ mailbox ‖ order ‖ the value up to the nonce`.
 
 use bulla_protocol::id::{BlobId, GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
-use bulla_protocol::permit::{Class, MacRoot};
 use bulla_protocol::label;
+use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -106,7 +106,13 @@ pub struct RowHead {
 }
 
 /// Value of `rows`.
-pub fn seal_row(key: &[u8; 24], row: &Row, slot: u32, row_key: &[u8; 32], nonce: [u8; NONCE]) -> Result<Vec<u8>, StoreError> {
+pub fn seal_row(
+    key: &[u8; 24],
+    row: &Row,
+    slot: u32,
+    row_key: &[u8; 32],
+    nonce: [u8; NONCE],
+) -> Result<Vec<u8>, StoreError> {
     let mut out = Vec::with_capacity(ROW_HEAD + NONCE + TAG_AND_MAC + row.envelope.len());
     out.push(SEALED);
     out.extend_from_slice(&row.day.to_be_bytes());

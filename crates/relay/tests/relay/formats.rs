@@ -83,7 +83,11 @@ fn rows_of_version_2_are_sealed_and_open_where_they_belong() {
     };
     let key = [0x66; 32];
     let sealed = rows::seal_row(&at, &row, 7, &key, [0x77; 24]).unwrap();
-    assert_eq!(HEXLOWER.encode(&sealed), HEXLOWER.encode(&fixture("row-sealed")), "as it was when this version was made");
+    assert_eq!(
+        HEXLOWER.encode(&sealed),
+        HEXLOWER.encode(&fixture("row-sealed")),
+        "as it was when this version was made"
+    );
     let head = RowHead { day: row.day, class: row.class, bytes: 8, slot: Some(7) };
     assert_eq!(rows::row_head(&sealed).unwrap(), head);
     assert_eq!(rows::open_row(&at, &sealed, Some(&key)).unwrap(), row);
