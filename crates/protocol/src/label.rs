@@ -78,6 +78,10 @@ labels! {
     STORE_KEY = "bulla/1/store-key";
     /// HMAC: blinded index keys of an endpoint's store.
     STORE_INDEX = "bulla/1/store-index";
+    /// HMAC: the key of a relay's rows of one backlog and one day.
+    ROW_KEY = "bulla/1/row-key";
+    /// AEAD associated data: a row of a relay's store.
+    ROW = "bulla/1/row";
 }
 
 #[cfg(test)]

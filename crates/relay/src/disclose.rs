@@ -205,7 +205,7 @@ pub fn from_folder(data: &Path, only: Option<MailboxId>) -> Result<Disclosure, D
         return ask(stream, only);
     }
     // Nobody answers: either nothing runs, or the lock will say that something does.
-    let store = open_store(data, bulla_protocol::id::InstanceId::new([0; 16]))?;
+    let store = open_store(data, Box::new(rand_core::OsRng))?;
     read(&store, only).map_err(DiscloseError::Store)
 }
 

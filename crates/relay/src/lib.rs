@@ -42,6 +42,7 @@ mod mailbox;
 mod memory;
 mod outbox;
 mod pump;
+mod random;
 mod registry;
 pub mod server;
 mod slots;

@@ -52,11 +52,11 @@ pub(crate) const RATES: usize = 65_536;
 /// A mailbox that nobody used for this long leaves the memory: longer than send ids and rates live.
 pub(crate) const MAILBOX_IDLE: Duration = Duration::from_secs(330);
 
-/// How often memory is tidied.
-pub(crate) const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// How often memory is tidied, and the keys of what was acknowledged are destroyed: within a minute, the work itself included.
+pub(crate) const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// How often expired rows and mailboxes are looked for, in rounds of [`TIDY_EVERY`]: hourly.
-pub(crate) const SWEEP_EVERY: u32 = 60;
+pub(crate) const SWEEP_EVERY: u32 = 120;
 
 /// Mailboxes or slots looked at in one step of a sweep.
 pub(crate) const SWEEP_STEP: usize = 256;

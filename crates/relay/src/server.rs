@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,11 +30,12 @@ use crate::clock::Clock;
 use crate::mailbox::Shared;
 use crate::memory::Budget;
 use crate::outbox::ConnectionId;
+use crate::random::Random;
 use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
-use crate::writer::Writer;
+use crate::writer::{Unavailable, Writer};
 use crate::{connection, disclose, limits, sweep};
 
 /// The folder of blobs, in the data folder.
@@ -110,11 +111,13 @@ pub enum RelayError {
 }
 
 /// Makes the data folder (for its owner's eyes only) and opens the store in it.
-pub fn open_store(data: &std::path::Path, fresh: InstanceId) -> Result<FjallStore, RelayError> {
+///
+/// The keys of what waits are beside it, in `keys`: the one file that a backup must not have.
+pub fn open_store(data: &std::path::Path, random: Box<dyn CryptoRngCore + Send>) -> Result<FjallStore, RelayError> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = |error| RelayError::Folder(data.to_owned(), error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(folder)?;
-    FjallStore::open(&data.join("store"), fresh).map_err(|error| match error {
+    FjallStore::open(&data.join("store"), &data.join("keys"), random).map_err(|error| match error {
         StoreError::Locked => RelayError::Locked(data.to_owned()),
         other => RelayError::Store(data.to_owned(), other),
     })
@@ -126,7 +129,7 @@ pub(crate) struct Relay {
     work_bits: u32,
     instance: InstanceId,
     clock: Arc<dyn Clock>,
-    random: Mutex<Box<dyn CryptoRngCore + Send>>,
+    random: Random,
     registry: Arc<Registry>,
     shared: Arc<Shared>,
     blobs: Handling,
@@ -177,9 +180,7 @@ impl Relay {
         &self.tasks
     }
     pub(crate) fn challenge(&self) -> Challenge {
-        let mut bytes = [0; 32];
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
-        Challenge::new(bytes)
+        Challenge::new(self.random.bytes())
     }
 }
 
@@ -199,12 +200,11 @@ pub struct Running {
 pub async fn serve(
     config: Config,
     clock: Arc<dyn Clock>,
-    mut random: Box<dyn CryptoRngCore + Send>,
+    random: Box<dyn CryptoRngCore + Send>,
 ) -> Result<Running, RelayError> {
-    let mut fresh = [0; 16];
-    random.fill_bytes(&mut fresh);
-    let store = Arc::new(open_store(&config.data, InstanceId::new(fresh))?);
-    serve_on(config, store, clock, random).await
+    let random = Random::new(random);
+    let store = Arc::new(open_store(&config.data, Box::new(random.clone()))?);
+    serve_on(config, store, clock, Box::new(random)).await
 }
 
 /// Starts a relay on a store that the caller opened; the data folder then only holds the socket of `disclose`.
@@ -212,8 +212,9 @@ pub async fn serve_on(
     config: Config,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    mut random: Box<dyn CryptoRngCore + Send>,
+    random: Box<dyn CryptoRngCore + Send>,
 ) -> Result<Running, RelayError> {
+    let random = Random::new(random);
     let listening = |error| RelayError::Listen(config.listen, error);
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let addr = listener.local_addr().map_err(listening)?;
@@ -229,15 +230,13 @@ pub async fn serve_on(
     let (writer, thread) = Writer::start(Arc::clone(&store), slots, blobs).map_err(RelayError::Thread)?;
     let failure = writer.failure();
     let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover });
-    let (mut root, mut key) = ([0; 32], [0; 32]);
-    random.fill_bytes(&mut root);
-    random.fill_bytes(&mut key);
+    let (root, key) = (random.bytes(), random.bytes());
     let relay = Arc::new(Relay {
         name: config.name,
         work_bits: config.work_bits,
         instance: store.instance(),
         clock,
-        random: Mutex::new(random),
+        random,
         registry: Arc::new(Registry::new(Arc::clone(&store), Arc::clone(&shared))),
         shared: Arc::clone(&shared),
         blobs: Handling::new(files),
@@ -302,6 +301,12 @@ impl Running {
         sweep::sweep(&self.relay).await.map_err(|unavailable| RelayError::Failed(unavailable.to_string()))
     }
 
+    /// Destroys at once the keys of what was acknowledged; the relay itself does so every [`limits::TIDY_EVERY`].
+    pub async fn destroy_keys(&self) -> Result<(), RelayError> {
+        let failed = |unavailable: Unavailable| RelayError::Failed(unavailable.to_string());
+        sweep::destroy_backlog_keys(&self.relay).await.map_err(failed)
+    }
+
     /// Closes all connections, stores what they had not confirmed, and returns when the data folder is free again.
     pub async fn shutdown(mut self) -> Result<(), RelayError> {
         self.relay.stopping.cancel();
@@ -348,6 +353,7 @@ async fn house_keeping(relay: Arc<Relay>) {
             _ = rounds.tick() => {}
         }
         relay.registry.tidy();
+        let _ = sweep::destroy_backlog_keys(&relay).await;
         if round.is_multiple_of(limits::SWEEP_EVERY) {
             // Failing means that the store failed, which is reported where it happened.
             let _ = sweep::sweep(&relay).await;

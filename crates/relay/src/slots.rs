@@ -153,7 +153,6 @@ fn cost(bytes: u64) -> u64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bulla_protocol::id::InstanceId;
     use proptest::prelude::*;
 
     use super::*;
@@ -191,7 +190,7 @@ mod tests {
         #[test]
         fn claims_are_decided_as_by_one_map(steps in proptest::collection::vec(step(), 1..120)) {
             let dir = tempfile::tempdir().unwrap();
-            let store = FjallStore::open(dir.path(), InstanceId::new([0; 16])).unwrap();
+            let store = FjallStore::open(&dir.path().join("store"), &dir.path().join("keys"), Box::new(rand_core::OsRng)).unwrap();
             // Room for three of the four slots.
             let limit = 3 * cost(5);
             let mut slots = Slots::load(&store, limit).unwrap();

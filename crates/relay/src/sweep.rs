@@ -33,9 +33,16 @@ pub(crate) async fn sweep(relay: &Relay) -> Result<(), Unavailable> {
             shared.writer.write(vec![Write::DropDay(day, id)]).await?;
         }
     }
+    // Only what has no rows any more: a gap was counted for each.
+    registry.read(move |store| store.destroy_keys(today)).await?;
     sweep_slots(registry, shared, today).await?;
     sweep_blobs(relay, today).await?;
     sweep_owners(registry, clock.month()).await
+}
+
+/// Destroys the keys of backlogs that were acknowledged.
+pub(crate) async fn destroy_backlog_keys(relay: &Relay) -> Result<(), Unavailable> {
+    relay.registry().read(|store| store.destroy_keys(0)).await.map(drop)
 }
 
 async fn sweep_slots(registry: &Registry, shared: &Shared, today: u32) -> Result<(), Unavailable> {

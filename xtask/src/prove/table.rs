@@ -79,10 +79,29 @@ pub(super) const PROMISES: &[Promise] = &[
         id: "P2",
         says: "A message that a connected device confirms within five seconds never touches the relay's disk; any other waits as \
                ciphertext, at most 30 days, then is gone",
-        evidence: &[Evidence {
-            shows: "what a connected reader confirms is not in the relay's files; what waits is (positive control)",
-            runs: Runs::Outer { file: "relay", name: "p2_what_a_connected_reader_confirms_never_touches_the_disk" },
-        }],
+        evidence: &[
+            Evidence {
+                shows: "what a connected reader confirms is not in the relay's files; what waits is, sealed (positive control)",
+                runs: Runs::Outer { file: "relay", name: "p2_what_a_connected_reader_confirms_never_touches_the_disk" },
+            },
+            Evidence {
+                shows: "what was acknowledged, or is over, opens for nobody who takes every file of the relay afterwards, though a copy of \
+                        its store from before is there whole",
+                runs: Runs::Test {
+                    package: "bulla-relay",
+                    target: &["--test", "relay"],
+                    name: "keys::p2_what_was_acknowledged_or_is_over_opens_for_nobody_who_takes_every_file",
+                },
+            },
+            Evidence {
+                shows: "thirty days are thirty days: not a moment less, and the reader is told how many went",
+                runs: Runs::Test {
+                    package: "bulla-relay",
+                    target: &["--test", "relay"],
+                    name: "held::what_nobody_read_for_thirty_days_goes_and_leaves_a_gap",
+                },
+            },
+        ],
     },
     Promise {
         id: "P3",

@@ -161,7 +161,6 @@ fn cost(bytes: u64) -> u64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bulla_protocol::id::InstanceId;
     use proptest::prelude::*;
 
     use super::*;
@@ -203,7 +202,7 @@ mod tests {
         #[test]
         fn changes_are_decided_as_by_one_map(steps in proptest::collection::vec(step(), 1..120)) {
             let dir = tempfile::tempdir().unwrap();
-            let store = FjallStore::open(dir.path(), InstanceId::new([0; 16])).unwrap();
+            let store = FjallStore::open(&dir.path().join("store"), &dir.path().join("keys"), Box::new(rand_core::OsRng)).unwrap();
             // Room for three of the four.
             let limit = 3 * cost(5);
             let mut blobs = Blobs::load(&store, limit).unwrap();

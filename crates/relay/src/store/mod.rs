@@ -7,6 +7,7 @@
 //! A store knows nothing of readers, permits or limits; [`mailbox`](crate::mailbox) does.
 
 pub mod fjall;
+mod keys;
 pub mod rows;
 
 use std::collections::BTreeSet;
@@ -246,4 +247,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Applies the changes as one atomic batch and returns when it is on stable storage.
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
+
+    /// Destroys the keys of backlogs that are over and of days before `today`, whose rows are gone: wherever their bytes still lie, nobody opens them
+    /// any more. Returns when that is on stable storage; says how many.
+    fn destroy_keys(&self, today: u32) -> Result<usize, StoreError>;
 }

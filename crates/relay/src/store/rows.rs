@@ -1,10 +1,12 @@
-//! The bytes of stored keys and values: version 1, which every later version must load (`tests/fixtures/rows-v1.json`).
+//! The bytes of stored keys and values: version 1, and version 2 of rows, which every later version must load (`tests/fixtures/rows-v1.json`).
 //!
 //! All integers are big-endian; every value begins with its format's version.
 //!
 //! ```text
 //! mailboxes  mailbox(16)               → u8 1 ‖ owner key(32) ‖ MAC root(32) ‖ u64 incarnation ‖ nonce(16) ‖ u32 month
-//! rows       mailbox(16) ‖ u64 order   → u8 1 ‖ u32 last day ‖ u8 class ‖ tag(16) ‖ envelope
+//! rows       mailbox(16) ‖ u64 order   → u8 2 ‖ u32 last day ‖ u8 class ‖ u32 key slot ‖ nonce(24) ‖ sealed(tag(16) ‖ envelope)
+//!                                        before: u8 1 ‖ u32 last day ‖ u8 class ‖ tag(16) ‖ envelope
+//! backlogs   mailbox(16)               → u8 1 ‖ u32 key slot
 //! revoked    mailbox(16) ‖ grant(16)   → u8 1
 //! bundles    mailbox(16)               → u8 1 ‖ bundle
 //! gaps       mailbox(16)               → u8 1 ‖ u64 envelopes
@@ -15,10 +17,15 @@
 //! blob-days  u32 last day ‖ blob(16)   → u8 1 ‖ u64 bytes
 //! meta       "instance"                → u8 1 ‖ instance(16)
 //! ```
+//!
+//! `sealed` is XChaCha20-Poly1305 under the row key of [`keys`](super::keys), AAD `ROW ‖ mailbox ‖ order ‖ the value up to the nonce`.
 
 use bulla_protocol::id::{BlobId, GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
+use bulla_protocol::label;
 use bulla_protocol::permit::{Class, MacRoot};
 use bytes::Bytes;
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
 use super::{BlobEntry, BlobRecord, MailboxRecord, Row, Slot, SlotEntry, StoreError};
 
@@ -77,27 +84,98 @@ pub fn decode_mailbox(bytes: &[u8]) -> Result<MailboxRecord, StoreError> {
     Ok(record)
 }
 
-/// Value of `rows`.
-#[must_use]
-pub fn encode_row(row: &Row) -> Vec<u8> {
-    let mut out = Vec::with_capacity(22 + row.envelope.len());
-    out.push(FORMAT);
-    out.extend_from_slice(&row.day.to_be_bytes());
-    out.push(row.class.to_wire() as u8);
-    out.extend_from_slice(row.tag.as_bytes());
-    out.extend_from_slice(&row.envelope);
-    out
+/// The version of rows that this code writes.
+const SEALED: u8 = 2;
+
+/// Bytes of a sealed row before its nonce, of the nonce, and what sealing adds.
+const ROW_HEAD: usize = 10;
+const NONCE: usize = 24;
+const TAG_AND_MAC: usize = 32;
+
+/// What a row says without being opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowHead {
+    /// Last day (since the epoch) on which it waits.
+    pub day: u32,
+    /// Which door it came through.
+    pub class: Class,
+    /// Bytes of its envelope.
+    pub bytes: usize,
+    /// The slot of its backlog's key; none if it was written before rows were sealed.
+    pub slot: Option<u32>,
 }
 
-/// Reads a value of `rows`.
-pub fn decode_row(bytes: &[u8]) -> Result<Row, StoreError> {
-    let mut f = Fields::versioned(bytes, "row")?;
-    Ok(Row {
-        day: u32::from_be_bytes(f.take()?),
-        class: Class::from_wire(i32::from(u8::from_be_bytes(f.take()?))).ok_or(StoreError::Format("row"))?,
-        tag: TagBlock::new(f.take()?),
-        envelope: Bytes::copy_from_slice(f.0),
-    })
+/// Value of `rows`.
+pub fn seal_row(
+    key: &[u8; 24],
+    row: &Row,
+    slot: u32,
+    row_key: &[u8; 32],
+    nonce: [u8; NONCE],
+) -> Result<Vec<u8>, StoreError> {
+    let mut out = Vec::with_capacity(ROW_HEAD + NONCE + TAG_AND_MAC + row.envelope.len());
+    out.push(SEALED);
+    out.extend_from_slice(&row.day.to_be_bytes());
+    out.push(row.class.to_wire() as u8);
+    out.extend_from_slice(&slot.to_be_bytes());
+    let aad = [&label::ROW[..], key, &out].concat();
+    let plain = [row.tag.as_bytes(), &row.envelope[..]].concat();
+    let sealed = XChaCha20Poly1305::new(row_key.into())
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: &plain, aad: &aad })
+        .map_err(|_| StoreError::Format("row"))?;
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&sealed);
+    Ok(out)
+}
+
+/// Reads what a value of `rows` says without being opened.
+pub fn row_head(bytes: &[u8]) -> Result<RowHead, StoreError> {
+    let class = |wire: [u8; 1]| Class::from_wire(i32::from(u8::from_be_bytes(wire))).ok_or(StoreError::Format("row"));
+    if bytes.first() == Some(&FORMAT) {
+        let mut f = Fields::versioned(bytes, "row")?;
+        let (day, class) = (u32::from_be_bytes(f.take()?), class(f.take()?)?);
+        let _tag: [u8; 16] = f.take()?;
+        return Ok(RowHead { day, class, bytes: f.0.len(), slot: None });
+    }
+    let rest = bytes.strip_prefix(&[SEALED]).ok_or(StoreError::Format("row"))?;
+    let mut f = Fields(rest, "row");
+    let (day, class, slot) = (u32::from_be_bytes(f.take()?), class(f.take()?)?, u32::from_be_bytes(f.take()?));
+    let bytes = f.0.len().checked_sub(NONCE + TAG_AND_MAC).ok_or(StoreError::Format("row"))?;
+    Ok(RowHead { day, class, bytes, slot: Some(slot) })
+}
+
+/// Opens a value of `rows`. Without a key only one that was written before rows were sealed.
+pub fn open_row(key: &[u8], bytes: &[u8], row_key: Option<&[u8; 32]>) -> Result<Row, StoreError> {
+    let head = row_head(bytes)?;
+    if head.slot.is_none() {
+        let mut f = Fields(bytes.get(6..).unwrap_or_default(), "row");
+        let tag = TagBlock::new(f.take()?);
+        return Ok(Row { day: head.day, class: head.class, tag, envelope: Bytes::copy_from_slice(f.0) });
+    }
+    let row_key = row_key.ok_or(StoreError::Format("row"))?;
+    let (start, rest) = bytes.split_at_checked(ROW_HEAD).ok_or(StoreError::Format("row"))?;
+    let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(StoreError::Format("row"))?;
+    let aad = [&label::ROW[..], key, start].concat();
+    let plain = XChaCha20Poly1305::new(row_key.into())
+        .decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &aad })
+        .map_err(|_| StoreError::Format("row (its key is gone, or the disk has changed it)"))?;
+    let plain = Bytes::from(plain);
+    let tag = plain.first_chunk::<16>().ok_or(StoreError::Format("row"))?;
+    Ok(Row { day: head.day, class: head.class, tag: TagBlock::new(*tag), envelope: plain.slice(16..) })
+}
+
+/// Value of `backlogs`.
+#[must_use]
+pub fn encode_backlog(slot: u32) -> Vec<u8> {
+    [&[FORMAT][..], &slot.to_be_bytes()].concat()
+}
+
+/// Reads a value of `backlogs`.
+pub fn decode_backlog(bytes: &[u8]) -> Result<u32, StoreError> {
+    let mut f = Fields::versioned(bytes, "backlog")?;
+    let slot = u32::from_be_bytes(f.take()?);
+    f.end()?;
+    Ok(slot)
 }
 
 /// Key of `rows`.

@@ -55,11 +55,13 @@ async fn a_live_reader_is_handed_the_envelope_and_nothing_touches_the_disk() {
     assert_eq!(world.stored(&mailbox).await, 0);
     assert!(!world.on_disk(canary));
 
-    // The same search finds what was stored.
+    // What is stored is sealed; the same search finds whose it is, which is not.
+    assert!(!world.on_disk(&[&mailbox.id.as_bytes()[..], &[0; 7]].concat()));
     drop(owner);
-    let away = b"away-canary-4711-is-on-disk-now";
+    let away = b"away-canary-4711-is-sealed-now!";
     sender.send(&mailbox.permit(), away).await;
-    assert!(world.on_disk(away));
+    assert_eq!(world.stored(&mailbox).await, 1);
+    assert!(!world.on_disk(away) && world.on_disk(&[&mailbox.id.as_bytes()[..], &[0; 7]].concat()));
 }
 
 #[tokio::test]

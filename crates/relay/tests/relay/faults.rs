@@ -29,7 +29,7 @@ async fn failing() -> (World, Arc<AtomicBool>, Arc<Mutex<()>>) {
     let mut world = World::start().await;
     world.stop().await;
     let (broken, gate) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let store = open_store(&world.config.data, InstanceId::new([0; 16])).unwrap();
+    let store = open_store(&world.config.data, Box::new(OsRng)).unwrap();
     let store = Arc::new(Failing { store, broken: Arc::clone(&broken), gate: Arc::clone(&gate) });
     let running = serve_on(world.config.clone(), store, world.clock.clone(), Box::new(OsRng)).await.unwrap();
     world.relay = Some(running);
@@ -73,6 +73,9 @@ impl Store for Failing {
             return Err(StoreError::Engine("the disk is gone".to_owned()));
         }
         self.store.commit(writes)
+    }
+    fn destroy_keys(&self, today: u32) -> Result<usize, StoreError> {
+        self.store.destroy_keys(today)
     }
 }
 

@@ -7,6 +7,7 @@ mod delivery;
 mod faults;
 mod formats;
 mod held;
+mod keys;
 mod ownership;
 mod permits;
 mod program;

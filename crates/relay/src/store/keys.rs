@@ -1,0 +1,373 @@
+//! The keys under which waiting envelopes are sealed: *gone means the key is gone*.
+//!
+//! Log-structured stores, journals and SSDs keep deleted bytes for long. So an envelope that waits is sealed under two keys, one of its last day and
+//! one of its mailbox's backlog, and both lie outside of the store, in one file of fixed slots that is overwritten in place and synced: what was
+//! acknowledged is unreadable once its backlog's key is overwritten, what expired once its day's is, whatever else keeps the ciphertext. The file
+//! belongs into no backup.
+//!
+//! ```text
+//! slot(64)  u8 kind (0 free, 1 day, 2 backlog) ‖ id(16: the day, u32 and zeros, or the mailbox) ‖ key(32) ‖ check(15)
+//! check     the beginning of SHA-256 over what is before it
+//! row key   HMAC-SHA256(backlog key, ROW_KEY ‖ day key)
+//! ```
+//!
+//! A slot is written and synced before the rows that need it. One that a crash tore is nobody's: no row was committed under it. Four slots share a
+//! disk's smallest sector of 512 bytes with four others, and are rewritten with it as they are: a disk that tears sectors could damage them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use bulla_protocol::id::MailboxId;
+use bulla_protocol::label;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rand_core::CryptoRngCore;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+
+const SLOT: usize = 64;
+const CHECK: usize = 15;
+
+type Key = Zeroizing<[u8; 32]>;
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Day(u32),
+    Backlog(MailboxId),
+}
+
+impl Owner {
+    fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        match self {
+            Self::Day(day) => {
+                bytes[0] = 1;
+                bytes[1..5].copy_from_slice(&day.to_be_bytes());
+            }
+            Self::Backlog(mailbox) => {
+                bytes[0] = 2;
+                bytes[1..].copy_from_slice(mailbox.as_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; 17]) -> Option<Self> {
+        let [kind, id @ ..] = bytes;
+        match kind {
+            1 => id.first_chunk::<4>().map(|day| Self::Day(u32::from_be_bytes(*day))),
+            2 => Some(Self::Backlog(MailboxId::new(*id))),
+            _ => None,
+        }
+    }
+}
+
+fn encode(owner: Owner, key: &[u8; 32]) -> Zeroizing<[u8; SLOT]> {
+    let mut slot = Zeroizing::new([0; SLOT]);
+    slot[..17].copy_from_slice(&owner.to_bytes());
+    slot[17..49].copy_from_slice(key);
+    let check = Sha256::digest(&slot[..49]);
+    slot[49..].copy_from_slice(&check[..CHECK]);
+    slot
+}
+
+fn decode(slot: &[u8; SLOT]) -> Option<(Owner, Key)> {
+    let check = Sha256::digest(&slot[..49]);
+    if slot[49..] != check[..CHECK] {
+        return None;
+    }
+    let owner = Owner::from_bytes(slot.first_chunk()?)?;
+    Some((owner, Zeroizing::new(<[u8; 32]>::try_from(&slot[17..49]).ok()?)))
+}
+
+/// What a row is sealed with.
+pub(super) struct ToSeal {
+    /// The slot of its backlog's key.
+    pub(super) slot: u32,
+    /// Its key.
+    pub(super) key: Zeroizing<[u8; 32]>,
+    /// For this row alone.
+    pub(super) nonce: [u8; 24],
+    /// The slot was just made.
+    pub(super) is_new: bool,
+}
+
+/// Keys that are there, for reading. Held for moments only.
+#[derive(Default)]
+struct Table {
+    days: BTreeMap<u32, (u32, Key)>,
+    backlogs: HashMap<u32, Key>,
+}
+
+/// The file, as the writer knows it.
+struct Slots {
+    file: File,
+    /// Slots in the file.
+    length: u32,
+    free: BTreeSet<u32>,
+    /// The slot under which a mailbox's rows are sealed now.
+    current: HashMap<MailboxId, u32>,
+    /// Of backlogs that are over: to be overwritten.
+    doomed: Vec<u32>,
+    /// Written and not synced.
+    unsynced: bool,
+    random: Box<dyn CryptoRngCore + Send>,
+}
+
+/// The keys of one relay's store.
+pub(super) struct Keys {
+    table: RwLock<Table>,
+    slots: Mutex<Slots>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(redacted)")
+    }
+}
+
+fn failed(error: std::io::Error) -> StoreError {
+    StoreError::Engine(format!("the key file: {error}"))
+}
+
+impl Keys {
+    /// Opens the file, or makes it. `is_current` says of a backlog's slot whether its mailbox has rows under it; those of others are overwritten
+    /// at once: a relay that was killed had no time to.
+    pub(super) fn open(
+        path: &Path,
+        random: Box<dyn CryptoRngCore + Send>,
+        is_current: impl Fn(&MailboxId, u32) -> Result<bool, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let options =
+            |o: &mut OpenOptions| o.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = options(&mut OpenOptions::new()).map_err(failed)?;
+        // The name of a new file is durable only with its folder.
+        if let Some(folder) = path.parent() {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        }
+        let bytes = file.metadata().map_err(failed)?.len();
+        let length = u32::try_from(bytes.div_ceil(SLOT as u64)).map_err(|_| StoreError::Format("key file"))?;
+        let (mut table, mut free, mut current, mut doomed) =
+            (Table::default(), BTreeSet::new(), HashMap::new(), Vec::new());
+        let mut all = Zeroizing::new(vec![0; length as usize * SLOT]);
+        file.read_exact_at(&mut all[..usize::try_from(bytes).unwrap_or(usize::MAX).min(length as usize * SLOT)], 0)
+            .map_err(failed)?;
+        for (number, slot) in (0..length).zip(all.as_chunks::<SLOT>().0) {
+            match decode(slot) {
+                Some((Owner::Day(day), key)) => {
+                    table.days.insert(day, (number, key));
+                }
+                Some((Owner::Backlog(mailbox), key)) if is_current(&mailbox, number)? => {
+                    current.insert(mailbox, number);
+                    table.backlogs.insert(number, key);
+                }
+                None if slot.iter().all(|byte| *byte == 0) => {
+                    free.insert(number);
+                }
+                _ => doomed.push(number),
+            }
+        }
+        let slots = Slots { file, length, free, current, doomed, unsynced: false, random };
+        let keys = Self { table: RwLock::new(table), slots: Mutex::new(slots) };
+        keys.destroy(0)?;
+        Ok(keys)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the next row of a mailbox and a day is sealed with. Keys are made if they are not there, and count after [`Self::sync`].
+    pub(super) fn to_seal(&self, mailbox: &MailboxId, day: u32) -> Result<ToSeal, StoreError> {
+        let mut slots = self.slots();
+        let known = slots.current.get(mailbox).copied();
+        let (slot, is_new) = match known {
+            Some(slot) => (slot, false),
+            None => {
+                let (slot, key) = slots.make(Owner::Backlog(*mailbox))?;
+                slots.current.insert(*mailbox, slot);
+                self.table.write().unwrap_or_else(PoisonError::into_inner).backlogs.insert(slot, key);
+                (slot, true)
+            }
+        };
+        let has_day = self.table.read().unwrap_or_else(PoisonError::into_inner).days.contains_key(&day);
+        if !has_day {
+            let made = slots.make(Owner::Day(day))?;
+            self.table.write().unwrap_or_else(PoisonError::into_inner).days.insert(day, made);
+        }
+        let key = self.to_open(slot, day).ok_or(StoreError::Format("key file"))?;
+        let mut nonce = [0; 24];
+        slots.random.fill_bytes(&mut nonce);
+        Ok(ToSeal { slot, key, nonce, is_new })
+    }
+
+    /// The key of the rows of a backlog and a day, if neither is gone.
+    pub(super) fn to_open(&self, slot: u32, day: u32) -> Option<Key> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let (backlog, (_, day)) = (table.backlogs.get(&slot)?, table.days.get(&day)?);
+        let mut mac = Hmac::<Sha256>::new_from_slice(&**backlog).ok()?;
+        mac.update(label::ROW_KEY);
+        mac.update(&**day);
+        Some(Zeroizing::new(mac.finalize().into_bytes().into()))
+    }
+
+    /// Returns once every key that was made is on stable storage.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let mut slots = self.slots();
+        if std::mem::take(&mut slots.unsynced) {
+            slots.file.sync_data().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// A mailbox has no rows any more: what comes next gets another key, and this one is overwritten with the next [`Self::destroy`].
+    pub(super) fn end_backlog(&self, mailbox: &MailboxId) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.current.remove(mailbox) {
+            self.table.write().unwrap_or_else(PoisonError::into_inner).backlogs.remove(&slot);
+            slots.doomed.push(slot);
+        }
+    }
+
+    /// Overwrites the keys of backlogs that are over, and of days before `today`. Returns once that is on stable storage; says how many.
+    pub(super) fn destroy(&self, today: u32) -> Result<usize, StoreError> {
+        let mut slots = self.slots();
+        {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let later = table.days.split_off(&today);
+            slots.doomed.extend(std::mem::replace(&mut table.days, later).into_values().map(|(slot, _)| slot));
+        }
+        let doomed = std::mem::take(&mut slots.doomed);
+        for slot in &doomed {
+            slots.file.write_all_at(&[0; SLOT], at(*slot)).map_err(failed)?;
+        }
+        if !doomed.is_empty() {
+            slots.file.sync_data().map_err(failed)?;
+            slots.unsynced = false;
+        }
+        // Free only now: a slot that was reused and then lost to a crash would have been the old key's again.
+        slots.free.extend(&doomed);
+        Ok(doomed.len())
+    }
+}
+
+impl Slots {
+    /// A new key in a free slot.
+    fn make(&mut self, owner: Owner) -> Result<(u32, Key), StoreError> {
+        let slot = match self.free.pop_first() {
+            Some(slot) => slot,
+            None => {
+                let slot = self.length;
+                self.length = slot.checked_add(1).ok_or(StoreError::Format("key file"))?;
+                slot
+            }
+        };
+        let mut key = Zeroizing::new([0; 32]);
+        self.random.fill_bytes(&mut *key);
+        self.file.write_all_at(&*encode(owner, &key), at(slot)).map_err(failed)?;
+        self.unsynced = true;
+        Ok((slot, key))
+    }
+}
+
+fn at(slot: u32) -> u64 {
+    u64::from(slot) * SLOT as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::OsRng;
+
+    use super::*;
+
+    const A: MailboxId = MailboxId::new([1; 16]);
+    const B: MailboxId = MailboxId::new([2; 16]);
+
+    fn open(path: &Path, current: &[(MailboxId, u32)]) -> Keys {
+        Keys::open(path, Box::new(OsRng), |mailbox, slot| Ok(current.contains(&(*mailbox, slot)))).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_a_restart_until_it_is_destroyed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let keys = open(&path, &[]);
+        let ToSeal { slot: a, key, nonce, is_new } = keys.to_seal(&A, 40).unwrap();
+        let later = keys.to_seal(&A, 41).unwrap();
+        assert!(is_new && !later.is_new && later.nonce != nonce && later.key != key);
+        let ToSeal { slot: b, key: other, .. } = keys.to_seal(&B, 40).unwrap();
+        assert!(a != b && key != other);
+        keys.sync().unwrap();
+        let again = open(&path, &[(A, a), (B, b)]);
+        assert_eq!(again.to_open(a, 40), Some(key.clone()));
+        let same = again.to_seal(&A, 40).unwrap();
+        assert_eq!((same.slot, same.key, same.is_new), (a, key, false));
+        // One mailbox is drained, and a day goes by.
+        again.end_backlog(&A);
+        assert_eq!(again.to_open(a, 40), None);
+        assert_eq!(again.destroy(41).unwrap(), 2);
+        assert_eq!((again.to_open(b, 40), again.to_open(b, 41).is_some()), (None, true));
+    }
+
+    #[test]
+    fn no_byte_of_a_destroyed_key_is_left_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let keys = open(&path, &[]);
+        keys.to_seal(&A, 40).unwrap();
+        keys.sync().unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let secrets: Vec<_> = before.chunks(SLOT).map(|slot| slot[17..49].to_vec()).collect();
+        assert_eq!(secrets.len(), 2);
+        keys.end_backlog(&A);
+        keys.destroy(41).unwrap();
+        let after = std::fs::read(&path).unwrap();
+        assert_eq!(after.len(), before.len(), "overwritten in place");
+        for secret in secrets {
+            assert!(!after.windows(8).any(|window| secret.windows(8).any(|part| part == window)));
+        }
+        // The slots are used again, for other keys.
+        let slot = keys.to_seal(&B, 50).unwrap().slot;
+        assert!(slot < 2);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), before.len() as u64);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_overwritten_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let keys = open(&path, &[]);
+        let (a, b) = (keys.to_seal(&A, 40).unwrap().slot, keys.to_seal(&B, 40).unwrap().slot);
+        keys.sync().unwrap();
+        drop(keys);
+        // A's rows are gone, and a slot at the end was torn.
+        let file = OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut &file, &[7; 40]).unwrap();
+        let keys = open(&path, &[(B, b)]);
+        assert!(keys.to_open(a, 40).is_none() && keys.to_open(b, 40).is_some());
+        let bytes = std::fs::read(&path).unwrap();
+        let is_zero = |slot: u32| bytes[slot as usize * SLOT..][..SLOT].iter().all(|byte| *byte == 0);
+        assert!(is_zero(a) && !is_zero(b) && is_zero(3));
+        // A mailbox of the same name that gets another slot is not taken for the one of before.
+        let ToSeal { slot: c, is_new, .. } = keys.to_seal(&A, 40).unwrap();
+        assert!(is_new);
+        drop(keys);
+        assert!(open(&path, &[(B, b)]).to_open(c, 40).is_none());
+    }
+
+    #[test]
+    fn a_damaged_slot_is_nobodys_key() {
+        let good = encode(Owner::Day(9), &[3; 32]);
+        assert!(decode(&good).is_some_and(|(owner, key)| owner == Owner::Day(9) && *key == [3; 32]));
+        for at in 0..SLOT {
+            let mut bad = *good;
+            bad[at] ^= 1;
+            assert!(decode(&bad).is_none(), "byte {at}");
+        }
+    }
+}
