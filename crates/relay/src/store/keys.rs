@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -30,7 +31,6 @@ use zeroize::Zeroizing;
 use super::StoreError;
 
 const SLOT: usize = 64;
-const CHECK: usize = 15;
 
 type Key = Zeroizing<[u8; 32]>;
 
@@ -43,18 +43,10 @@ enum Owner {
 
 impl Owner {
     fn to_bytes(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
         match self {
-            Self::Day(day) => {
-                bytes[0] = 1;
-                bytes[1..5].copy_from_slice(&day.to_be_bytes());
-            }
-            Self::Backlog(mailbox) => {
-                bytes[0] = 2;
-                bytes[1..].copy_from_slice(mailbox.as_bytes());
-            }
+            Self::Day(day) => joined(&[1], &[&day.to_be_bytes()]),
+            Self::Backlog(mailbox) => joined(&[2], &[mailbox.as_bytes()]),
         }
-        bytes
     }
 
     fn from_bytes(bytes: &[u8; 17]) -> Option<Self> {
@@ -67,22 +59,31 @@ impl Owner {
     }
 }
 
+/// Parts one after the other; zeros where they end, and no more than there is room for.
+fn joined<const N: usize>(first: &[u8], more: &[&[u8]]) -> [u8; N] {
+    let mut all = [0; N];
+    for (to, from) in all.iter_mut().zip(first.iter().chain(more.iter().copied().flatten())) {
+        *to = *from;
+    }
+    all
+}
+
+fn check(owner: &[u8; 17], key: &[u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(owner).chain_update(key).finalize().into()
+}
+
 fn encode(owner: Owner, key: &[u8; 32]) -> Zeroizing<[u8; SLOT]> {
-    let mut slot = Zeroizing::new([0; SLOT]);
-    slot[..17].copy_from_slice(&owner.to_bytes());
-    slot[17..49].copy_from_slice(key);
-    let check = Sha256::digest(&slot[..49]);
-    slot[49..].copy_from_slice(&check[..CHECK]);
-    slot
+    let owner = owner.to_bytes();
+    Zeroizing::new(joined(&owner, &[key, &check(&owner, key)]))
 }
 
 fn decode(slot: &[u8; SLOT]) -> Option<(Owner, Key)> {
-    let check = Sha256::digest(&slot[..49]);
-    if slot[49..] != check[..CHECK] {
+    let (owner, rest) = slot.split_first_chunk::<17>()?;
+    let (key, said) = rest.split_first_chunk::<32>()?;
+    if !check(owner, key).starts_with(said) {
         return None;
     }
-    let owner = Owner::from_bytes(slot.first_chunk()?)?;
-    Some((owner, Zeroizing::new(<[u8; 32]>::try_from(&slot[17..49]).ok()?)))
+    Some((Owner::from_bytes(owner)?, Zeroizing::new(*key)))
 }
 
 /// What a row is sealed with.
@@ -154,9 +155,10 @@ impl Keys {
         let length = u32::try_from(bytes.div_ceil(SLOT as u64)).map_err(|_| StoreError::Format("key file"))?;
         let (mut table, mut free, mut current, mut doomed) =
             (Table::default(), BTreeSet::new(), HashMap::new(), Vec::new());
-        let mut all = Zeroizing::new(vec![0; length as usize * SLOT]);
-        file.read_exact_at(&mut all[..usize::try_from(bytes).unwrap_or(usize::MAX).min(length as usize * SLOT)], 0)
-            .map_err(failed)?;
+        // With room for all, so that no copy of it is left behind by its growing.
+        let mut all = Zeroizing::new(Vec::with_capacity(length as usize * SLOT));
+        (&file).take(bytes).read_to_end(&mut all).map_err(failed)?;
+        all.resize(length as usize * SLOT, 0);
         for (number, slot) in (0..length).zip(all.as_chunks::<SLOT>().0) {
             match decode(slot) {
                 Some((Owner::Day(day), key)) => {

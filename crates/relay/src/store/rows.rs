@@ -118,8 +118,8 @@ pub fn seal_row(
     out.extend_from_slice(&row.day.to_be_bytes());
     out.push(row.class.to_wire() as u8);
     out.extend_from_slice(&slot.to_be_bytes());
-    let aad = [&label::ROW[..], key, &out].concat();
-    let plain = [row.tag.as_bytes(), &row.envelope[..]].concat();
+    let aad = [label::ROW, key, &out].concat();
+    let plain = [row.tag.as_bytes(), row.envelope.as_ref()].concat();
     let sealed = XChaCha20Poly1305::new(row_key.into())
         .encrypt(XNonce::from_slice(&nonce), Payload { msg: &plain, aad: &aad })
         .map_err(|_| StoreError::Format("row"))?;
@@ -155,7 +155,7 @@ pub fn open_row(key: &[u8], bytes: &[u8], row_key: Option<&[u8; 32]>) -> Result<
     let row_key = row_key.ok_or(StoreError::Format("row"))?;
     let (start, rest) = bytes.split_at_checked(ROW_HEAD).ok_or(StoreError::Format("row"))?;
     let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(StoreError::Format("row"))?;
-    let aad = [&label::ROW[..], key, start].concat();
+    let aad = [label::ROW, key, start].concat();
     let plain = XChaCha20Poly1305::new(row_key.into())
         .decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &aad })
         .map_err(|_| StoreError::Format("row (its key is gone, or the disk has changed it)"))?;
