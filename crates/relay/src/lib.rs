@@ -50,5 +50,5 @@ pub mod store;
 mod sweep;
 mod writer;
 
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use server::{Config, RelayError, Running, serve, serve_on};
+pub use clock::{Clock, GuardedClock, Machine, ManualClock};
+pub use server::{Config, RelayError, Running, make_folder, serve, serve_on};

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use bulla_protocol::id::MailboxId;
 use bulla_protocol::limits::{BLOB_BYTES, MAX_WORK_BITS, WORK_BITS};
 use bulla_protocol::permit::RelayName;
-use bulla_relay::{Config, SystemClock, disclose};
+use bulla_relay::{Config, GuardedClock, Machine, disclose, make_folder};
 use bulla_tls::TlsArgs;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -133,6 +133,9 @@ fn log_to_stderr(level: &str) -> anyhow::Result<()> {
 fn serve(args: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
+        make_folder(&args.data)?;
+        let file = args.data.join("clock");
+        let clock = GuardedClock::open(&file, Machine).with_context(|| format!("cannot use {}", file.display()))?;
         let tls = args.tls.source(&args.data)?;
         let mut config = Config::new(args.data, args.listen, args.name);
         config.tls = tls;
@@ -140,7 +143,7 @@ fn serve(args: Serve) -> anyhow::Result<()> {
         config.blob_bytes = args.blob_mib << 20;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-        let mut running = bulla_relay::serve(config, Arc::new(SystemClock), Box::new(rand_core::OsRng)).await?;
+        let mut running = bulla_relay::serve(config, Arc::new(clock), Box::new(rand_core::OsRng)).await?;
         let line = if args.json {
             serde_json::json!({
                 "listen": running.addr().to_string(), "url": running.url(), "pid": std::process::id(),

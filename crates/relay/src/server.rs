@@ -110,13 +110,18 @@ pub enum RelayError {
     Failed(String),
 }
 
-/// Makes the data folder (for its owner's eyes only) and opens the store in it.
+/// Makes the data folder, for its owner's eyes only.
+pub fn make_folder(data: &std::path::Path) -> Result<(), RelayError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = |error| RelayError::Folder(data.to_owned(), error);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(folder)
+}
+
+/// Makes the data folder and opens the store in it.
 ///
 /// The keys of what waits are beside it, in `keys`: the one file that a backup must not have.
 pub fn open_store(data: &std::path::Path, random: Box<dyn CryptoRngCore + Send>) -> Result<FjallStore, RelayError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = |error| RelayError::Folder(data.to_owned(), error);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(folder)?;
+    make_folder(data)?;
     FjallStore::open(&data.join("store"), &data.join("keys"), random).map_err(|error| match error {
         StoreError::Locked => RelayError::Locked(data.to_owned()),
         other => RelayError::Store(data.to_owned(), other),
@@ -341,7 +346,7 @@ impl Drop for Running {
 
 async fn tls(source: Source, clock: &Arc<dyn Clock>) -> Result<Tls, TlsError> {
     let clock = Arc::clone(clock);
-    Tls::start(source, Arc::new(move || clock.unix_secs())).await
+    Tls::start(source, Arc::new(move || clock.wall_secs())).await
 }
 
 async fn house_keeping(relay: Arc<Relay>) {
@@ -354,6 +359,9 @@ async fn house_keeping(relay: Arc<Relay>) {
         }
         relay.registry.tidy();
         let _ = sweep::destroy_backlog_keys(&relay).await;
+        if let Err(error) = relay.clock.keep() {
+            tracing::error!(%error, "how late it is cannot be written down");
+        }
         if round.is_multiple_of(limits::SWEEP_EVERY) {
             // Failing means that the store failed, which is reported where it happened.
             let _ = sweep::sweep(&relay).await;
