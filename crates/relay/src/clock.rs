@@ -125,7 +125,7 @@ pub struct GuardedClock<S = Machine> {
 }
 
 impl<S: Source> GuardedClock<S> {
-    /// With what is known from earlier starts, in a file that is made if it is not there.
+    /// With what is known from earlier starts. Nothing is written before [`Clock::keep`]: another relay may have the folder.
     pub fn open(file: &Path, source: S) -> std::io::Result<Self> {
         let (boot, up_secs, wall) = (source.boot(), source.up_secs(), source.wall_secs());
         let known = match std::fs::read(file) {
@@ -147,9 +147,7 @@ impl<S: Source> GuardedClock<S> {
             }
         };
         let ahead = AtomicI64::new(signed(anchor.wall_secs, anchor.unix_secs));
-        let clock = Self { source, anchor, file: file.to_owned(), ahead, is_set: AtomicBool::new(false) };
-        clock.keep()?;
-        Ok(clock)
+        Ok(Self { source, anchor, file: file.to_owned(), ahead, is_set: AtomicBool::new(false) })
     }
 
     /// Looks how far the machine's clock is ahead at most; tells the operator when it is set, and when it is set back.
@@ -304,7 +302,11 @@ mod tests {
         fn srv_09_no_clock_makes_an_envelope_go_early_or_stay_for_ever(history in steps()) {
             let folder = tempfile::tempdir().unwrap();
             let (file, machine) = (folder.path().join("clock"), Arc::new(Told::default()));
-            let open = || GuardedClock::open(&file, Arc::clone(&machine)).unwrap();
+            let open = || {
+                let clock = GuardedClock::open(&file, Arc::clone(&machine)).unwrap();
+                clock.keep().unwrap();
+                clock
+            };
             let mut clock = open();
             // Of each envelope: when it really came, its last day, and how long the machine may have been off unnoticed since.
             let mut waiting: Vec<(u64, u32, u64)> = Vec::new();
@@ -357,7 +359,7 @@ mod tests {
     fn a_damaged_file_is_said_to_be_and_not_guessed_at() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clock");
-        drop(GuardedClock::open(&file, Machine).unwrap());
+        GuardedClock::open(&file, Machine).unwrap().keep().unwrap();
         let good = std::fs::read(&file).unwrap();
         for bad in [&good[..40], &[], &[2; 41]] {
             std::fs::write(&file, bad).unwrap();
