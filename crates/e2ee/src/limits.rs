@@ -114,6 +114,10 @@ pub const OUT_OF_ORDER: u32 = 64;
 /// Messages of one sender and epoch that may be missing before a newer one.
 pub const FORWARD: u32 = 1_000;
 
+/// Epochs before the current one whose messages still open, until everybody was heard in a later one. One would do if every commit waited for
+/// everybody; one that removes a device waits for nobody, so that of two or three such, in a row, none loses what is on its way.
+pub const PAST_EPOCHS: u64 = 3;
+
 /// Seconds that a bundle is valid; it is renewed daily.
 pub const BUNDLE_SECS: u64 = 14 * DAY_SECS;
 

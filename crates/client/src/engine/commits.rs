@@ -48,7 +48,7 @@ fn is_of(held: &HeldRecord, group: &[u8]) -> bool {
 enum From {
     /// Its author sent it, and has merged it.
     Author,
-    /// It stands in its slot; whether its author knows that is not known.
+    /// It stands in its slot, and whether its author knows that is not known; or it came before what its author had sent before it.
     Slot,
 }
 
@@ -330,6 +330,10 @@ impl Engine {
         number: u64,
         commit: &[u8],
     ) -> Result<(), StoreError> {
+        self.commit_came(ctx, number, commit, From::Author)
+    }
+
+    fn commit_came(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, commit: &[u8], from: From) -> Result<(), StoreError> {
         if !self.has_group(ctx, number)? || self.is_broken(ctx, number)? {
             return Ok(());
         }
@@ -340,7 +344,7 @@ impl Engine {
         if ctx.tx.get::<ClaimRecord>(Table::Claims, &number.to_be_bytes())?.is_some() {
             return Ok(());
         }
-        self.follow(ctx, number, commit, From::Author)
+        self.follow(ctx, number, commit, from)
     }
 
     fn follow(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, commit: &[u8], from: From) -> Result<(), StoreError> {
@@ -398,7 +402,17 @@ impl Engine {
         }
     }
 
-    /// Nobody has brought us into a group that others speak in: we are in another one than they.
+    /// Time has passed. If nobody has brought us into a group that others speak in, we are in another one than they.
+    pub(super) fn foreign_stayed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        for (_, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
+            if self.is_of_unknown_group(ctx, number, &held.mls)? {
+                return self.foreign_stays(ctx, number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody will bring us into a group that others speak in.
     pub(super) fn foreign_stays(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         if self.group(ctx, number)?.unanswered {
             // They may not have heard yet of the one that we began.
@@ -407,16 +421,10 @@ impl Engine {
         self.break_group(ctx, number, Reason::Fork)
     }
 
-    /// Our group stands: what is held of others is of those that it has taken the place of.
-    pub(super) fn drop_foreign(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+    /// Our group stands: nobody is waited for to bring us into another. What is held of others stays for as long as it would have, because
+    /// another may have begun at once with ours, and take its place in turn.
+    pub(super) fn wait_for_nobody(&mut self, number: u64) {
         self.wanted.foreign.remove(&number);
-        let current = self.group_id(ctx, number)?;
-        for (key, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
-            if !is_of(&held, &current) {
-                ctx.tx.delete(Table::Held, &key);
-            }
-        }
-        Ok(())
     }
 
     /// What is held is looked at again: a new epoch or group has begun. What is of a group that is not known here waits on, but not for long and
@@ -428,13 +436,12 @@ impl Engine {
             let foreign = !is_of(&held, &current);
             let is_unknown = foreign && (current.is_empty() || self.is_of_unknown_group(ctx, number, &held.mls)?);
             if is_unknown && now < held.stored_ms.saturating_add(FOREIGN_MS) {
-                self.wait_for_foreign(ctx, number);
                 continue;
             }
             ctx.tx.delete(Table::Held, &key);
             match Purpose::from_wire(u64::from(held.purpose)) {
                 _ if foreign => {}
-                None if held.purpose == HELD_COMMIT => self.commit_received(ctx, number, &held.mls)?,
+                None if held.purpose == HELD_COMMIT => self.commit_came(ctx, number, &held.mls, From::Slot)?,
                 None => {}
                 Some(purpose) => self.mls_message(ctx, number, purpose, &held.mls, &held.mls)?,
             }

@@ -92,12 +92,16 @@ impl Engine {
             "a statement that the conversation continues"
         );
         let has_group = self.has_group(ctx, number)?;
-        if !group.is_news(of_own_side, has_group, &says) || !self.may_continue(ctx, number, &says)? {
+        if !self.may_continue(ctx, number, &says)? {
             return Ok(());
         }
         if of_own_side && says.identity != Self::customer_key(&record)? {
             // Nobody of ours: there is one pseudonym in a conversation.
             return Ok(());
+        }
+        if !group.is_news(of_own_side, has_group, &says) {
+            let is_known = of_own_side || says.identity == *record.peer_key;
+            return if is_known { self.comes_late(ctx, number, &record, group.heard, &says) } else { Ok(()) };
         }
         if !of_own_side && says.identity != *record.peer_key && !broken(Rule::SameIdentity) {
             // Never joined, nothing ever sealed to it. The link names the key: another key is another link, and for a person to open.
@@ -115,20 +119,14 @@ impl Engine {
             // Both began again: the customer's stands, and the business follows it. What it has lost is said again all the same.
             group.heard = says.turn.at;
             self.save_group(ctx, number, record.peer, &group)?;
-            self.await_lost(ctx, number, record.peer, &says)?;
+            self.await_lost(ctx, number, record.peer, group.heard, &says)?;
             for member in self.members(ctx, number)?.into_iter().filter(Member::is_other_side) {
                 self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
             }
             self.pump(ctx, number)?;
             return self.not_followed(ctx, number);
         }
-        self.await_lost(ctx, number, record.peer, &says)?;
-        if of_own_side && says.reason == Reason::Joined && says.turn.seen > group.heard {
-            // The other side has begun again without us, and that never came here: it may have gone back to before it knew of us.
-            let others = |m: &Member| m.is_other_side();
-            let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(others).collect();
-            Self::await_after(ctx, number, record.peer, 0, &members)?;
-        }
+        self.await_lost(ctx, number, record.peer, group.heard, &says)?;
         if says.welcome.is_empty() {
             group.note(of_own_side, &says);
             self.save_group(ctx, number, record.peer, &group)?;
@@ -235,19 +233,52 @@ impl Engine {
         Ok(!comes_by_commit && self.may_be_in(ctx, number, suite)?)
     }
 
-    /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed.
-    fn await_lost(&self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64, says: &Continues) -> Result<(), StoreError> {
-        if says.reason != Reason::Restored {
-            return Ok(());
-        }
+    /// Somebody went back to an older state: what we said after the newest that it still has, it has not confirmed. So may the other side
+    /// have, to before it knew of us, if it has begun again without us: of that we hear from ours (`seen` is newer than what was `heard`).
+    ///
+    /// Whether a statement is news of the group in which the conversation goes on is another matter.
+    fn await_lost(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        heard: u64,
+        says: &Continues,
+    ) -> Result<(), StoreError> {
         let own_side = says.role == self.own_role();
-        // An identity does not say on which of its devices it speaks.
-        let is_it = |m: &Member| {
-            m.record.own_side == own_side && says.device.as_ref().is_none_or(|name| *name == m.record.endpoint)
+        let (at, after) = match says.reason {
+            Reason::Restored => (says.turn.at, Self::newest_known(ctx, number, &says.heard)?),
+            Reason::Joined if own_side && says.turn.seen > heard => (says.turn.seen, 0),
+            _ => return Ok(()),
         };
-        let members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
-        let after = Self::newest_known(ctx, number, &says.heard)?;
+        // An identity does not say on which of its devices it speaks.
+        let is_it = |m: &Member| match says.reason {
+            Reason::Joined => m.is_other_side(),
+            _ => m.record.own_side == own_side && says.device.as_ref().is_none_or(|name| *name == m.record.endpoint),
+        };
+        let mut members: Vec<Member> = self.members(ctx, number)?.into_iter().filter(is_it).collect();
+        members.retain(|m| m.record.went_back.is_none_or(|known| known < at));
+        for member in &mut members {
+            member.record.went_back = Some(at);
+            Self::save_member(ctx, number, peer, member)?;
+        }
         Self::await_after(ctx, number, peer, after, &members)
+    }
+
+    /// A statement that comes after one of a later group, which we are in.
+    fn comes_late(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        record: &ConversationRecord,
+        heard: u64,
+        says: &Continues,
+    ) -> Result<(), StoreError> {
+        self.await_lost(ctx, number, record.peer, heard, says)?;
+        for member in self.members(ctx, number)?.into_iter().filter(Member::is_in) {
+            self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
+        }
+        self.pump(ctx, number)
     }
 
     /// What we said after a place is said to these once more.

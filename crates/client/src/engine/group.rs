@@ -449,7 +449,6 @@ impl Engine {
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         self.wanted.commits.remove(&number);
         self.wanted.reads.remove(&number);
-        self.wanted.foreign.remove(&number);
         self.doubted.remove(&number);
         self.newer.remove(&number);
     }
@@ -534,7 +533,7 @@ impl Engine {
     pub(super) fn not_followed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         let (group, now) = (self.group(ctx, number)?, ctx.tx.now_ms());
         if group.broken.is_some() {
-            return Ok(());
+            return self.tell_who_speaks(ctx, number);
         }
         // What was on its way when it came back says nothing yet.
         let since = *self.doubted.entry(number).or_insert(now);
@@ -542,6 +541,19 @@ impl Engine {
             return Ok(());
         }
         self.break_group(ctx, number, Reason::Gap)
+    }
+
+    /// Somebody speaks in a group that cannot go on. That may have been said to him under permits that were refused while his mailbox was not
+    /// there, as at a relay that went back: now that he is, they are tried once more.
+    fn tell_who_speaks(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if self.choose_other_side(ctx, number, Purpose::Control)?.is_some() {
+            return Ok(());
+        }
+        let peer = self.conversation_record(ctx, number)?.peer;
+        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() && m.is_other_side()) {
+            Self::try_permit_again(ctx, number, peer, member.number, Purpose::Control)?;
+        }
+        self.reform(ctx, number)
     }
 
     /// A Hello that nobody has answered for long may be lost: the next message goes with a new one.
@@ -569,7 +581,7 @@ impl Engine {
             let told = group.untold != Some(true) && group.began == Some(reason_to_stored(Reason::Restored));
             group.lost_from = group.lost_from.filter(|_| !(told && group.unanswered));
             if std::mem::take(&mut group.unanswered) {
-                self.drop_foreign(ctx, number)?;
+                self.wait_for_nobody(number);
                 group.stands();
             }
             (group.tries, group.retry_ms) = (0, 0);

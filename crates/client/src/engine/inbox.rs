@@ -120,8 +120,8 @@ impl Engine {
     ) -> Result<(), StoreError> {
         tracing::debug!(conversation = number, %why, "a message does not open");
         match why {
-            // Delivered again after a lost acknowledgement: its first time was durable. And since nobody is ever more than one epoch behind,
-            // what is older than that has been here too.
+            // Delivered again after a lost acknowledgement: its first time was durable. What is of an epoch whose keys are gone has been here
+            // too, or is said again (`reseal_unsent`).
             OpenError::Replayed | OpenError::TooLate | OpenError::PastEpoch | OpenError::OwnEcho => Ok(()),
             OpenError::FutureEpoch if broken(Rule::FutureHeld) => Ok(()),
             OpenError::FutureEpoch => self.hold(ctx, number, purpose, mls),

@@ -427,7 +427,7 @@ impl Engine {
                 Timer::Commits => self.pump_commits(ctx)?,
                 Timer::Reform => self.reform_some(ctx)?,
                 Timer::Foreign(conversation) if self.wanted.foreign.remove(&conversation) => {
-                    self.foreign_stays(ctx, conversation)?;
+                    self.foreign_stayed(ctx, conversation)?;
                 }
                 Timer::Foreign(_) => {}
                 Timer::Newer(conversation) => self.newer_due(ctx, conversation)?,

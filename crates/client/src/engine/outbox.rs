@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::envelope::Kind;
+use bulla_e2ee::limits;
 use bulla_e2ee::sabotage::{self, Rule, broken};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::MailboxId;
@@ -387,21 +388,23 @@ impl Engine {
 
     /// An epoch has ended. What is in the lanes of several members and has not been sent is sealed anew, before anything newer, so that nobody
     /// gets a message of an epoch that it has left; what is on its way, and may come too late by that, is sealed once more. So is what left
-    /// two epochs ago and is not confirmed: where a device was removed meanwhile, or a third's commit was faster, nobody could open it.
+    /// before the epochs whose keys are kept, and is not confirmed: after removals in a row nobody could open it. What is newer follows it.
     pub(super) fn reseal_unsent(&mut self, ctx: &mut Ctx<'_, '_>, number: u64, peer: u64) -> Result<(), StoreError> {
         let epoch = self.mls(ctx, number)?.epoch();
         let members = self.members(ctx, number)?;
         let several = members.iter().filter(|m| m.is_in()).count() > 1;
         for member in members {
             let mut in_lane = BTreeSet::new();
-            if several {
+            let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))?;
+            let is_past =
+                |how: &Awaited| matches!(how, Awaited::Handed(sealed) if sealed + limits::PAST_EPOCHS < epoch);
+            let first_past = rows.iter().position(|(_, how)| member.is_in() && is_past(how));
+            if several || first_past.is_some() {
                 self.reseal_lane(ctx, number, peer, member.number, &mut in_lane)?;
             }
-            let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))?;
-            for (key, how) in rows.into_iter().rev().filter(|_| member.is_in()) {
+            for (key, how) in rows.into_iter().skip(first_past.unwrap_or(usize::MAX)).rev() {
                 let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-                let is_past = matches!(how, Awaited::Handed(sealed) if sealed + 1 < epoch);
-                if is_past && !in_lane.contains(&order) {
+                if is_past(&how) && !in_lane.contains(&order) {
                     let place = Place { conversation: number, order };
                     Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
                     let again = OutboxRecord::message(place, Purpose::Service.to_wire());

@@ -260,6 +260,21 @@ impl Engine {
         Ok(())
     }
 
+    /// A permit that was refused may count again.
+    pub(super) fn try_permit_again(
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        peer: u64,
+        member: Number,
+        purpose: Purpose,
+    ) -> Result<(), StoreError> {
+        let key = permit_key(number, member, purpose);
+        if let Some(record) = ctx.tx.get::<PermitRecord>(Table::Permits, &key)?.filter(|r| r.void == Some(true)) {
+            ctx.tx.put(Table::Permits, &key, Scope::Peer(peer), &PermitRecord { void: None, ..record })?;
+        }
+        Ok(())
+    }
+
     /// The grant that a tag names, if it is one of ours for this mailbox and stands.
     pub(super) fn grant_of_tag(
         &self,

@@ -759,6 +759,9 @@ pub struct MemberRecord {
     /// At a business: the customer has come back on another device, and this one is told so whenever it speaks.
     #[n(7)]
     pub turned_away: Option<bool>,
+    /// `at` of its newest statement that it went back to an older state: what it had lost by then is said to it again.
+    #[n(8)]
+    pub went_back: Option<u64>,
 }
 
 impl MemberRecord {
@@ -774,6 +777,7 @@ impl MemberRecord {
             suites: None,
             spoken_until: None,
             turned_away: None,
+            went_back: None,
         }
     }
 }

@@ -75,7 +75,12 @@ async fn who_begins_twice_has_begun_once() {
     let world = World::new().await;
     let mut cortado = world.business().await;
     let link = world.link(&cortado).await;
-    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    let mut alice = world.start("Alice", RoleOptions::Customer);
+    // Two pages of one browser, both at once: neither sees the other's conversation when it asks.
+    let (conversation, at_once) =
+        tokio::join!(alice.endpoint.begin(&link, Begin::default()), alice.endpoint.begin(&link, Begin::default()));
+    let (conversation, at_once) = (conversation.unwrap(), at_once.unwrap());
+    assert_eq!((at_once.id, &at_once.user_id), (conversation.id, &conversation.user_id));
     // Whose answer was lost asks again, before the first word and after it.
     let again = alice.endpoint.begin(&link, Begin::default()).await.unwrap();
     assert_eq!((again.id, &again.user_id), (conversation.id, &conversation.user_id));

@@ -238,11 +238,14 @@ fn every_stored_record_loads() {
         suites: None,
         spoken_until: None,
         turned_away: None,
+        went_back: None,
     };
     check("member", &member);
     let suites = MemberRecord { suites: Some(vec![1]), spoken_until: Some(10), ..member };
     check("member-suites", &suites);
-    check("member-turned-away", &MemberRecord { turned_away: Some(true), ..suites });
+    let turned_away = MemberRecord { turned_away: Some(true), ..suites };
+    check("member-turned-away", &turned_away);
+    check("member-went-back", &MemberRecord { went_back: Some(11), ..turned_away });
     check("invitation", &InvitationRecord { until_ms: 1 });
     let upload = UploadRecord {
         conversation: 1,

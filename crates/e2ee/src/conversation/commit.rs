@@ -326,12 +326,12 @@ impl Conversation {
         } else {
             self.provider.state.delete(&CROSSING);
         }
-        self.forget_epoch_before()
+        Ok(())
     }
 
-    /// Erases the keys of the epoch before, once everybody was heard in this one: what a member sends arrives in its order, so that nothing of
-    /// the epoch before is on its way any more. Not where somebody was removed, who is not heard in this one and may have said something before:
-    /// then they go with the next epoch.
+    /// Erases the keys of the epochs before, once everybody was heard in this one and somebody has spoken in it: what a member sends arrives in
+    /// its order, so that nothing of an epoch before is on its way any more. Not where somebody was removed, who is not heard in this one and
+    /// may have said something before: then they go with a later one.
     pub(super) fn forget_epoch_before(&mut self) -> Result<(), StateError> {
         if !self.may_commit() || self.provider.state.get(&CROSSING).is_none() {
             return Ok(());

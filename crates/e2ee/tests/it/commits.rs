@@ -68,6 +68,40 @@ fn key_11_an_epochs_keys_are_gone_once_all_were_heard_in_the_next() {
     assert!(size(&store.restart(shop)) < settled + 200, "nor in the store");
 }
 
+/// Whoever removes waits for nobody: what is on its way meanwhile still opens after three removals in a row, and no longer after a fourth.
+#[test]
+fn what_is_on_its_way_opens_after_three_devices_were_removed() {
+    let mut two = Two::talking();
+    let spare = |endpoint| {
+        let issuer =
+            Issuer::Customer { pseudonym: &two.anna, business: two.shop.business(), endpoint, suites: Suites::DEFAULT };
+        let (bytes, _) = make_spare(&issuer, Suite::Hybrid, now(), &mut OsRng).unwrap();
+        Spare::verify(&bytes, &Expect::customer(*two.shop.business(), two.anna.public()), now()).unwrap()
+    };
+    let spares = ["a", "b", "c", "d"].map(spare);
+    let staged = two.phone.stage(&Change::Add(&spares), now()).unwrap();
+    two.phone.merge().unwrap();
+    two.shop.follow(&staged.commit, now()).unwrap();
+    let all = two.phone.members();
+    let others: Vec<u32> = all.iter().filter(|m| !m.own && m.who.role == Role::Customer).map(|m| m.leaf).collect();
+    assert_eq!(others.len(), 4);
+    let [crossing, late] = [b"crossing", b"too late"].map(|text| two.shop.seal(text).unwrap());
+    let mut commits = Vec::new();
+    for leaf in others {
+        if commits.len() == 3 {
+            assert_eq!(two.phone.open(&crossing).unwrap().epoch, two.shop.epoch());
+        }
+        commits.push(two.phone.stage(&Change::Remove(&[leaf]), now()).unwrap().commit);
+        two.phone.merge().unwrap();
+    }
+    assert_eq!(two.phone.open(&late), Err(OpenError::PastEpoch));
+    for commit in &commits {
+        two.shop.follow(commit, now()).unwrap();
+    }
+    says(&mut two.shop, &mut [&mut two.phone]);
+    says(&mut two.phone, &mut [&mut two.shop]);
+}
+
 /// Bytes of a conversation's state.
 fn size(conversation: &Conversation) -> usize {
     conversation.state().entries().iter().map(|(_, value)| value.len()).sum()
