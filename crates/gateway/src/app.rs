@@ -63,6 +63,11 @@ pub enum AppError {
     /// An export would lie among other files.
     #[error("{0} is not empty: name a folder that is, or a new one")]
     NotEmpty(PathBuf),
+    /// A web server's configuration cannot name it.
+    #[error(
+        "{0:?} has a quote, a dollar sign, a backslash or a control character, which nginx.conf cannot say: choose another folder"
+    )]
+    Unquotable(String),
 }
 
 #[derive(Debug, Clone)]

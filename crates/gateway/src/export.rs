@@ -4,11 +4,9 @@
 //! signed bundle, which an app asks for under the same address as a person asks for the page. Both are told apart by what is accepted, and every file
 //! has to come with the headers that the gateway would send: `bulla app verify` looks at these too.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
-use axum::http::HeaderName;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
+use axum::http::header::CONTENT_SECURITY_POLICY;
 use url::Url;
 
 use crate::app::{self, App, AppError};
@@ -42,6 +40,8 @@ impl App {
         if std::fs::read_dir(to).map_err(cannot(to))?.next().is_some() {
             return Err(AppError::NotEmpty(to.to_owned()));
         }
+        let site = std::path::absolute(to.join(SITE)).map_err(cannot(to))?;
+        let text = nginx(&site, how)?;
         let mut count = 0;
         for (name, bytes) in self.files() {
             let path = to.join(SITE).join(name);
@@ -52,72 +52,76 @@ impl App {
             count += 1;
         }
         let conf = to.join(NGINX);
-        let site = std::path::absolute(to.join(SITE)).map_err(cannot(to))?;
-        std::fs::write(&conf, nginx(&site, how)).map_err(cannot(&conf))?;
+        std::fs::write(&conf, text).map_err(cannot(&conf))?;
         Ok(count)
     }
 }
 
-/// A value between quotes. What is written here is made of URLs and constants, which have none and no dollar sign.
-fn quoted(value: &str) -> String {
-    let plain: String = value.chars().filter(|c| !matches!(c, '"' | '\\' | '$') && !c.is_control()).collect();
-    format!("\"{plain}\"")
+/// A value between quotes, if it can be one: nginx knows no way to write a dollar sign in some of its values.
+fn quoted(value: &str) -> Result<String, AppError> {
+    if value.chars().any(|c| matches!(c, '"' | '\\' | '$') || c.is_control()) {
+        return Err(AppError::Unquotable(value.to_owned()));
+    }
+    Ok(format!("\"{value}\""))
 }
 
-fn nginx(site: &Path, how: &Exported) -> String {
-    let mut text = String::new();
-    let mut line = |line: String| {
-        let _ = writeln!(text, "{line}");
-    };
-    let header = |name: &HeaderName, value: &str| format!("    add_header {name} {value} always;");
-    line("# The customer's app. To be included inside of `http { … }`; add `listen`, `server_name` and the certificate to the server below.".into());
-    line(format!("map $http_accept $bulla_wants_bundle {{ default 0; \"~*{}\" 1; }}", BUNDLE.replace('.', "\\.")));
-    let (ever, again) = (quoted(app::FOR_EVER), quoted(app::ASK_AGAIN));
-    line(format!("map $uri $bulla_cached {{ default {again}; \"~^/assets/\" {ever}; }}"));
-    line(format!("map $uri $bulla_shared {{ default \"\"; \"/{}\" cross-origin; }}", app::WIDGET));
-    line("server {".into());
-    line("    # listen 443 ssl;".into());
-    line("    # server_name shop.example;".into());
-    line(format!("    root {};", quoted(&site.to_string_lossy())));
-    line("    types {".into());
-    let kinds = app::KINDS.map(|(end, kind)| (end, kind.split_once(';').map_or(kind, |(bare, _)| bare)));
-    for (end, kind) in kinds {
-        line(format!("        {kind} {end};"));
+fn nginx(site: &Path, how: &Exported) -> Result<String, AppError> {
+    let root = site.to_str().ok_or_else(|| AppError::Unquotable(site.to_string_lossy().into_owned()))?;
+    let mut types = String::new();
+    for (end, kind) in app::KINDS {
+        let bare = kind.split_once(';').map_or(kind, |(bare, _)| bare);
+        types.push_str(&format!("        {bare} {end};\n"));
     }
-    line("    }".into());
-    line("    charset utf-8;".into());
-    line("    charset_types text/javascript text/css text/plain;".into());
-    line("    # Requests say who looks at which business: none is written down.".into());
-    line("    access_log off;".into());
-    line("    gzip on;".into());
-    line("    gzip_vary on;".into());
-    line(
-        "    gzip_types text/javascript text/css application/wasm image/svg+xml application/manifest+json text/plain;"
-            .into(),
-    );
-    line("    # With nginx's Brotli module the compressed files beside these are used, which are smaller: `brotli_static on;`".into());
-    for (name, value) in app::WITH_EVERY_FILE {
-        line(header(&name, &quoted(value)));
+    let policy = app::policy(&how.relay, &how.embed);
+    let mut headers = String::new();
+    for (name, value) in app::WITH_EVERY_FILE.iter().map(|(n, v)| (n, *v)).chain([(&CONTENT_SECURITY_POLICY, &*policy)])
+    {
+        headers.push_str(&format!("    add_header {name} {} always;\n", quoted(value)?));
     }
-    line(header(&CONTENT_SECURITY_POLICY, &quoted(&app::policy(&how.relay, &how.embed))));
-    line(header(&CACHE_CONTROL, "$bulla_cached"));
-    line(header(&HeaderName::from_static("cross-origin-resource-policy"), "$bulla_shared"));
-    line("    add_header vary \"accept\" always;".into());
-    line("    location = / { try_files /index.html =404; }".into());
-    line("    location ~ ^/@[^/]+$ {".into());
-    line("        error_page 418 = @bulla_gateway;".into());
-    line("        if ($bulla_wants_bundle) { return 418; }".into());
-    line("        try_files /index.html =404;".into());
-    line("    }".into());
-    line("    location ~ \\.br$ { return 404; }".into());
-    line("    location @bulla_gateway {".into());
-    line(format!("        proxy_pass {};", how.gateway.origin().ascii_serialization()));
-    line("        proxy_hide_header vary;".into());
-    line("        # The bundle says by itself who made it and how long it is to be kept; the page's headers are not its own.".into());
-    line("        add_header vary \"accept\" always;".into());
-    line("    }".into());
-    line("}".into());
-    text
+    Ok(format!(
+        r#"# The customer's app. To be included inside of `http {{ … }}`; add `listen`, `server_name` and the certificate to the server below.
+map $http_accept $bulla_wants_bundle {{ default 0; "~*{bundle}" 1; }}
+map $uri $bulla_cached {{ default {again}; "~^/assets/" {ever}; }}
+map $uri $bulla_shared {{ default ""; "/{widget}" cross-origin; }}
+server {{
+    # listen 443 ssl;
+    # server_name shop.example;
+    root {root};
+    types {{
+{types}    }}
+    charset utf-8;
+    charset_types text/javascript text/css text/plain;
+    # Requests say who looks at which business: none is written down.
+    access_log off;
+    gzip on;
+    gzip_vary on;
+    gzip_types text/javascript text/css application/wasm image/svg+xml application/manifest+json text/plain;
+    # With nginx's Brotli module the compressed files beside these are used, which are smaller: `brotli_static on;`
+{headers}    add_header cache-control $bulla_cached always;
+    add_header cross-origin-resource-policy $bulla_shared always;
+    add_header vary "accept" always;
+    location = / {{ try_files /index.html =404; }}
+    location ~ ^/@[^/]+$ {{
+        error_page 418 = @bulla_gateway;
+        if ($bulla_wants_bundle) {{ return 418; }}
+        try_files /index.html =404;
+    }}
+    location ~ \.br$ {{ return 404; }}
+    location @bulla_gateway {{
+        proxy_pass {gateway};
+        proxy_hide_header vary;
+        # The bundle says by itself who made it and how long it is to be kept; the page's headers are not its own.
+        add_header vary "accept" always;
+    }}
+}}
+"#,
+        bundle = BUNDLE.replace('.', "\\."),
+        again = quoted(app::ASK_AGAIN)?,
+        ever = quoted(app::FOR_EVER)?,
+        widget = app::WIDGET,
+        root = quoted(root)?,
+        gateway = how.gateway.origin().ascii_serialization(),
+    ))
 }
 
 #[cfg(test)]
@@ -145,7 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_is_told_has_no_value_that_ends_its_quotes() {
-        assert_eq!(quoted("a\"; } evil $uri\n"), "\"a; } evil uri\"");
+    fn what_nginx_could_not_be_told_is_refused() {
+        let how = Exported {
+            relay: "wss://relay.example/v1/ws".to_owned(),
+            gateway: Url::parse("http://10.0.0.2:8471").unwrap(),
+            embed: Vec::new(),
+        };
+        assert!(nginx(Path::new("/srv/our shop/site"), &how).unwrap().contains("root \"/srv/our shop/site\";"));
+        for folder in ["/srv/a\"; } evil", "/srv/$uri", "/srv/a\nb", "/srv/a\\b"] {
+            let refused = nginx(Path::new(folder), &how);
+            assert!(matches!(refused, Err(AppError::Unquotable(which)) if which == folder), "{folder}");
+        }
     }
 }

@@ -404,6 +404,10 @@ impl Engine {
 
     /// Time has passed. If nobody has brought us into a group that others speak in, we are in another one than they.
     pub(super) fn foreign_stayed(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        // A customer who says Hello again has none meanwhile.
+        if !self.has_group(ctx, number)? {
+            return Ok(());
+        }
         for (_, held) in ctx.tx.scan_prefix::<HeldRecord>(Table::Held, &number.to_be_bytes())? {
             if self.is_of_unknown_group(ctx, number, &held.mls)? {
                 return self.foreign_stays(ctx, number);
@@ -425,6 +429,14 @@ impl Engine {
     /// another may have begun at once with ours, and take its place in turn.
     pub(super) fn wait_for_nobody(&mut self, number: u64) {
         self.wanted.foreign.remove(&number);
+    }
+
+    /// A new group has begun, and what is held is of another still: its maker may bring us there.
+    pub(super) fn wait_for_held(&mut self, ctx: &Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if !ctx.tx.scan_bytes_prefix(Table::Held, &number.to_be_bytes())?.is_empty() {
+            self.wait_for_foreign(ctx, number);
+        }
+        Ok(())
     }
 
     /// What is held is looked at again: a new epoch or group has begun. What is of a group that is not known here waits on, but not for long and

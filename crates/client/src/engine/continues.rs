@@ -210,6 +210,7 @@ impl Engine {
         self.introduce_all(ctx, number, &record)?;
         self.tell_left_out(ctx, number)?;
         self.open_held(ctx, number)?;
+        self.wait_for_held(ctx, number)?;
         self.pump(ctx, number)
     }
 

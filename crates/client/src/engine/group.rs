@@ -449,6 +449,7 @@ impl Engine {
         ctx.tx.delete(Table::Claims, &number.to_be_bytes());
         self.wanted.commits.remove(&number);
         self.wanted.reads.remove(&number);
+        self.wanted.foreign.remove(&number);
         self.doubted.remove(&number);
         self.newer.remove(&number);
     }

@@ -267,6 +267,19 @@ impl Engine {
         self.request(ctx.out, &key, client_frame::Body::Create(create), Pending::Create(id));
     }
 
+    /// A mailbox that its relay had lost is there again. Whoever wrote to it meanwhile was refused, and takes his permits for void: he gets fresh
+    /// ones. (To a business its customers say Hello again by themselves.)
+    fn mailbox_is_back(&mut self, ctx: &mut Ctx<'_, '_>, id: MailboxId) -> Result<(), StoreError> {
+        let Some(crate::event::ConversationId(number)) = self.only_conversation(ctx, id)? else { return Ok(()) };
+        let mut record = self.conversation_record(ctx, number)?;
+        if record.state != crate::event::ConversationState::Open {
+            return Ok(());
+        }
+        record.control_given = 0;
+        self.save_conversation(ctx, number, &record)?;
+        self.owe_receipts(ctx, number, record.peer, &[], &[], super::messages::Wait::AtOnce)
+    }
+
     pub(super) fn link_down(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
@@ -304,9 +317,13 @@ impl Engine {
         let pending = self.links.get_mut(key).and_then(|link| link.pending.remove(&request));
         match (body, pending) {
             (server_frame::Body::Done(_), Some(Pending::Create(id))) => {
+                let before = ctx.tx.get::<MailboxRecord>(Table::Mailboxes, id.as_bytes())?;
                 if let Some(mailbox) = self.mailboxes.get_mut(&id) {
                     mailbox.record.created = true;
                     ctx.tx.put(Table::Mailboxes, id.as_bytes(), Scope::Endpoint, &mailbox.record)?;
+                }
+                if before.is_some_and(|record| record.created) {
+                    self.mailbox_is_back(ctx, id)?;
                 }
                 self.present_mailbox(ctx, key, id);
             }

@@ -71,6 +71,10 @@ impl Engine {
                 Head::Send(Box::new(sealed))
             } else if entry.until_ms.is_some_and(|until| until <= ctx.tx.now_ms()) {
                 ctx.tx.delete(Table::Outbox, &key);
+                if let Some(place) = entry.message {
+                    // Nor is it said later, behind what is newer.
+                    Self::confirmed(ctx, lane.member, place);
+                }
                 Head::Next
             } else if lane.member == 0 {
                 self.advance_intent(ctx, lane.conversation, &key, entry)?

@@ -253,9 +253,17 @@ fn hears(world: &mut World, customer: usize, listener: usize, excused: &Excused)
         line.id.is_some_and(|id| mailboxes.iter().any(|mailbox| set.contains(&(id, *mailbox))))
     };
     let went_back = world.ledger.went_back.clone();
+    // An old folder that was started without a network takes over later, and lacks what the other has acknowledged meanwhile.
+    let others: Vec<usize> = (0..world.nodes.len())
+        .filter(|n| world.nodes[*n].device == listener && *n != world.devices[listener].active)
+        .collect();
+    let elsewhere: BTreeSet<String> =
+        others.into_iter().filter_map(|n| kept(world, n, customer)).flatten().map(|m| m.text).collect();
     let lost_there = |line: &Line| {
         let lost = |(who, had, at_ms): &(usize, BTreeSet<[u8; 32]>, u64)| {
-            *who == listener && line.at_ms <= *at_ms && !line.id.is_some_and(|id| had.contains(&id))
+            *who == listener
+                && (line.at_ms <= *at_ms || elsewhere.contains(&line.text))
+                && !line.id.is_some_and(|id| had.contains(&id))
         };
         went_back.iter().any(lost)
     };
