@@ -27,6 +27,7 @@
 //! - [`writer`]: the thread that writes in groups; [`store`]: what is written, and its bytes
 //! - [`outbox`], [`memory`], [`limits`]: what bounds a client, envelopes, this process
 //! - [`disclose`]: everything that is held, printed
+//! - [`metrics`]: numbers for the operator; [`ops`]: where they are asked for
 //! - [`clock`]: time, injected
 //!
 //! The public interface is [`serve`], [`Config`], [`Running`], the traits [`Clock`] and [`Store`](store::Store), and [`disclose`].
@@ -40,6 +41,8 @@ pub mod disclose;
 mod limits;
 mod mailbox;
 mod memory;
+pub mod metrics;
+mod ops;
 mod outbox;
 mod pump;
 mod random;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ pub struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     current: watch::Receiver<Option<Arc<CertifiedKey>>>,
     name: Option<String>,
+    pub(crate) refused: Arc<AtomicU64>,
     _keeper: Arc<Keeper>,
 }
 
@@ -103,7 +105,7 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec(), CHALLENGE.to_vec()];
         // No session is resumed: see the crate's documentation.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), current: receiver, name, _keeper: Arc::new(Keeper(keeper)) })
+        Ok(Self { config: Arc::new(config), current: receiver, name, refused: Arc::default(), _keeper: Arc::new(Keeper(keeper)) })
     }
 
     /// Under which name it is reached, if that is known here: the first of those for which a certificate is ordered.
@@ -126,6 +128,12 @@ impl Tls {
     #[must_use]
     pub fn certificates(&self) -> watch::Receiver<Option<Arc<CertifiedKey>>> {
         self.current.clone()
+    }
+
+    /// How many handshakes have failed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Speaks TLS on a listener, for [`axum::serve()`].
