@@ -27,6 +27,7 @@
 //! - [`writer`]: the thread that writes in groups; [`store`]: what is written, and its bytes
 //! - [`outbox`], [`memory`], [`limits`]: what bounds a client, envelopes, this process
 //! - [`disclose`]: everything that is held, printed
+//! - [`backup`]: mailboxes in a file, and back; [`socket`]: where `disclose` and `backup` ask
 //! - [`metrics`]: numbers for the operator; [`ops`]: where they are asked for
 //! - [`clock`]: time, injected
 //!
@@ -34,6 +35,7 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod backup;
 mod blobs;
 pub mod clock;
 mod connection;
@@ -49,6 +51,7 @@ mod random;
 mod registry;
 pub mod server;
 mod slots;
+pub mod socket;
 pub mod store;
 mod sweep;
 mod writer;

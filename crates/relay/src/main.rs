@@ -1,5 +1,6 @@
 //! `bulla-relay`: the store-and-forward server, and what it holds, printed.
 
+mod check;
 mod settings;
 
 use std::io::Write as _;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bulla_protocol::id::MailboxId;
-use bulla_relay::{GuardedClock, Machine, disclose, make_folder};
+use bulla_protocol::permit::RelayName;
+use bulla_relay::{GuardedClock, Machine, backup, disclose, make_folder};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
@@ -17,7 +19,7 @@ use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use settings::{Program, Settings};
+use settings::{Program, Settings, relay_name};
 
 /// Bulla's relay: stores and forwards sealed envelopes that it cannot read.
 ///
@@ -34,7 +36,7 @@ struct Cli {
 }
 
 /// The commands that take [`Settings`].
-const WITH_SETTINGS: &[&str] = &["serve", "config"];
+const WITH_SETTINGS: &[&str] = &["serve", "config", "check"];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -50,11 +52,28 @@ enum Command {
     /// With nothing said it has the defaults; otherwise what the same arguments would come to for `serve`.
     Config(Box<FromFile>),
 
+    /// Says what would go wrong with these settings on this machine, and what to do; ends with 1 if something would.
+    ///
+    /// Looks at the settings, the data folder, the disk, the store, the clock, the certificate and the addresses. Run it as the user who runs the
+    /// relay. With --running it only asks the relay that runs whether it can accept and store.
+    Check(Box<Check>),
+
     /// Prints everything that the relay holds.
     ///
     /// Works on a running relay, through a socket in its data folder, and on a stopped one. Of commit slots it tells the length. With the MAC roots that it prints one could write to mailboxes, but
     /// read nothing: keep the output to those who are entitled to it.
     Disclose(Disclose),
+
+    /// Writes the mailboxes to a new file: owners' keys, MAC roots, incarnations, months of renewal, revocations, and the relay's name.
+    ///
+    /// Works on a running relay, through a socket in its data folder, and on a stopped one. Nothing that waits is in it, and no key under which
+    /// it lies. With its MAC roots one could write to mailboxes: keep it as secret as the data folder.
+    Backup(Backup),
+
+    /// Makes a new data folder of a backup, with a new instance id.
+    ///
+    /// Owners' endpoints notice by that id, and make their mailboxes again. What waited at the relay is not restored. See docs/durability.md.
+    Restore(Restore),
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +101,20 @@ struct Serve {
 }
 
 #[derive(Debug, clap::Args)]
+struct Check {
+    #[command(flatten)]
+    from: FromFile,
+
+    /// Only ask the relay that runs on the data folder whether it can accept and store.
+    #[arg(long)]
+    running: bool,
+
+    /// Print JSON on one line: [{"check", "state": "good", "warn" or "bad", "says"}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct Disclose {
     /// The relay's data folder.
     #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
@@ -94,6 +127,30 @@ struct Disclose {
     /// Print JSON on one line.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Backup {
+    /// The relay's data folder.
+    #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
+    data: PathBuf,
+
+    /// The relay's name, for the backup of a stopped one; a running relay knows it.
+    #[arg(long, value_name = "NAME", env = "BULLA_RELAY_NAME", value_parser = relay_name)]
+    name: Option<RelayName>,
+
+    /// The new file.
+    file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Restore {
+    /// The new data folder.
+    #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
+    data: PathBuf,
+
+    /// The backup.
+    file: PathBuf,
 }
 
 fn mailbox_id(text: &str) -> Result<MailboxId, String> {
@@ -112,7 +169,14 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     let program = Program::new(Cli::command(), WITH_SETTINGS);
-    let found = program.matches(std::env::args_os().collect())?.unwrap_or_else(|error| error.exit());
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let found = match program.matches(arguments.clone()) {
+        Ok(found) => found.unwrap_or_else(|error| error.exit()),
+        Err(error) => match program.lax(&arguments).as_ref().ok().and_then(|lax| lax.subcommand_matches("check")) {
+            Some(check) => return print_findings(&check::unreadable(&error), check.get_flag("json")),
+            None => return Err(error.into()),
+        },
+    };
     if let Some(("config", said)) = found.subcommand() {
         print_line(program.print(said).trim_end())?;
         return Ok(ExitCode::SUCCESS);
@@ -123,7 +187,15 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve(*args)?,
         // Printed above: what it lacks would be no `Settings`.
         Command::Config(_) => {}
+        Command::Check(args) => {
+            let FromFile { config, settings } = args.from;
+            let findings =
+                if args.running { check::running(&settings.data) } else { check::all(&settings, config.as_deref()) };
+            return print_findings(&findings, args.json);
+        }
         Command::Disclose(args) => print_disclosure(&args)?,
+        Command::Backup(args) => back_up(&args)?,
+        Command::Restore(args) => restore(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -200,6 +272,43 @@ fn print_disclosure(args: &Disclose) -> anyhow::Result<()> {
     let disclosure = disclose::from_folder(&args.data, args.mailbox)?;
     let text = if args.json { serde_json::to_string(&disclosure) } else { serde_json::to_string_pretty(&disclosure) };
     print_line(&text?)
+}
+
+fn print_findings(findings: &[check::Finding], json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        print_line(&serde_json::to_string(findings)?)?;
+    } else {
+        for finding in findings {
+            print_line(&finding.to_string())?;
+        }
+    }
+    let is_bad = findings.iter().any(|finding| finding.state == check::State::Bad);
+    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn back_up(args: &Backup) -> anyhow::Result<()> {
+    let made = backup::make(&args.data, &args.file, args.name.as_ref())?;
+    if made.name.is_none() {
+        eprintln!("bulla-relay: the relay's name is not in it: a stopped relay keeps none. Say it with --name.");
+    }
+    eprintln!(
+        "bulla-relay: whoever has {} can write to these mailboxes: keep it as secret as the data folder.",
+        args.file.display()
+    );
+    print_line(&format!("{}: {} mailboxes, {} revocations", args.file.display(), made.mailboxes, made.revoked))
+}
+
+fn restore(args: &Restore) -> anyhow::Result<()> {
+    let made = backup::restore(&args.file, &args.data, Box::new(rand_core::OsRng))?;
+    let name = made.name.as_ref().map_or("its name", RelayName::as_str);
+    print_line(&format!(
+        "{}: {} mailboxes, {} revocations, a new instance id. Start it under its old name: \
+         bulla-relay serve --data {} --name {name}",
+        args.data.display(),
+        made.mailboxes,
+        made.revoked,
+        args.data.display(),
+    ))
 }
 
 fn print_line(line: &str) -> anyhow::Result<()> {

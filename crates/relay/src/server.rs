@@ -38,7 +38,7 @@ use crate::slots::Slots;
 use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
 use crate::writer::{Unavailable, Writer};
-use crate::{connection, disclose, limits, sweep};
+use crate::{connection, limits, socket, sweep};
 
 /// The folder of blobs, in the data folder.
 const BLOBS: &str = "blobs";
@@ -283,7 +283,7 @@ pub async fn serve_on(
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });
-    let socket = disclose::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
+    let socket = socket::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
     // What went over its time while this was down is gone before anybody asks. A store that fails says so where it does.
     let _ = sweep::sweep(&relay).await;
     relay.tasks.spawn(house_keeping(Arc::clone(&relay)));

@@ -75,7 +75,7 @@ pub(crate) struct Settings {
     tls: TlsArgs,
 }
 
-fn relay_name(text: &str) -> Result<RelayName, String> {
+pub(crate) fn relay_name(text: &str) -> Result<RelayName, String> {
     RelayName::new(text).ok_or_else(|| "a name has 1 to 255 bytes and no control characters".to_owned())
 }
 
@@ -192,8 +192,7 @@ impl Program {
     /// Reads the arguments, and the file that they or the environment name.
     pub(crate) fn matches(&self, arguments: Vec<OsString>) -> Result<Result<ArgMatches, clap::Error>, SettingsError> {
         // First only for the file's name: what the file may say is not missed yet.
-        let lax = self.each(|sub| sub.mut_args(|arg| arg.required(false)));
-        let found = match lax.try_get_matches_from(&arguments) {
+        let found = match self.lax(&arguments) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
@@ -219,6 +218,11 @@ impl Program {
             }
         }
         Ok(Ok(found))
+    }
+
+    /// What the arguments and the environment say, whatever is missing.
+    pub(crate) fn lax(&self, arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+        self.each(|sub| sub.mut_args(|arg| arg.required(false))).try_get_matches_from(arguments)
     }
 
     fn each(&self, change: impl Fn(Command) -> Command) -> Command {

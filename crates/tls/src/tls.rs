@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::acme::{self, Acme};
-use crate::certificate::provider;
+use crate::certificate::{self, provider};
 use crate::error::TlsError;
 use crate::files::Files;
 use crate::listener::TlsListener;
@@ -44,6 +44,33 @@ pub enum Source {
     },
     /// An ACME server, such as Let's Encrypt.
     Acme(Acme),
+}
+
+/// What a certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// For whom it is: names and addresses as text, in order.
+    pub names: Vec<String>,
+    /// When it begins and ends, in seconds since 1970.
+    pub begins: u64,
+    /// See `begins`.
+    pub ends: u64,
+}
+
+impl Source {
+    /// Looks at the certificate that is there, without ordering or keeping anything. One that is ordered may not be there yet.
+    pub async fn look(&self, now: u64) -> Result<Option<Seen>, TlsError> {
+        let (chain, key) = match self {
+            Self::Files { certificate, key } => (certificate.clone(), key.clone()),
+            Self::Acme(acme) => (acme.certificate(), acme.certificate()),
+        };
+        let pem = match (certificate::read(&chain).await, self) {
+            (Err(TlsError::Missing(_)), Self::Acme(_)) => return Ok(None),
+            (read, _) => read?,
+        };
+        let loaded = certificate::load((&chain, &pem), (&key, &certificate::read(&key).await?), now)?;
+        Ok(Some(Seen { names: loaded.names, begins: loaded.begins, ends: loaded.ends }))
+    }
 }
 
 /// A certificate that is kept up to date, as long as this or a listener of it lives.

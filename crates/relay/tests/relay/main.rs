@@ -1,7 +1,9 @@
 //! The relay from outside: real sockets, real files, a clock that the test moves.
 
+mod backup;
 mod bad_input;
 mod blobs;
+mod check;
 mod common;
 mod delivery;
 mod faults;
