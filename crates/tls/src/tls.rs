@@ -132,7 +132,13 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec(), CHALLENGE.to_vec()];
         // No session is resumed: see the crate's documentation.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), current: receiver, name, refused: Arc::default(), _keeper: Arc::new(Keeper(keeper)) })
+        Ok(Self {
+            config: Arc::new(config),
+            current: receiver,
+            name,
+            refused: Arc::default(),
+            _keeper: Arc::new(Keeper(keeper)),
+        })
     }
 
     /// Under which name it is reached, if that is known here: the first of those for which a certificate is ordered.

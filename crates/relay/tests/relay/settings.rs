@@ -146,3 +146,36 @@ async fn a_relay_is_what_its_file_says() {
     drop(client);
     assert_eq!(process.terminate(), "", "nothing to warn of");
 }
+
+/// What the unit, the image and the manual speak of is there.
+#[test]
+fn what_is_shipped_and_written_names_no_setting_that_is_none() {
+    let defaults = printed(&[], &[]);
+    let shipped = [
+        include_str!("../../../../deploy/bulla-relay.service"),
+        include_str!("../../../../deploy/Dockerfile"),
+        include_str!("../../../../docs/operator.md"),
+    ];
+    let (mut variables, mut commands) = (0, 0);
+    for text in shipped {
+        for word in text.split(|c: char| !c.is_ascii_uppercase() && c != '_') {
+            if word.starts_with("BULLA_RELAY_") && word != "BULLA_RELAY_CONFIG" {
+                assert!(defaults.contains(&format!("({word}, ")), "{word}");
+                variables += 1;
+            }
+        }
+        for said in text.split("bulla-relay ").skip(1) {
+            let words: Vec<&str> = said.lines().next().unwrap_or_default().split([' ', '`']).collect();
+            let [command, more @ ..] = words.as_slice() else { continue };
+            if !["serve", "config", "check", "disclose", "backup", "restore"].contains(command) {
+                continue;
+            }
+            let help = String::from_utf8(output(&[], &[command, "--help"]).stdout).unwrap();
+            for flag in more.iter().take_while(|word| !word.is_empty()).filter(|word| word.starts_with("--")) {
+                assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{command} {flag}");
+            }
+            commands += 1;
+        }
+    }
+    assert!(variables >= 5 && commands >= 8, "{variables}, {commands}");
+}
