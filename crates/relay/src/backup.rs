@@ -1,16 +1,17 @@
 //! A relay's mailboxes in one file, and a new data folder from it.
 //!
-//! What cannot be made again without its owners is in it: of each mailbox its owner's key, MAC root, incarnation, month of renewal and revocations,
-//! and the relay's name. What waits is not: no envelope, no slot, no blob, no bundle, and no key under which any of it lies. So a backup never brings
-//! back what was delivered or is over, and whoever steals one reads nothing; with its MAC roots he could write to mailboxes.
+//! What cannot be made again without its owners is in it: of each mailbox its owner's key, MAC root, incarnation,
+//! month of renewal and revocations, and the relay's name. What waits is not: no envelope, no slot, no blob, no
+//! bundle, and no key under which any of it lies. So a backup never brings back what was delivered or is over, and
+//! whoever steals one reads nothing; with its MAC roots he could write to mailboxes.
 //!
 //! ```text
 //! file    "bulla-relay-copy" ‖ u8 1 ‖ head ‖ mailbox* ‖ u32 0 ‖ SHA-256 of all before it
 //! head, mailbox   u32 length ‖ a protobuf message; mailboxes in the order of their ids
 //! ```
 //!
-//! What is restored has a new instance id: endpoints that see one make their mailboxes again and say again what the backup may lack. What an older
-//! incarnation permits stands in `docs/durability.md`.
+//! What is restored has a new instance id: endpoints that see one make their mailboxes again and say again what the
+//! backup may lack. What an older incarnation permits stands in `docs/durability.md`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read, Seek as _, Write as _};
@@ -263,8 +264,8 @@ fn named(file: &Path, bad: Bad) -> BackupError {
     }
 }
 
-/// Writes a backup of the relay on a data folder to a new file, for its owner's eyes only. A relay that runs is asked; one that does not keeps its name
-/// nowhere, so that it must be told.
+/// Writes a backup of the relay on a data folder to a new file, for its owner's eyes only. A relay that runs is
+/// asked; one that does not keeps its name nowhere, so that it must be told.
 pub fn make(data: &Path, to: &Path, name: Option<&RelayName>) -> Result<Summary, BackupError> {
     if !data.join("store").is_dir() {
         return Err(BackupError::NoData(data.to_owned()));

@@ -1,7 +1,8 @@
-//! `bulla-relay check`: what would go wrong with these settings on this machine, before it does; one line each, with what to do.
+//! `bulla-relay check`: what would go wrong with these settings on this machine, before it does; one line each, with
+//! what to do.
 //!
-//! It changes nothing but for a small file that it writes and removes, and it opens a store only for the user whose it is: what another user's
-//! program left in it, the relay could not write to.
+//! It changes nothing but for a small file that it writes and removes, and it opens a store only for the user whose
+//! it is: what another user's program left in it, the relay could not write to.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -145,7 +146,7 @@ fn folder(data: &Path) -> Judged {
         Ok(found) => match may_write(data) {
             Err(error) => bad(format!("{named}: {error}. Give it to the user who runs the relay")),
             Ok(()) if !is_ours(data) => warn(format!(
-                "{named} belongs to another user: run this as the one who runs the relay, or not all of it can be looked at"
+                "{named} belongs to another user: run this as the one who runs the relay, to look at all of it"
             )),
             Ok(()) if found.mode() & 0o077 != 0 => warn(format!("others can look into {named}: chmod 700 {named}")),
             Ok(()) => good(format!("{named}")),

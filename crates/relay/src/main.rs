@@ -43,8 +43,8 @@ enum Command {
     /// Runs the relay until SIGTERM or Ctrl-C; a second one ends it at once.
     ///
     /// Prints one line when it is ready. TLS is its own work with --domain or --tls-cert, else that of a reverse proxy before it, which must not log
-    /// addresses either. What is not given as a flag is taken from the environment (BULLA_RELAY_DATA and so on), then from the file that --config
-    /// names, then from the defaults.
+    /// addresses either. What is not given as a flag is taken from the environment (BULLA_RELAY_DATA and so on), then
+    /// from the file that --config names, then from the defaults.
     Serve(Box<Serve>),
 
     /// Prints a file of settings, with every one explained.
@@ -54,8 +54,9 @@ enum Command {
 
     /// Says what would go wrong with these settings on this machine, and what to do; ends with 1 if something would.
     ///
-    /// Looks at the settings, the data folder, the disk, the store, the clock, the certificate and the addresses. Run it as the user who runs the
-    /// relay. With --running it only asks the relay that runs whether it can accept and store.
+    /// Looks at the settings, the data folder, the disk, the store, the clock, the certificate and the addresses. Run
+    /// it as the user who runs the relay. With --running it only asks the relay that runs whether it can accept and
+    /// store.
     Check(Box<Check>),
 
     /// Prints everything that the relay holds.
@@ -64,15 +65,18 @@ enum Command {
     /// read nothing: keep the output to those who are entitled to it.
     Disclose(Disclose),
 
-    /// Writes the mailboxes to a new file: owners' keys, MAC roots, incarnations, months of renewal, revocations, and the relay's name.
+    /// Writes the mailboxes to a new file: owners' keys, MAC roots, incarnations, months of renewal, revocations, and
+    /// the relay's name.
     ///
-    /// Works on a running relay, through a socket in its data folder, and on a stopped one. Nothing that waits is in it, and no key under which
-    /// it lies. With its MAC roots one could write to mailboxes: keep it as secret as the data folder.
+    /// Works on a running relay, through a socket in its data folder, and on a stopped one. Nothing that waits is in
+    /// it, and no key under which it lies. With its MAC roots one could write to mailboxes: keep it as secret as the
+    /// data folder.
     Backup(Backup),
 
     /// Makes a new data folder of a backup, with a new instance id.
     ///
-    /// Owners' endpoints notice by that id, and make their mailboxes again. What waited at the relay is not restored. See docs/durability.md.
+    /// Owners' endpoints notice by that id, and make their mailboxes again. What waited at the relay is not restored.
+    /// See docs/durability.md.
     Restore(Restore),
 }
 

@@ -1,10 +1,11 @@
 //! The relay's numbers, for its operator: how much of what, and never of whom.
 //!
-//! Every number is of the relay as a whole. The only labels are those of [`LABELS`], each with values that stand in this file: there is none of a
-//! mailbox, a grant, a connection or an address, and nothing that a peer says becomes one. `docs/metadata.md` says of each why it is harmless,
-//! and to whom it is not.
+//! Every number is of the relay as a whole. The only labels are those of [`LABELS`], each with values that stand in
+//! this file: there is none of a mailbox, a grant, a connection or an address, and nothing that a peer says becomes
+//! one. `docs/metadata.md` says of each why it is harmless, and to whom it is not.
 //!
-//! Counting is a relaxed addition to an atomic number; the writer's thread alone also fills histograms, once for each group.
+//! Counting is a relaxed addition to an atomic number; the writer's thread alone also fills histograms, once for each
+//! group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! `/health` and `/metrics`, on a listener of their own: for the operator's monitoring, and not for whoever can reach the relay.
+//! `/health` and `/metrics`, on a listener of their own: for the operator's monitoring, and not for whoever can reach
+//! the relay.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};

@@ -43,7 +43,8 @@ use crate::{connection, limits, socket, sweep};
 /// The folder of blobs, in the data folder.
 const BLOBS: &str = "blobs";
 
-/// How long a stop waits for what is on its way, if nobody says otherwise: a sender's answer takes a round trip, a part of a picture seconds.
+/// How long a stop waits for what is on its way, if nobody says otherwise: a sender's answer takes a round trip, a
+/// part of a picture seconds.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// What an operator decides.
@@ -350,8 +351,8 @@ impl Running {
         sweep::destroy_backlog_keys(&self.relay).await.map_err(failed)
     }
 
-    /// Takes nothing new, stores what readers had not confirmed, answers senders whose envelopes are stored by that, closes all connections, and
-    /// returns when the data folder is free again. `/health` says meanwhile that it drains.
+    /// Takes nothing new, stores what readers had not confirmed, answers senders whose envelopes are stored by that,
+    /// closes all connections, and returns when the data folder is free again. `/health` says meanwhile that it drains.
     pub async fn shutdown(mut self) -> Result<(), RelayError> {
         self.relay.stopping.cancel();
         self.relay.tasks.close();

@@ -1,8 +1,10 @@
-//! What an operator decides, and where it is said: defaults, a file, environment variables, flags, each over those before it.
+//! What an operator decides, and where it is said: defaults, a file, environment variables, flags, each over those
+//! before it.
 //!
-//! [`Settings`] is the only place that knows them. Of its fields, clap makes the flags; from the same arguments come the environment's names
-//! (`--work-bits`: `BULLA_RELAY_WORK_BITS`), the keys of the file (`work_bits`, and those of TLS in a table `[tls]`), its checks, and the file that
-//! `bulla-relay config` prints. What the file says becomes clap's default: so flags and environment win by clap's own rules.
+//! [`Settings`] is the only place that knows them. Of its fields, clap makes the flags; from the same arguments come
+//! the environment's names (`--work-bits`: `BULLA_RELAY_WORK_BITS`), the keys of the file (`work_bits`, and those of
+//! TLS in a table `[tls]`), its checks, and the file that `bulla-relay config` prints. What the file says becomes
+//! clap's default: so flags and environment win by clap's own rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -44,21 +46,26 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "NAME", default_value = "relay.local", value_parser = relay_name)]
     pub(crate) name: RelayName,
 
-    /// Proof of work for a new mailbox, a first contact and a commit slot, in leading zero bits. Clients refuse more than 28.
+    /// Proof of work for a new mailbox, a first contact and a commit slot, in leading zero bits. Clients refuse more
+    /// than 28.
     #[arg(long, value_name = "N", default_value_t = WORK_BITS,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORK_BITS)))]
     work_bits: u32,
 
     /// Room for sealed attachments, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = BLOB_BYTES >> 20, value_parser = clap::value_parser!(u64).range(..=MOST_MIB))]
+    #[arg(long, value_name = "MIB", default_value_t = BLOB_BYTES >> 20,
+        value_parser = clap::value_parser!(u64).range(..=MOST_MIB))]
     pub(crate) blob_mib: u64,
 
     /// Room for commit slots, in MiB. A group whose commit finds none waits, and tries again.
-    #[arg(long, value_name = "MIB", default_value_t = SLOT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..=MOST_MIB))]
+    #[arg(long, value_name = "MIB", default_value_t = SLOT_BYTES >> 20,
+        value_parser = clap::value_parser!(u64).range(1..=MOST_MIB))]
     pub(crate) slots_mib: u64,
 
-    /// Memory for envelopes that are handed over or on their way to the disk, in MiB. Without room for one its sender is told to try again.
-    #[arg(long, value_name = "MIB", default_value_t = MEMORY_TOTAL as u64 >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    /// Memory for envelopes that are handed over or on their way to the disk, in MiB. Without room for one its sender
+    /// is told to try again.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_TOTAL as u64 >> 20,
+        value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     memory_mib: u64,
 
     /// How long a stop waits for what is on its way: answers to senders, uploads.
@@ -66,8 +73,8 @@ pub(crate) struct Settings {
         value_parser = clap::value_parser!(u64).range(..=3_600))]
     drain_secs: u64,
 
-    /// Where to answer /health and /metrics, in plain HTTP; without it nowhere. Best on loopback, such as 127.0.0.1:8471: whoever reads the
-    /// numbers of a quiet relay can tell from them whether somebody is connected.
+    /// Where to answer /health and /metrics, in plain HTTP; without it nowhere. Best on loopback, such as
+    /// 127.0.0.1:8471: whoever reads the numbers of a quiet relay can tell from them whether somebody is connected.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
 
@@ -105,7 +112,7 @@ impl Settings {
 pub(crate) enum SettingsError {
     /// The file cannot be read.
     #[error(
-        "cannot read the settings in {0}: {1}. Name the file with --config or BULLA_RELAY_CONFIG, and let this user read it"
+        "cannot read the settings in {0}: {1}. Name another with --config or BULLA_RELAY_CONFIG, or let this user read it"
     )]
     Unreadable(PathBuf, std::io::Error),
     /// It is no file of settings.
@@ -125,7 +132,8 @@ pub(crate) enum SettingsError {
     Value { file: PathBuf, line: usize, key: String, value: String, why: String },
     /// Two sources of a certificate.
     #[error(
-        "the certificate is to come from a file (tls.cert, --tls-cert) and to be ordered (tls.domains, --domain): choose one"
+        "the certificate is to come from a file (tls.cert, --tls-cert) and to be ordered (tls.domains, --domain): \
+         choose one"
     )]
     TwoCertificates,
     /// Half a pair.
@@ -167,7 +175,8 @@ impl Program {
     pub(crate) fn new(command: Command, subcommands: &'static [&'static str]) -> Self {
         let (ids, _) = ids();
         let with_env = |arg: Arg| match env_of(&arg) {
-            // Several values of a variable are separated as in a URL's query, not by blanks: names and paths have none of these.
+            // Several values of a variable are separated as in a URL's query, not by blanks: names and paths have
+            // none of these.
             Some(env) if ids.contains(arg.get_id().as_str()) && matches!(arg.get_action(), ArgAction::Append) => {
                 arg.env(env).value_delimiter(',')
             }
@@ -307,7 +316,7 @@ impl Program {
     /// A file that says what the arguments come to, with every setting explained.
     pub(crate) fn print(&self, found: &ArgMatches) -> String {
         let mut out = String::from(
-            "# Settings of bulla-relay. Each can also be a variable of the environment or a flag, which count more, in this order.\n\
+            "# Settings of bulla-relay. Each can also be a variable of the environment or a flag: these count more.\n\
              # What is commented out is not set.\n",
         );
         let mut table = false;

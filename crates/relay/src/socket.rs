@@ -1,4 +1,5 @@
-//! The Unix socket in the data folder, which only the folder's owner can open: one question on one line, one answer, and the end.
+//! The Unix socket in the data folder, which only the folder's owner can open: one question on one line, one answer,
+//! and the end.
 //!
 //! ```text
 //! ""  or a mailbox's id   everything, or all of that mailbox, as JSON (`disclose`)
@@ -55,7 +56,7 @@ pub(crate) fn listen(relay: &Arc<Relay>, data: &Path) -> std::io::Result<Option<
     let path = data.join(SOCKET);
     if path.as_os_str().len() > LONGEST {
         tracing::warn!(
-            "the path of the data folder is too long for a socket: `disclose` and `backup` work only when the relay is stopped"
+            "the path of the data folder is too long for a socket: `disclose` and `backup` need the relay stopped"
         );
         return Ok(None);
     }

@@ -58,7 +58,8 @@ pub struct Seen {
 }
 
 impl Source {
-    /// Looks at the certificate that is there, without ordering or keeping anything. One that is ordered may not be there yet.
+    /// Looks at the certificate that is there, without ordering or keeping anything. One that is ordered may not be
+    /// there yet.
     pub async fn look(&self, now: u64) -> Result<Option<Seen>, TlsError> {
         let (chain, key) = match self {
             Self::Files { certificate, key } => (certificate.clone(), key.clone()),

@@ -95,7 +95,8 @@ async fn from_a_backup_of_a_running_relay_everybody_goes_on_and_nothing_that_wai
     assert_eq!(data_encoding::HEXLOWER.encode(&sender.hello.instance), after.instance);
     assert_eq!(code(&sender.try_send(&withdrawn, b"x").await), Code::Refused);
     sender.send(&lasting(&mailbox), b"after it").await;
-    // Of the incarnation it knows what the backup knew: an older copy between the two is let in, until the latest is back.
+    // Of the incarnation it knows what the backup knew: an older copy between the two is let in until the latest is
+    // back.
     let mut copy = Client::connect(&process.url, Role::Owner).await;
     assert_eq!(copy.try_open(&mailbox.raised(4, 4)).await, superseded_by(5));
     copy.open(&mailbox.raised(7, 7)).await;

@@ -71,7 +71,7 @@ async fn a_stop_stores_what_was_not_confirmed_and_answers_who_sent_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_it_drains_it_says_so_and_a_second_signal_ends_it() {
     let dir = tempfile::tempdir().unwrap();
-    let more = ["--metrics", "127.0.0.1:0", "--drain-secs", "3000"].map(Path::new);
+    let more = ["--metrics", "127.0.0.1:0", "--drain-secs", "60"].map(Path::new);
     let mut process = Process::start_with(&dir.path().join("relay"), "warn", NAME, &more);
     assert_eq!(http(&process.metrics, "/health"), (200, "ok\n".to_owned()));
     assert_eq!(http(&process.listen, "/health"), (200, "ok\n".to_owned()), "as before");
