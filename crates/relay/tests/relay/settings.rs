@@ -115,7 +115,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_line() {
         ("name = a", 1, "TOML"),
     ] {
         let file = write(dir.path(), text);
-        let error = sentence(&output(&[], &["serve", "--data", "/nowhere", "--config", file.to_str().unwrap()]));
+        let error = sentence(&output(&[], &["config", "--config", file.to_str().unwrap()]));
         assert!(error.contains(&format!("relay.toml, line {line}: ")) && error.contains(words), "{text}: {error}");
     }
     for (text, words) in [
@@ -123,13 +123,13 @@ fn what_is_wrong_in_a_file_is_said_with_its_line() {
         ("[tls]\ncert = \"a\"\nkey = \"b\"\ndomains = [\"a.example\"]", "choose one"),
     ] {
         let file = write(dir.path(), text);
-        let error = sentence(&output(&[], &["serve", "--data", "/nowhere", "--config", file.to_str().unwrap()]));
+        let error = sentence(&output(&[], &["config", "--config", file.to_str().unwrap()]));
         assert!(error.contains(words), "{text}: {error}");
     }
-    let error = sentence(&output(&[], &["serve", "--config", "/nowhere/relay.toml"]));
+    let error = sentence(&output(&[], &["config", "--config", "/nowhere/relay.toml"]));
     assert!(error.contains("cannot read the settings in /nowhere/relay.toml"), "{error}");
     let large = write(dir.path(), &"#\n".repeat(1 << 20));
-    let error = sentence(&output(&[], &["serve", "--config", large.to_str().unwrap()]));
+    let error = sentence(&output(&[], &["config", "--config", large.to_str().unwrap()]));
     assert!(error.contains("larger than"), "{error}");
 }
 
