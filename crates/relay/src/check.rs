@@ -337,6 +337,7 @@ mod tests {
 
     #[test]
     fn room_is_judged_by_what_may_be_stored() {
+        assert_eq!(space(255 << 20, 0).0, State::Bad);
         assert_eq!(space(LEAST_FREE - 1, 0).0, State::Bad);
         assert_eq!(space(LEAST_FREE, LEAST_FREE).0, State::Good);
         assert_eq!(space(LEAST_FREE, LEAST_FREE + 1).0, State::Warn);
