@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use bulla_protocol::frame::{Role, server_frame::Body as S};
+use bulla_protocol::id::SlotId;
 use bulla_relay::metrics::LABELS;
 
 use crate::common::*;
@@ -147,7 +148,8 @@ async fn the_numbers_follow_the_traffic_and_name_nobody() {
     owner.close().await;
     sender.accepted(spilled).await;
     assert_eq!(code(&sender.try_send(&Mailbox::new(0xc8).permit(), b"x").await), bulla_protocol::frame::Code::Refused);
-    assert_eq!(sender.claim(slot(1), b"commit").await, won());
+    let claimed = SlotId::new([0xd3; 32]);
+    assert_eq!(sender.claim(claimed, b"commit").await, won());
     let silent = Client::silent(&process.url).await;
 
     let all_expected = [
@@ -212,8 +214,8 @@ async fn the_numbers_follow_the_traffic_and_name_nobody() {
         "127.0.0.1",
         NAME,
         &mailbox.id.to_hex()[..8],
-        &lasting(&mailbox).permit.grant.to_hex()[..8],
-        &slot(1).to_hex()[..8],
+        &lasting(&mailbox).permit.grant.to_hex()[..16],
+        &claimed.to_hex()[..8],
         &process.listen,
     ] {
         assert!(!text.contains(secret), "{secret} in {text}");
