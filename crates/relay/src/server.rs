@@ -20,6 +20,7 @@ use rand_core::CryptoRngCore;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -354,11 +355,13 @@ impl Running {
     /// Takes nothing new, stores what readers had not confirmed, answers senders whose envelopes are stored by that,
     /// closes all connections, and returns when the data folder is free again. `/health` says meanwhile that it drains.
     pub async fn shutdown(mut self) -> Result<(), RelayError> {
+        let begun = Instant::now();
         self.relay.stopping.cancel();
         self.relay.tasks.close();
         self.relay.tasks.wait().await;
         // A request that a client never finishes must not hold the relay.
-        if tokio::time::timeout(self.relay.drain, &mut self.http).await.is_err() {
+        let left = self.relay.drain.saturating_sub(begun.elapsed()).max(limits::CLOSE_TIMEOUT);
+        if tokio::time::timeout(left, &mut self.http).await.is_err() {
             self.http.abort();
         }
         self.shared.writer.stop();
