@@ -3,23 +3,17 @@
 //! What is printed is what is stored, field by field; `docs/metadata.md` lists the same fields. A running relay answers through a Unix socket in its data
 //! folder, which only the folder's owner can open; on a stopped one the store itself is read.
 
-use std::io::{Read, Write as _};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bulla_protocol::id::MailboxId;
 use bulla_protocol::permit::Class;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
 
-use crate::server::{Relay, RelayError, open_store};
+use crate::server::{RelayError, open_store};
+use crate::socket;
 use crate::store::{Page, Store, StoreError};
 
-const SOCKET: &str = "disclose.sock";
 const PAGE: Page = Page { rows: 256, bytes: 4 * 1024 * 1024 };
 
 /// All that a relay holds.
@@ -201,20 +195,12 @@ pub fn from_folder(data: &Path, only: Option<MailboxId>) -> Result<Disclosure, D
     if !data.join("store").is_dir() {
         return Err(DiscloseError::NoData(data.to_owned()));
     }
-    if let Ok(stream) = UnixStream::connect(data.join(SOCKET)) {
-        return ask(stream, only);
+    if let Some(answer) = socket::ask(data, &only.map(MailboxId::to_hex).unwrap_or_default()) {
+        return serde_json::from_slice(&answer.map_err(DiscloseError::Socket)?).map_err(|_| DiscloseError::Answer);
     }
     // Nobody answers: either nothing runs, or the lock will say that something does.
     let store = open_store(data, Box::new(rand_core::OsRng))?;
     read(&store, only).map_err(DiscloseError::Store)
-}
-
-fn ask(mut stream: UnixStream, only: Option<MailboxId>) -> Result<Disclosure, DiscloseError> {
-    let question = only.map(MailboxId::to_hex).unwrap_or_default();
-    writeln!(stream, "{question}").map_err(DiscloseError::Socket)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(DiscloseError::Socket)?;
-    serde_json::from_str(&answer).map_err(|_| DiscloseError::Answer)
 }
 
 /// Why there is nothing to disclose.
@@ -236,54 +222,4 @@ pub enum DiscloseError {
     /// The running relay answered something else, such as half of it.
     #[error("the running relay gave no complete answer. Is it of the same version? Try again, or stop it first")]
     Answer,
-}
-
-/// Answers on a socket in the data folder as long as the relay runs.
-pub(crate) fn listen(relay: &Arc<Relay>, data: &Path) -> std::io::Result<Option<PathBuf>> {
-    /// What fits into a socket's address, with its final zero.
-    const LONGEST: usize = 107;
-    let path = data.join(SOCKET);
-    if path.as_os_str().len() > LONGEST {
-        tracing::warn!(
-            "the path of the data folder is too long for a socket: `disclose` works only when the relay is stopped"
-        );
-        return Ok(None);
-    }
-    // Left behind by a relay that was killed; the store's lock says that none runs now.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    relay.tasks().spawn(answer_all(Arc::clone(relay), listener));
-    Ok(Some(path))
-}
-
-async fn answer_all(relay: Arc<Relay>, listener: UnixListener) {
-    loop {
-        let stream = tokio::select! {
-            () = relay.stopping().cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => continue,
-            },
-        };
-        let answered = answer(&relay, stream);
-        tokio::select! {
-            () = relay.stopping().cancelled() => return,
-            _ = tokio::time::timeout(std::time::Duration::from_secs(60), answered) => {}
-        }
-    }
-}
-
-async fn answer(relay: &Relay, stream: tokio::net::UnixStream) -> std::io::Result<()> {
-    let mut stream = tokio::io::BufReader::new(stream);
-    let mut question = String::new();
-    stream.read_line(&mut question).await?;
-    let only = MailboxId::from_hex(question.trim());
-    let found = relay.registry().read(move |store| read(store, only)).await;
-    let Ok(disclosure) = found else { return Ok(()) };
-    stream.write_all(&serde_json::to_vec(&disclosure)?).await?;
-    stream.shutdown().await
 }

@@ -27,12 +27,15 @@
 //! - [`writer`]: the thread that writes in groups; [`store`]: what is written, and its bytes
 //! - [`outbox`], [`memory`], [`limits`]: what bounds a client, envelopes, this process
 //! - [`disclose`]: everything that is held, printed
+//! - [`backup`]: mailboxes in a file, and back; [`socket`]: where `disclose` and `backup` ask
+//! - [`metrics`]: numbers for the operator; [`ops`]: where they are asked for
 //! - [`clock`]: time, injected
 //!
 //! The public interface is [`serve`], [`Config`], [`Running`], the traits [`Clock`] and [`Store`](store::Store), and [`disclose`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod backup;
 mod blobs;
 pub mod clock;
 mod connection;
@@ -40,12 +43,15 @@ pub mod disclose;
 mod limits;
 mod mailbox;
 mod memory;
+pub mod metrics;
+mod ops;
 mod outbox;
 mod pump;
 mod random;
 mod registry;
 pub mod server;
 mod slots;
+pub mod socket;
 pub mod store;
 mod sweep;
 mod writer;

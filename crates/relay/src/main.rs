@@ -1,23 +1,25 @@
 //! `bulla-relay`: the store-and-forward server, and what it holds, printed.
 
+mod check;
+mod settings;
+
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bulla_protocol::id::MailboxId;
-use bulla_protocol::limits::{BLOB_BYTES, MAX_WORK_BITS, WORK_BITS};
 use bulla_protocol::permit::RelayName;
-use bulla_relay::{Config, GuardedClock, Machine, disclose, make_folder};
-use bulla_tls::TlsArgs;
-use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use bulla_relay::{GuardedClock, Machine, backup, disclose, make_folder};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use settings::{Program, Settings, relay_name};
 
 /// Bulla's relay: stores and forwards sealed envelopes that it cannot read.
 ///
@@ -33,49 +35,69 @@ struct Cli {
     command: Command,
 }
 
+/// The commands that take [`Settings`].
+const WITH_SETTINGS: &[&str] = &["serve", "config", "check"];
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the relay until SIGTERM or Ctrl-C.
+    /// Runs the relay until SIGTERM or Ctrl-C; a second one ends it at once.
     ///
     /// Prints one line when it is ready. TLS is its own work with --domain or --tls-cert, else that of a reverse proxy before it, which must not log
-    /// addresses either.
+    /// addresses either. What is not given as a flag is taken from the environment (BULLA_RELAY_DATA and so on), then
+    /// from the file that --config names, then from the defaults.
     Serve(Box<Serve>),
+
+    /// Prints a file of settings, with every one explained.
+    ///
+    /// With nothing said it has the defaults; otherwise what the same arguments would come to for `serve`.
+    Config(Box<FromFile>),
+
+    /// Says what would go wrong with these settings on this machine, and what to do; ends with 1 if something would.
+    ///
+    /// Looks at the settings, the data folder, the disk, the store, the clock, the certificate and the addresses. Run
+    /// it as the user who runs the relay. With --running it only asks the relay that runs whether it can accept and
+    /// store.
+    Check(Box<Check>),
 
     /// Prints everything that the relay holds.
     ///
     /// Works on a running relay, through a socket in its data folder, and on a stopped one. Of commit slots it tells the length. With the MAC roots that it prints one could write to mailboxes, but
     /// read nothing: keep the output to those who are entitled to it.
     Disclose(Disclose),
+
+    /// Writes the mailboxes to a new file: owners' keys, MAC roots, incarnations, months of renewal, revocations, and
+    /// the relay's name.
+    ///
+    /// Works on a running relay, through a socket in its data folder, and on a stopped one. Nothing that waits is in
+    /// it, and no key under which it lies. With its MAC roots one could write to mailboxes: keep it as secret as the
+    /// data folder.
+    Backup(Backup),
+
+    /// Makes a new data folder of a backup, with a new instance id.
+    ///
+    /// Owners' endpoints notice by that id, and make their mailboxes again. What waited at the relay is not restored.
+    /// See docs/durability.md.
+    Restore(Restore),
+}
+
+#[derive(Debug, clap::Args)]
+struct FromFile {
+    /// A file of settings, in TOML: see `bulla-relay config`.
+    #[arg(long, value_name = "FILE", env = "BULLA_RELAY_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Debug, clap::Args)]
 struct Serve {
-    /// The data folder; made if it is not there, readable by its owner only.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    from: FromFile,
 
-    /// Address and port to listen on; port 0 takes any free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8470")]
-    listen: SocketAddr,
-
-    /// The relay's name, which its clients bind into every proof: its domain. It must not change while mailboxes exist.
-    #[arg(long, value_name = "NAME", default_value = "relay.local", value_parser = relay_name)]
-    name: RelayName,
-
-    /// Proof of work for a new mailbox, a first contact and a commit slot, in leading zero bits. Clients refuse more than 28.
-    #[arg(long, value_name = "N", default_value_t = WORK_BITS, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORK_BITS)))]
-    work_bits: u32,
-
-    /// Room for sealed attachments, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = BLOB_BYTES >> 20, value_parser = clap::value_parser!(u64).range(..=1 << 34))]
-    blob_mib: u64,
-
-    /// Print the line of readiness as JSON: {"listen", "url", "pid"}.
+    /// Print the line of readiness as JSON: {"listen", "url", "pid"}, and "metrics" if that is answered.
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    tls: TlsArgs,
 
     /// Stop when standard input ends: whoever started the relay holds the other end of that pipe, and it cannot outlive him.
     #[arg(long, hide = true)]
@@ -83,9 +105,23 @@ struct Serve {
 }
 
 #[derive(Debug, clap::Args)]
+struct Check {
+    #[command(flatten)]
+    from: FromFile,
+
+    /// Only ask the relay that runs on the data folder whether it can accept and store.
+    #[arg(long)]
+    running: bool,
+
+    /// Print JSON on one line: [{"check", "state": "good", "warn" or "bad", "says"}].
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct Disclose {
     /// The relay's data folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
     data: PathBuf,
 
     /// Only this mailbox: its id, 32 lowercase hexadecimal digits.
@@ -97,8 +133,28 @@ struct Disclose {
     json: bool,
 }
 
-fn relay_name(text: &str) -> Result<RelayName, String> {
-    RelayName::new(text).ok_or_else(|| "a name has 1 to 255 bytes and no control characters".to_owned())
+#[derive(Debug, clap::Args)]
+struct Backup {
+    /// The relay's data folder.
+    #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
+    data: PathBuf,
+
+    /// The relay's name, for the backup of a stopped one; a running relay knows it.
+    #[arg(long, value_name = "NAME", env = "BULLA_RELAY_NAME", value_parser = relay_name)]
+    name: Option<RelayName>,
+
+    /// The new file.
+    file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Restore {
+    /// The new data folder.
+    #[arg(long, value_name = "DIR", env = "BULLA_RELAY_DATA")]
+    data: PathBuf,
+
+    /// The backup.
+    file: PathBuf,
 }
 
 fn mailbox_id(text: &str) -> Result<MailboxId, String> {
@@ -106,13 +162,8 @@ fn mailbox_id(text: &str) -> Result<MailboxId, String> {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = log_to_stderr(&cli.log).and_then(|()| match cli.command {
-        Command::Serve(args) => serve(*args),
-        Command::Disclose(args) => print_disclosure(&args),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run() {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("bulla-relay: {error:#}.");
             ExitCode::FAILURE
@@ -120,10 +171,44 @@ fn main() -> ExitCode {
     }
 }
 
+fn run() -> anyhow::Result<ExitCode> {
+    let program = Program::new(Cli::command(), WITH_SETTINGS);
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let found = match program.matches(arguments.clone()) {
+        Ok(found) => found.unwrap_or_else(|error| error.exit()),
+        Err(error) => match program.lax(&arguments).as_ref().ok().and_then(|lax| lax.subcommand_matches("check")) {
+            Some(check) => return print_findings(&check::unreadable(&error), check.get_flag("json")),
+            None => return Err(error.into()),
+        },
+    };
+    if let Some(("config", said)) = found.subcommand() {
+        print_line(program.print(said).trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cli = Cli::from_arg_matches(&found).unwrap_or_else(|error| error.exit());
+    log_to_stderr(&cli.log)?;
+    match cli.command {
+        Command::Serve(args) => serve(*args)?,
+        // Printed above: what it lacks would be no `Settings`.
+        Command::Config(_) => {}
+        Command::Check(args) => {
+            let FromFile { config, settings } = args.from;
+            let findings =
+                if args.running { check::running(&settings.data) } else { check::all(&settings, config.as_deref()) };
+            return print_findings(&findings, args.json);
+        }
+        Command::Disclose(args) => print_disclosure(&args)?,
+        Command::Backup(args) => back_up(&args)?,
+        Command::Restore(args) => restore(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Logs this project's own words only: libraries would, at `trace`, write out frames and addresses.
 fn log_to_stderr(level: &str) -> anyhow::Result<()> {
-    let wanted =
-        EnvFilter::builder().parse(level).context("--log (or RUST_LOG) is not a level such as info, debug or trace")?;
+    let wanted = EnvFilter::builder()
+        .parse(level)
+        .context("the log level (--log, RUST_LOG, BULLA_RELAY_LOG) is none such as info, debug or trace")?;
     let own = filter_fn(|metadata| metadata.target().starts_with("bulla_"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(wanted).with_filter(own);
     tracing_subscriber::registry().with(layer).init();
@@ -133,36 +218,46 @@ fn log_to_stderr(level: &str) -> anyhow::Result<()> {
 fn serve(args: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
-        make_folder(&args.data)?;
-        let file = args.data.join("clock");
+        let settings = args.from.settings;
+        make_folder(&settings.data)?;
+        let file = settings.data.join("clock");
         let clock = GuardedClock::open(&file, Machine).with_context(|| format!("cannot use {}", file.display()))?;
-        let tls = args.tls.source(&args.data)?;
-        let mut config = Config::new(args.data, args.listen, args.name);
-        config.tls = tls;
-        config.work_bits = args.work_bits;
-        config.blob_bytes = args.blob_mib << 20;
+        let config = settings.config()?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let mut running = bulla_relay::serve(config, Arc::new(clock), Box::new(rand_core::OsRng)).await?;
         let line = if args.json {
-            serde_json::json!({
+            let mut ready = serde_json::json!({
                 "listen": running.addr().to_string(), "url": running.url(), "pid": std::process::id(),
-            })
-            .to_string()
+            });
+            if let Some(metrics) = running.metrics() {
+                ready["metrics"] = metrics.to_string().into();
+            }
+            ready.to_string()
         } else {
             format!("bulla-relay is ready at {}", running.url())
         };
         let stdin_ends = stdin_ends(args.exit_with_stdin);
         print_line(&line)?;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = told(&mut terminate, &mut interrupt) => {}
             _ = stdin_ends, if args.exit_with_stdin => {}
             error = running.failed() => bail!(error),
         }
-        running.shutdown().await?;
+        tokio::select! {
+            stopped = running.shutdown() => stopped?,
+            () = told(&mut terminate, &mut interrupt) => bail!("ended at once; nothing accepted is lost"),
+        }
         Ok(())
     })
+}
+
+/// Somebody wants it to end.
+async fn told(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// Resolves when standard input ends, if it is read at all. A thread of its own: the runtime would wait for the read when it stops.
@@ -181,6 +276,43 @@ fn print_disclosure(args: &Disclose) -> anyhow::Result<()> {
     let disclosure = disclose::from_folder(&args.data, args.mailbox)?;
     let text = if args.json { serde_json::to_string(&disclosure) } else { serde_json::to_string_pretty(&disclosure) };
     print_line(&text?)
+}
+
+fn print_findings(findings: &[check::Finding], json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        print_line(&serde_json::to_string(findings)?)?;
+    } else {
+        for finding in findings {
+            print_line(&finding.to_string())?;
+        }
+    }
+    let is_bad = findings.iter().any(|finding| finding.state == check::State::Bad);
+    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn back_up(args: &Backup) -> anyhow::Result<()> {
+    let made = backup::make(&args.data, &args.file, args.name.as_ref())?;
+    if made.name.is_none() {
+        eprintln!("bulla-relay: the relay's name is not in it: a stopped relay keeps none. Say it with --name.");
+    }
+    eprintln!(
+        "bulla-relay: whoever has {} can write to these mailboxes: keep it as secret as the data folder.",
+        args.file.display()
+    );
+    print_line(&format!("{}: {} mailboxes, {} revocations", args.file.display(), made.mailboxes, made.revoked))
+}
+
+fn restore(args: &Restore) -> anyhow::Result<()> {
+    let made = backup::restore(&args.file, &args.data, Box::new(rand_core::OsRng))?;
+    let name = made.name.as_ref().map_or("its name", RelayName::as_str);
+    print_line(&format!(
+        "{}: {} mailboxes, {} revocations, a new instance id. Start it under its old name: \
+         bulla-relay serve --data {} --name {name}",
+        args.data.display(),
+        made.mailboxes,
+        made.revoked,
+        args.data.display(),
+    ))
 }
 
 fn print_line(line: &str) -> anyhow::Result<()> {

@@ -24,6 +24,16 @@ impl Budget {
         Arc::new(Self { taken: AtomicUsize::new(0), limit })
     }
 
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many there are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes bytes, if they are there.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
         self.taken

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::limits;
+use crate::metrics::Metrics;
 
 /// A connection, as long as the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,14 +52,15 @@ struct Shared {
     frames: mpsc::UnboundedSender<Outgoing>,
     queued: AtomicUsize,
     drained: Notify,
+    metrics: Arc<Metrics>,
 }
 
 impl Outbox {
     /// Both ends.
     #[must_use]
-    pub(crate) fn new(id: ConnectionId) -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
+    pub(crate) fn new(id: ConnectionId, metrics: Arc<Metrics>) -> (Self, mpsc::UnboundedReceiver<Outgoing>) {
         let (frames, waiting) = mpsc::unbounded_channel();
-        (Self(Arc::new(Shared { id, frames, queued: AtomicUsize::new(0), drained: Notify::new() })), waiting)
+        (Self(Arc::new(Shared { id, frames, queued: AtomicUsize::new(0), drained: Notify::new(), metrics })), waiting)
     }
 
     /// Whose it is.
@@ -69,6 +71,9 @@ impl Outbox {
 
     /// Queues a frame. A connection that has ended drops it.
     pub(crate) fn push(&self, request: u64, body: Body, slot: Option<Slot>) {
+        if let Body::Failed(failed) = &body {
+            self.0.metrics.refused(failed.code);
+        }
         let bytes = ServerFrame::new(request, body).to_bytes();
         self.0.queued.fetch_add(bytes.len(), Ordering::AcqRel);
         let _ = self.0.frames.send(Outgoing { bytes, slot });

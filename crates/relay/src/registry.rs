@@ -38,6 +38,11 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many are in memory.
+    pub(crate) fn loaded(&self) -> usize {
+        self.state().loaded.len()
+    }
+
     /// A mailbox, if there is one.
     pub(crate) async fn get(&self, id: &MailboxId) -> Result<Option<Arc<Mailbox>>, Unavailable> {
         loop {

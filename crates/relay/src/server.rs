@@ -20,6 +20,7 @@ use rand_core::CryptoRngCore;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,8 @@ use crate::blobs::{self, Blobs};
 use crate::clock::Clock;
 use crate::mailbox::Shared;
 use crate::memory::Budget;
+use crate::metrics::Metrics;
+use crate::ops::{self, Ops};
 use crate::outbox::ConnectionId;
 use crate::random::Random;
 use crate::registry::Registry;
@@ -36,10 +39,14 @@ use crate::slots::Slots;
 use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
 use crate::writer::{Unavailable, Writer};
-use crate::{connection, disclose, limits, sweep};
+use crate::{connection, limits, socket, sweep};
 
 /// The folder of blobs, in the data folder.
 const BLOBS: &str = "blobs";
+
+/// How long a stop waits for what is on its way, if nobody says otherwise: a sender's answer takes a round trip, a
+/// part of a picture seconds.
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -62,6 +69,10 @@ pub struct Config {
     pub blob_bytes: u64,
     /// Where its certificate comes from; without one it speaks no TLS itself.
     pub tls: Option<Source>,
+    /// How long a stop waits for answers and requests that are on their way.
+    pub drain: Duration,
+    /// Where `/health` and `/metrics` are answered, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Config {
@@ -79,6 +90,8 @@ impl Config {
             slot_bytes: SLOT_BYTES,
             blob_bytes: BLOB_BYTES,
             tls: None,
+            drain: DRAIN,
+            metrics: None,
         }
     }
 }
@@ -102,6 +115,9 @@ pub enum RelayError {
     /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}. Choose another address with --listen; port 0 takes any free one")]
     Listen(SocketAddr, std::io::Error),
+    /// The address of `/metrics` cannot be listened on.
+    #[error("cannot listen on {0}: {1}. Choose another address with --metrics; port 0 takes any free one")]
+    Metrics(SocketAddr, std::io::Error),
     /// The writer's thread could not be started.
     #[error("cannot start the writing thread: {0}")]
     Thread(std::io::Error),
@@ -141,6 +157,8 @@ pub(crate) struct Relay {
     nobodys_root: MacRoot,
     nobodys_key: [u8; 32],
     connections: Arc<Semaphore>,
+    tls: Option<Tls>,
+    drain: Duration,
     next_connection: AtomicU64,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -178,6 +196,13 @@ impl Relay {
     pub(crate) fn nobodys_key(&self) -> &[u8; 32] {
         &self.nobodys_key
     }
+    /// How long a stop waits for what is on its way.
+    pub(crate) fn drain(&self) -> Duration {
+        self.drain
+    }
+    pub(crate) fn handshakes_refused(&self) -> u64 {
+        self.tls.as_ref().map_or(0, Tls::refused)
+    }
     pub(crate) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
@@ -192,13 +217,13 @@ impl Relay {
 /// A relay that runs. Dropping it stops it without waiting; [`Running::shutdown`] waits.
 pub struct Running {
     addr: SocketAddr,
-    tls: Option<Tls>,
     relay: Arc<Relay>,
     shared: Arc<Shared>,
     failure: watch::Receiver<Option<String>>,
     http: JoinHandle<std::io::Result<()>>,
     writer: Option<std::thread::JoinHandle<()>>,
     socket: Option<PathBuf>,
+    ops: Option<Ops>,
 }
 
 /// Starts a relay on its data folder.
@@ -223,6 +248,10 @@ pub async fn serve_on(
     let listening = |error| RelayError::Listen(config.listen, error);
     let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
     let addr = listener.local_addr().map_err(listening)?;
+    let ops = match config.metrics {
+        Some(at) => Some(TcpListener::bind(at).await.map_err(|error| RelayError::Metrics(at, error))?),
+        None => None,
+    };
     let tls = match config.tls {
         Some(source) => Some(tls(source, &clock).await?),
         None => None,
@@ -232,9 +261,11 @@ pub async fn serve_on(
     let blobs = Blobs::load(&*store, config.blob_bytes).map_err(unreadable)?;
     let files = Files::open(&config.data.join(BLOBS)).map_err(|e| RelayError::Folder(config.data.clone(), e))?;
     files.remove_strays(&*store).await.map_err(unreadable)?;
-    let (writer, thread) = Writer::start(Arc::clone(&store), slots, blobs).map_err(RelayError::Thread)?;
+    let metrics = Arc::new(Metrics::new());
+    let started = Writer::start(Arc::clone(&store), slots, blobs, Arc::clone(&metrics));
+    let (writer, thread) = started.map_err(RelayError::Thread)?;
     let failure = writer.failure();
-    let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover });
+    let shared = Arc::new(Shared { writer, budget: Budget::new(config.memory), handover: config.handover, metrics });
     let (root, key) = (random.bytes(), random.bytes());
     let relay = Arc::new(Relay {
         name: config.name,
@@ -248,11 +279,13 @@ pub async fn serve_on(
         nobodys_root: MacRoot::new(root),
         nobodys_key: ed25519_dalek::SigningKey::from_bytes(&key).verifying_key().to_bytes(),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),
+        tls: tls.clone(),
+        drain: config.drain,
         next_connection: AtomicU64::new(1),
         stopping: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });
-    let socket = disclose::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
+    let socket = socket::listen(&relay, &config.data).map_err(|error| RelayError::Folder(config.data, error))?;
     // What went over its time while this was down is gone before anybody asks. A store that fails says so where it does.
     let _ = sweep::sweep(&relay).await;
     relay.tasks.spawn(house_keeping(Arc::clone(&relay)));
@@ -272,8 +305,9 @@ pub async fn serve_on(
             tokio::spawn(async move { serve.with_graceful_shutdown(stop.cancelled_owned()).await })
         }
     };
+    let ops = ops.map(|listener| ops::listen(listener, &relay)).transpose().map_err(listening)?;
     tracing::info!(instance = ?relay.instance, "ready");
-    Ok(Running { addr, tls, relay, shared, failure, http, writer: Some(thread), socket })
+    Ok(Running { addr, relay, shared, failure, http, writer: Some(thread), socket, ops })
 }
 
 impl Running {
@@ -286,10 +320,16 @@ impl Running {
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
-        match &self.tls {
+        match &self.relay.tls {
             Some(tls) => format!("{}/v1/ws", tls.url("wss", self.addr)),
             None => format!("ws://{}/v1/ws", self.addr),
         }
+    }
+
+    /// Where `/health` and `/metrics` are answered, if anywhere.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.ops.as_ref().map(|ops| ops.addr)
     }
 
     /// Returns when the relay cannot go on, with the reason.
@@ -312,13 +352,16 @@ impl Running {
         sweep::destroy_backlog_keys(&self.relay).await.map_err(failed)
     }
 
-    /// Closes all connections, stores what they had not confirmed, and returns when the data folder is free again.
+    /// Takes nothing new, stores what readers had not confirmed, answers senders whose envelopes are stored by that,
+    /// closes all connections, and returns when the data folder is free again. `/health` says meanwhile that it drains.
     pub async fn shutdown(mut self) -> Result<(), RelayError> {
+        let begun = Instant::now();
         self.relay.stopping.cancel();
         self.relay.tasks.close();
         self.relay.tasks.wait().await;
         // A request that a client never finishes must not hold the relay.
-        if tokio::time::timeout(limits::CLOSE_TIMEOUT, &mut self.http).await.is_err() {
+        let left = self.relay.drain.saturating_sub(begun.elapsed()).max(limits::CLOSE_TIMEOUT);
+        if tokio::time::timeout(left, &mut self.http).await.is_err() {
             self.http.abort();
         }
         self.shared.writer.stop();
@@ -381,6 +424,7 @@ fn routes(relay: Arc<Relay>) -> Router {
 
 async fn websocket(State(relay): State<Arc<Relay>>, upgrade: WebSocketUpgrade) -> Response {
     let Ok(place) = Arc::clone(&relay.connections).try_acquire_owned() else {
+        relay.shared.metrics.turned_away.inc();
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let id = ConnectionId(relay.next_connection.fetch_add(1, Ordering::Relaxed));

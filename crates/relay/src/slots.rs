@@ -82,6 +82,11 @@ impl Slots {
         }
     }
 
+    /// What all take of their room.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// The group is durable: the store shows all of it.
     pub(crate) fn end_group(&mut self) {
         self.group.clear();

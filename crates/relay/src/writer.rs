@@ -11,10 +11,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 
 use crate::blobs::{self, Blobs};
+use crate::metrics::Metrics;
 use crate::slots::{Claim, Outcome, Slots};
 use crate::store::{SlotEntry, Store, StoreError, Write};
 
@@ -49,13 +51,18 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>, slots: Slots, blobs: Blobs) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        slots: Slots,
+        blobs: Blobs,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = channel();
         let failure = Arc::new(watch::Sender::new(None));
         let report = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("relay-writer".into())
-            .spawn(move || run(&*store, Decided { slots, blobs }, &waiting, &report))?;
+            .spawn(move || run(&*store, Decided { slots, blobs }, &waiting, &report, &metrics))?;
         Ok((Self { jobs, failure }, thread))
     }
 
@@ -110,6 +117,11 @@ impl Writer {
         self.failure.subscribe()
     }
 
+    /// Whether it has.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
     /// Lets the thread end after everything that is queued.
     pub(crate) fn stop(&self) {
         let _ = self.jobs.send(Message::Stop);
@@ -130,15 +142,33 @@ struct Decided {
     blobs: Blobs,
 }
 
-fn run(store: &dyn Store, mut decided: Decided, waiting: &Receiver<Message>, failure: &watch::Sender<Option<String>>) {
+impl Decided {
+    fn measure(&self, metrics: &Metrics) {
+        metrics.slot_bytes.set(self.slots.taken());
+        metrics.blob_bytes.set(self.blobs.taken());
+    }
+}
+
+fn run(
+    store: &dyn Store,
+    mut decided: Decided,
+    waiting: &Receiver<Message>,
+    failure: &watch::Sender<Option<String>>,
+    metrics: &Metrics,
+) {
+    decided.measure(metrics);
     while let Ok(first) = waiting.recv() {
         let durable = gather(store, &mut decided, first, waiting).and_then(|mut group| {
             let writes = std::mem::take(&mut group.writes);
             if !writes.is_empty() {
+                let (changes, begun) = (writes.len(), Instant::now());
                 store.commit(writes)?;
+                metrics.sync.observe(begun.elapsed().as_secs_f64());
+                metrics.group.observe(changes as f64);
             }
             decided.slots.end_group();
             decided.blobs.end_group();
+            decided.measure(metrics);
             Ok(group)
         });
         let group = match durable {

@@ -83,7 +83,7 @@ impl Acme {
     }
 
     /// The chain and its key: `shop.example.pem`, after the first name.
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.folder().join(format!("{}.pem", self.domains.first().map(String::as_str).unwrap_or_default()))
     }
 

@@ -35,4 +35,4 @@ pub use acme::Acme;
 pub use args::TlsArgs;
 pub use error::TlsError;
 pub use listener::{HANDSHAKES, TlsListener};
-pub use tls::{Now, Source, Tls};
+pub use tls::{Now, Seen, Source, Tls};

@@ -1,6 +1,7 @@
 //! A listener for `axum::serve` that speaks TLS.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,6 +71,7 @@ impl axum::serve::Listener for TlsListener {
                     if let Ok(Some(stream)) = ended {
                         return (stream, ());
                     }
+                    self.tls.refused.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }

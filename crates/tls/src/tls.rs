@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::acme::{self, Acme};
-use crate::certificate::provider;
+use crate::certificate::{self, provider};
 use crate::error::TlsError;
 use crate::files::Files;
 use crate::listener::TlsListener;
@@ -45,12 +46,41 @@ pub enum Source {
     Acme(Acme),
 }
 
+/// What a certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// For whom it is: names and addresses as text, in order.
+    pub names: Vec<String>,
+    /// When it begins and ends, in seconds since 1970.
+    pub begins: u64,
+    /// See `begins`.
+    pub ends: u64,
+}
+
+impl Source {
+    /// Looks at the certificate that is there, without ordering or keeping anything. One that is ordered may not be
+    /// there yet.
+    pub async fn look(&self, now: u64) -> Result<Option<Seen>, TlsError> {
+        let (chain, key) = match self {
+            Self::Files { certificate, key } => (certificate.clone(), key.clone()),
+            Self::Acme(acme) => (acme.certificate(), acme.certificate()),
+        };
+        let pem = match (certificate::read(&chain).await, self) {
+            (Err(TlsError::Missing(_)), Self::Acme(_)) => return Ok(None),
+            (read, _) => read?,
+        };
+        let loaded = certificate::load((&chain, &pem), (&key, &certificate::read(&key).await?), now)?;
+        Ok(Some(Seen { names: loaded.names, begins: loaded.begins, ends: loaded.ends }))
+    }
+}
+
 /// A certificate that is kept up to date, as long as this or a listener of it lives.
 #[derive(Clone)]
 pub struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     current: watch::Receiver<Option<Arc<CertifiedKey>>>,
     name: Option<String>,
+    pub(crate) refused: Arc<AtomicU64>,
     _keeper: Arc<Keeper>,
 }
 
@@ -103,7 +133,13 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec(), CHALLENGE.to_vec()];
         // No session is resumed: see the crate's documentation.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), current: receiver, name, _keeper: Arc::new(Keeper(keeper)) })
+        Ok(Self {
+            config: Arc::new(config),
+            current: receiver,
+            name,
+            refused: Arc::default(),
+            _keeper: Arc::new(Keeper(keeper)),
+        })
     }
 
     /// Under which name it is reached, if that is known here: the first of those for which a certificate is ordered.
@@ -126,6 +162,12 @@ impl Tls {
     #[must_use]
     pub fn certificates(&self) -> watch::Receiver<Option<Arc<CertifiedKey>>> {
         self.current.clone()
+    }
+
+    /// How many handshakes have failed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Speaks TLS on a listener, for [`axum::serve()`].

@@ -62,9 +62,12 @@ struct Peer {
 /// Serves one connection to its end.
 pub(crate) async fn serve(relay: Arc<Relay>, socket: WebSocket, id: ConnectionId) {
     let (sink, stream) = socket.split();
-    let (outbox, frames) = Outbox::new(id);
+    let metrics = &relay.shared().metrics;
+    let mut counted = metrics.connected();
+    let (outbox, frames) = Outbox::new(id, Arc::clone(metrics));
     let closing = CancellationToken::new();
-    let mut writing = tokio::spawn(write(sink, frames, outbox.clone(), closing.clone()));
+    let stop = relay.stopping().clone();
+    let mut writing = tokio::spawn(write(sink, frames, outbox.clone(), closing.clone(), stop));
     let challenge = relay.challenge();
     let peer = Peer {
         outbox: outbox.clone(),
@@ -75,10 +78,18 @@ pub(crate) async fn serve(relay: Arc<Relay>, socket: WebSocket, id: ConnectionId
     };
     let mut incoming = Incoming { stream, stop: peer.relay.stopping().clone() };
     let why = match peer.greet(&mut incoming).await {
-        Ok(Role::Owner) => owner::serve(&peer, &mut incoming).await,
-        Ok(_) => anonymous::serve(&peer, &mut incoming).await,
+        Ok(role) => {
+            counted.is(role);
+            match role {
+                Role::Owner => owner::serve(&peer, &mut incoming).await,
+                _ => anonymous::serve(&peer, &mut incoming).await,
+            }
+        }
         Err(why) => why,
     };
+    if why == Closed::Stopping {
+        peer.drain().await;
+    }
     tracing::debug!(connection = id.0, %why, "closed");
     let told = match why {
         Closed::Malformed(request, _) => Some((request, Code::Malformed)),
@@ -128,6 +139,20 @@ impl Peer {
         }
         tracing::debug!(connection = self.outbox.connection().0, ?role, "greeted");
         Ok(role)
+    }
+
+    /// The relay stops: waits, not for ever, until all that was asked is answered. What readers had not confirmed is being stored meanwhile.
+    async fn drain(&self) {
+        let writer = &self.relay.shared().writer;
+        let all = u32::try_from(IN_FLIGHT_PER_CONNECTION).unwrap_or(u32::MAX);
+        // After a failure of the store nobody is answered any more.
+        if !writer.has_failed() {
+            let mut failure = writer.failure();
+            tokio::select! {
+                _ = tokio::time::timeout(self.relay.drain(), self.requests.acquire_many(all)) => {}
+                _ = failure.wait_for(Option::is_some) => {}
+            }
+        }
     }
 
     /// A place among the requests in flight, or the answer that there is none.
@@ -204,6 +229,7 @@ async fn write(
     mut frames: UnboundedReceiver<Outgoing>,
     outbox: Outbox,
     closing: CancellationToken,
+    stop: CancellationToken,
 ) {
     const BATCH: usize = 64;
     let mut batch = Vec::with_capacity(BATCH);
@@ -227,7 +253,9 @@ async fn write(
                 }
                 // Only when all that was pushed before is written.
                 () = closing.cancelled() => {
-                    let close = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+                    // A client that reads "restart" comes again, and not at once.
+                    let code = if stop.is_cancelled() { close_code::RESTART } else { close_code::NORMAL };
+                    let close = CloseFrame { code, reason: "".into() };
                     return sink.send(Message::Close(Some(close))).await;
                 }
                 _ = pings.tick() => sink.send(Message::Ping(Bytes::new())).await?,

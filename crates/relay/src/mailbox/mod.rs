@@ -35,6 +35,7 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::memory::{Budget, Reserved};
+use crate::metrics::Metrics;
 use crate::outbox::{ConnectionId, Outbox, Refusal, Waiter};
 use crate::store::{Loaded, MailboxRecord, Row, Usage, Write};
 use crate::writer::Writer;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     /// How long a live reader may take to confirm.
     pub(crate) handover: Duration,
+    /// Numbers of all of it.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A mailbox in memory.
@@ -428,8 +431,11 @@ impl Mailbox {
         let count = usize::try_from(through - inner.durable).unwrap_or(usize::MAX).min(inner.pending.len());
         inner.pending.drain(..count);
         inner.durable = through;
+        self.shared.metrics.rows.inc_by(keys.len() as u64);
         for (key, _reserved) in keys {
-            inner.sends.accept(key, now);
+            if inner.sends.accept(key, now) {
+                self.shared.metrics.stored.inc();
+            }
         }
     }
 
@@ -438,6 +444,7 @@ impl Mailbox {
     fn spill(self: &Arc<Self>, inner: &mut Inner, newest: Option<Fresh>) {
         let mut next = inner.next;
         let mut rows = inner.reader.as_mut().map(|reader| reader.spill(&mut next)).unwrap_or_default();
+        self.shared.metrics.spilled.inc_by(rows.len() as u64);
         rows.extend(newest);
         tracing::debug!(mailbox = ?self.id, envelopes = rows.len(), "unconfirmed envelopes go to stable storage");
         self.store(inner, rows);
@@ -447,6 +454,7 @@ impl Mailbox {
         if let Some(mut reader) = inner.reader.take() {
             let mut next = inner.next;
             let rows = reader.spill(&mut next);
+            self.shared.metrics.spilled.inc_by(rows.len() as u64);
             self.store(inner, rows);
             reader.wake();
         }

@@ -325,8 +325,10 @@ impl Mailbox {
             if class == Class::Contact {
                 reader.contact -= 1;
             }
-            if let Some(key) = key {
-                inner.sends.accept(key, now);
+            if let Some(key) = key
+                && inner.sends.accept(key, now)
+            {
+                self.shared.metrics.handed_over.inc();
             }
         }
         if reader.stored == 0 {

@@ -53,16 +53,16 @@ impl Sends {
         self.states.insert(key, State::InFlight(vec![waiter]));
     }
 
-    /// Answers all who wait for the id, and remembers it. Once more does nothing.
-    pub(crate) fn accept(&mut self, key: SendKey, now: Instant) {
-        let Some(state) = self.states.get_mut(&key) else { return };
-        if let State::InFlight(waiters) = std::mem::replace(state, State::Accepted) {
-            for waiter in waiters {
-                waiter.accept();
-            }
-            self.accepted.push_back((now, key));
-            self.tidy(now);
+    /// Answers all who wait for the id, and remembers it. Once more does nothing, and is said.
+    pub(crate) fn accept(&mut self, key: SendKey, now: Instant) -> bool {
+        let Some(state) = self.states.get_mut(&key) else { return false };
+        let State::InFlight(waiters) = std::mem::replace(state, State::Accepted) else { return false };
+        for waiter in waiters {
+            waiter.accept();
         }
+        self.accepted.push_back((now, key));
+        self.tidy(now);
+        true
     }
 
     /// Refuses everybody who still waits.

@@ -189,6 +189,8 @@ pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub(crate) hello: ServerHello,
     next: u64,
+    /// The code with which the relay closed the connection.
+    pub(crate) closed: Option<u16>,
     /// Frames that came while another was waited for.
     early: VecDeque<(u64, S)>,
 }
@@ -213,7 +215,7 @@ impl Client {
         // Without Nagle's algorithm: what is sent is on its way.
         let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, tls);
         let (socket, _) = connecting.await.unwrap();
-        let mut client = Self { socket, hello: ServerHello::default(), next: 1, early: VecDeque::new() };
+        let mut client = Self { socket, hello: ServerHello::default(), next: 1, closed: None, early: VecDeque::new() };
         let Some((0, S::Hello(hello))) = client.frame().await else { panic!("the relay speaks first") };
         client.hello = hello;
         client
@@ -233,6 +235,14 @@ impl Client {
 
     pub(crate) fn challenge(&self) -> Challenge {
         Challenge::from_slice(&self.hello.challenge).unwrap()
+    }
+
+    /// This end's port, as the relay's machine sees it.
+    pub(crate) fn port(&self) -> u16 {
+        match self.socket.get_ref() {
+            MaybeTlsStream::Plain(stream) => stream.local_addr().unwrap().port(),
+            _ => panic!("under TLS"),
+        }
     }
 
     pub(crate) async fn raw(&mut self, message: Message) {
@@ -255,7 +265,11 @@ impl Client {
                 match self.socket.next().await {
                     Some(Ok(Message::Binary(bytes))) => return Some(ServerFrame::from_bytes(bytes).unwrap()),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(Message::Close(frame))) => {
+                        self.closed = frame.map(|frame| frame.code.into());
+                        return None;
+                    }
+                    Some(Err(_)) | None => return None,
                     Some(Ok(other)) => panic!("{other:?}"),
                 }
             }

@@ -29,6 +29,7 @@ async fn failing() -> (World, Arc<AtomicBool>, Arc<Mutex<()>>) {
     let mut world = World::start().await;
     world.stop().await;
     let (broken, gate) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    world.config.metrics = Some("127.0.0.1:0".parse().unwrap());
     let store = open_store(&world.config.data, Box::new(OsRng)).unwrap();
     let store = Arc::new(Failing { store, broken: Arc::clone(&broken), gate: Arc::clone(&gate) });
     let running = serve_on(world.config.clone(), store, world.clock.clone(), Box::new(OsRng)).await.unwrap();
@@ -90,6 +91,12 @@ async fn a_failed_sync_ends_the_relay_and_nothing_pending_is_accepted() {
     let mut relay = world.relay.take().unwrap();
     let error = tokio::time::timeout(GUARD, relay.failed()).await.unwrap();
     assert!(matches!(&error, RelayError::Failed(why) if why.contains("the disk is gone")), "{error}");
+    let metrics = relay.metrics().unwrap().to_string();
+    let health = || {
+        let metrics = metrics.clone();
+        tokio::task::spawn_blocking(move || crate::operator::http(&metrics, "/health"))
+    };
+    assert_eq!(health().await.unwrap(), (503, "the store failed\n".to_owned()));
     // Not later either: the disk works again, but nobody may rely on what was lost in between.
     broken.store(false, Ordering::SeqCst);
     let after = sender.begin_send(&mailbox.permit(), b"after").await;

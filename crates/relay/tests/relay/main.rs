@@ -1,14 +1,18 @@
 //! The relay from outside: real sockets, real files, a clock that the test moves.
 
+mod backup;
 mod bad_input;
 mod blobs;
+mod check;
 mod common;
 mod delivery;
 mod faults;
 mod formats;
 mod held;
 mod keys;
+mod operator;
 mod ownership;
 mod permits;
 mod program;
+mod settings;
 mod slots;

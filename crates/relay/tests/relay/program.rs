@@ -12,48 +12,63 @@ use tokio_tungstenite::Connector;
 
 use crate::common::*;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_bulla-relay");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bulla-relay");
 
-struct Process {
-    child: Child,
-    url: String,
-    listen: String,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) listen: String,
+    /// Where /health and /metrics are, if they were asked for.
+    pub(crate) metrics: String,
 }
 
 impl Process {
-    fn start(data: &Path, log: &str, name: &str) -> Self {
+    pub(crate) fn start(data: &Path, log: &str, name: &str) -> Self {
         Self::start_with(data, log, name, &[])
     }
 
-    fn start_with(data: &Path, log: &str, name: &str, more: &[&Path]) -> Self {
-        let mut child = Command::new(PROGRAM)
+    pub(crate) fn start_with(data: &Path, log: &str, name: &str, more: &[&Path]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--work-bits", "4", "--json", "--name", name, "--log", log])
             .args(more)
             .arg("--data")
             .arg(data)
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .env_remove("RUST_LOG");
+        Self::spawn(&mut command)
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON when it is ready");
         assert_eq!(ready["pid"], child.id());
-        let text = |field: &str| ready[field].as_str().unwrap().to_owned();
-        Self { child, url: text("url"), listen: text("listen") }
+        let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+        Self { child, url: text("url"), listen: text("listen"), metrics: text("metrics") }
     }
 
     /// `kill -9`.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; what it wrote to standard error.
-    fn terminate(mut self) -> String {
+    /// SIGTERM.
+    pub(crate) fn signal(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// SIGTERM; what it wrote to standard error.
+    pub(crate) fn terminate(self) -> String {
+        self.signal();
+        self.ended()
+    }
+
+    /// It was told to end, and does so well; what it wrote to standard error.
+    pub(crate) fn ended(mut self) -> String {
         let mut log = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
         assert!(self.child.wait().unwrap().success());
@@ -249,14 +264,14 @@ async fn p4_under_tls_no_log_line_tells_what_passes_either() {
 }
 
 /// A certificate for 127.0.0.1 in files.
-struct Certificate {
-    certificate: PathBuf,
-    key: PathBuf,
+pub(crate) struct Certificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
     der: rustls::pki_types::CertificateDer<'static>,
 }
 
 impl Certificate {
-    fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
@@ -264,7 +279,7 @@ impl Certificate {
         Self { certificate, key, der: made.cert.der().clone() }
     }
 
-    fn flags(&self) -> [&Path; 4] {
+    pub(crate) fn flags(&self) -> [&Path; 4] {
         [Path::new("--tls-cert"), &self.certificate, Path::new("--tls-key"), &self.key]
     }
 
@@ -324,11 +339,11 @@ async fn no_line_tells(process: Process, tls: Option<Connector>) {
     }
 }
 
-fn run(args: &[&str], data: &Path) -> Output {
+pub(crate) fn run(args: &[&str], data: &Path) -> Output {
     Command::new(PROGRAM).args(args).arg("--data").arg(data).env_remove("RUST_LOG").output().unwrap()
 }
 
-fn sentence(output: &Output) -> String {
+pub(crate) fn sentence(output: &Output) -> String {
     assert!(!output.status.success());
     String::from_utf8(output.stderr.clone()).unwrap()
 }
