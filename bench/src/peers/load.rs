@@ -2,6 +2,7 @@
 //! sender has its answer and its reader has confirmed it, whatever comes first.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,9 +34,9 @@ pub(super) async fn pairs<S: Server>(server: &S, count: u64) -> Result<Vec<Pair<
     pairs.buffered(AT_ONCE).try_collect().await
 }
 
-/// The mailboxes from 0. One after the other, so that the server is not left with the memory of many connections at once.
-pub(super) async fn mailboxes<S: Server>(server: &S, count: u64) -> Result<()> {
-    for mailbox in 0..count {
+/// Mailboxes, one after the other, so that the server is not left with the memory of many connections at once.
+pub(super) async fn mailboxes<S: Server>(server: &S, numbers: Range<u64>) -> Result<()> {
+    for mailbox in numbers {
         server.make(mailbox).await.with_context(|| format!("making mailbox {mailbox}"))?;
     }
     Ok(())

@@ -232,7 +232,7 @@ async fn one<S: Server>(
 
     let place = Place::new()?;
     let server = S::start(&place).await?;
-    load::mailboxes(&server, PAIRS).await?;
+    load::mailboxes(&server, 0..PAIRS).await?;
     let mut pairs = load::pairs(&server, PAIRS).await?;
     let mut rate = 0.0;
     for (window, group) in [(1, &mut groups.one), (8, &mut groups.eight)] {
@@ -270,7 +270,7 @@ async fn one<S: Server>(
 
     let place = Place::new()?;
     let server = Arc::new(S::start(&place).await?);
-    load::mailboxes(&*server, PAIRS).await?;
+    load::mailboxes(&*server, 0..PAIRS).await?;
     let writers = load::writers(&*server, PAIRS).await?;
     let meter = Meter::begin(Some(server.part().pid()))?;
     let writers = load::store(writers, 0, share, STORE_WINDOW).await?;
@@ -296,11 +296,11 @@ async fn one<S: Server>(
     let place = Place::new()?;
     let server = S::start(&place).await?;
     // What is made for the first time, whatever for.
-    load::mailboxes(&server, 1).await?;
+    load::mailboxes(&server, 0..1).await?;
     drop(server.reader(0).await?);
     sleep(SETTLE).await;
     let alone = resident(server.part().pid())?;
-    load::mailboxes(&server, connections).await?;
+    load::mailboxes(&server, 1..connections).await?;
     sleep(SETTLE).await;
     let before = resident(server.part().pid())?;
     let readers = load::readers(&server, connections).await?;

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use async_nats::ConnectOptions;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
-use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Message};
-use async_nats::{Client, ConnectOptions};
 use bulla_testkit::process::Part;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -21,6 +21,9 @@ use super::which;
 use bulla_testkit::wait::GUARD;
 
 const STREAM: &str = "BENCH";
+
+/// Mailboxes on the stream, at most; without a number it is a thousand.
+const CONSUMERS: i32 = 10_000;
 
 /// `ALWAYS`: whether each message is synced before it is answered.
 #[derive(Debug)]
@@ -54,9 +57,10 @@ impl<const ALWAYS: bool> Server for Nats<ALWAYS> {
                 subjects: vec!["box.*".to_owned()],
                 retention: RetentionPolicy::WorkQueue,
                 storage: StorageType::File,
+                max_consumers: CONSUMERS,
                 ..Config::default()
             };
-            Ok(jetstream::new(connect(address).await?).get_or_create_stream(config).await?)
+            Ok(connect(address).await?.get_or_create_stream(config).await?)
         });
         Ok(Self { part: part.await?, address })
     }
@@ -66,7 +70,7 @@ impl<const ALWAYS: bool> Server for Nats<ALWAYS> {
     }
 
     async fn make(&self, mailbox: u64) -> Result<()> {
-        let stream = jetstream::new(connect(self.address).await?).get_stream_no_info(STREAM).await?;
+        let stream = connect(self.address).await?.get_stream_no_info(STREAM).await?;
         let config = pull::Config {
             durable_name: Some(name(mailbox)),
             filter_subject: subject(mailbox),
@@ -78,12 +82,12 @@ impl<const ALWAYS: bool> Server for Nats<ALWAYS> {
     }
 
     async fn writer(&self, mailbox: u64) -> Result<Publisher> {
-        let context = jetstream::new(connect(self.address).await?);
+        let context = connect(self.address).await?;
         Ok(Publisher { context, subject: subject(mailbox), waiting: FuturesOrdered::new() })
     }
 
     async fn reader(&self, mailbox: u64) -> Result<Puller> {
-        let stream = jetstream::new(connect(self.address).await?).get_stream_no_info(STREAM).await?;
+        let stream = connect(self.address).await?.get_stream_no_info(STREAM).await?;
         let consumer: Consumer<pull::Config> =
             stream.get_consumer(&name(mailbox)).await.map_err(|error| anyhow!("{error}"))?;
         let messages = consumer.messages().await?;
@@ -99,9 +103,11 @@ fn name(mailbox: u64) -> String {
     format!("reader-{mailbox}")
 }
 
-async fn connect(to: SocketAddr) -> Result<Client> {
+async fn connect(to: SocketAddr) -> Result<jetstream::Context> {
     let options = ConnectOptions::with_user_and_password(USER.to_owned(), PASSWORD.to_owned());
-    Ok(options.connect(to.to_string()).await?)
+    let client = options.connection_timeout(GUARD).connect(to.to_string()).await?;
+    // On a busy disk five seconds are not enough.
+    Ok(ContextBuilder::new().timeout(GUARD).ack_timeout(GUARD).build(client))
 }
 
 pub(super) struct Publisher {
