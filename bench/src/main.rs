@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
 
@@ -123,7 +123,13 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let (groups, compared, has_failed) = if cli.peers {
         let known = caveats.len();
         let measured = peers::measure(&bench, &cli.peer, cli.connections, &mut caveats);
-        let (groups, compared) = runtime.block_on(measured)?;
+        let (groups, compared) = runtime.block_on(async {
+            tokio::select! {
+                measured = measured => measured,
+                // What is dropped with it ends its servers and removes their folders.
+                _ = tokio::signal::ctrl_c() => bail!("ended by Ctrl-C"),
+            }
+        })?;
         let has_failed = caveats.len() > known;
         let strangers = bench.strangers();
         if strangers > STRANGERS {
