@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::meter::Taken;
+use crate::stats::Spread;
 
 /// How to measure.
 #[derive(Debug)]
@@ -96,11 +97,14 @@ pub(crate) struct Group {
     pub(crate) samples: Vec<Samples>,
     /// How many processors others kept busy meanwhile.
     pub(crate) strangers: f64,
+    /// The case that the others are divided by, if they are compared.
+    pub(crate) relative_to: Option<&'static str>,
 }
 
 impl Group {
     pub(crate) fn new(name: &'static str, title: &'static str, about: impl Into<String>) -> Self {
-        Self { name, title, about: about.into(), figures: Vec::new(), samples: Vec::new(), strangers: 0.0 }
+        let (figures, samples) = (Vec::new(), Vec::new());
+        Self { name, title, about: about.into(), figures, samples, strangers: 0.0, relative_to: None }
     }
 
     /// Adds one run's value of a figure. A run without a value adds nothing.
@@ -113,6 +117,14 @@ impl Group {
         // Beside the others of its case, whenever it came.
         let place = self.figures.iter().rposition(|figure| figure.case == case).map_or(self.figures.len(), |at| at + 1);
         self.figures.insert(place, Figure { case: case.to_owned(), what: what.to_owned(), unit, runs: vec![value] });
+    }
+
+    /// How many times what the case compared with has of the same: nothing without one, for itself, and where that has none.
+    pub(crate) fn ratio(&self, figure: &Figure) -> Option<f64> {
+        let to = self.relative_to.filter(|to| *to != figure.case)?;
+        let to = self.figures.iter().find(|other| other.case == to && other.what == figure.what)?;
+        let (of, to) = (Spread::of(&figure.runs)?.median, Spread::of(&to.runs)?.median);
+        (to > 0.0).then(|| of / to)
     }
 
     /// Adds one run's durations to a distribution.

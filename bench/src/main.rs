@@ -9,20 +9,24 @@ mod endpoint;
 mod latency;
 mod machine;
 mod meter;
+mod peers;
 mod plot;
 mod relay;
 mod report;
 mod sealing;
 mod stats;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
+use tokio::runtime::Runtime;
 
 use crate::bench::{Bench, Group};
 use crate::machine::Machine;
+use crate::peers::System;
 use crate::report::Report;
 
 /// How many processors others may keep busy before the figures are a draft: a tenth of one.
@@ -46,6 +50,19 @@ struct Cli {
     /// Only this measurement; may be given several times.
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measurement>,
+
+    /// The relay beside Mosquitto, Redis, NATS and ejabberd, instead, of which it takes what is installed. The same load for all; messages
+    /// as given, and not three times as many.
+    #[arg(long, conflicts_with = "only")]
+    peers: bool,
+
+    /// With `--peers`: only this system; may be given several times.
+    #[arg(long, value_name = "NAME", value_enum, requires = "peers")]
+    peer: Vec<System>,
+
+    /// With `--peers`: connections that wait, for their memory.
+    #[arg(long, value_name = "N", default_value_t = 2_000, requires = "peers", value_parser = clap::value_parser!(u64).range(1..=5_000))]
+    connections: u64,
 
     /// The commit that is measured, for the results.
     #[arg(long, value_name = "COMMIT", default_value = "unknown")]
@@ -103,11 +120,52 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     if machine.keeps_nothing() {
         caveats.push(format!("the stores were on {}, where a sync costs nothing", machine.filesystem));
     }
+    let (groups, compared, has_failed) = if cli.peers {
+        let known = caveats.len();
+        let measured = peers::measure(&bench, &cli.peer, cli.connections, &mut caveats);
+        let (groups, compared) = runtime.block_on(async {
+            tokio::select! {
+                measured = measured => measured,
+                // What is dropped with it ends its servers and removes their folders.
+                _ = tokio::signal::ctrl_c() => bail!("ended by Ctrl-C"),
+            }
+        })?;
+        let has_failed = caveats.len() > known;
+        let strangers = bench.strangers();
+        if strangers > STRANGERS {
+            caveats.push(format!("others kept {strangers:.2} processors busy"));
+        }
+        (groups.into_iter().map(|group| Group { strangers, ..group }).collect(), compared, has_failed)
+    } else {
+        let (groups, has_failed) = own(cli, &bench, &runtime, &mut caveats);
+        (groups, Vec::new(), has_failed)
+    };
+    let report = Report {
+        commit: cli.commit.clone(),
+        date: jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().to_string(),
+        command: command_line(cli),
+        machine,
+        caveats,
+        groups,
+        compared,
+    };
+    print!("{}", report.table());
+    if let Some(folder) = &cli.out {
+        println!();
+        for path in report.write(folder)? {
+            println!("{}", path.display());
+        }
+    }
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The measurements of Bulla's own parts, and whether one failed.
+fn own(cli: &Cli, bench: &Bench, runtime: &Runtime, caveats: &mut Vec<String>) -> (Vec<Group>, bool) {
     let mut groups = Vec::new();
-    let mut failed = Vec::new();
+    let mut has_failed = false;
     let chosen = |one: &&Measurement| cli.only.is_empty() || cli.only.contains(one);
     for measurement in Measurement::value_variants().iter().filter(chosen) {
-        match runtime.block_on(measure(*measurement, &bench)) {
+        match runtime.block_on(measure(*measurement, bench)) {
             Ok(more) => {
                 let strangers = bench.strangers();
                 if strangers > STRANGERS {
@@ -119,27 +177,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Err(error) => {
                 eprintln!("bulla-bench: {measurement:?}: {error:#}");
                 caveats.push(format!("{measurement:?} failed"));
-                failed.push(measurement);
+                has_failed = true;
                 bench.strangers();
             }
         }
     }
-    let report = Report {
-        commit: cli.commit.clone(),
-        date: jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date().to_string(),
-        command: command_line(cli),
-        machine,
-        caveats,
-        groups,
-    };
-    print!("{}", report.table());
-    if let Some(folder) = &cli.out {
-        println!();
-        for path in report.write(folder)? {
-            println!("{}", path.display());
-        }
-    }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    (groups, has_failed)
 }
 
 async fn measure(what: Measurement, bench: &Bench) -> Result<Vec<Group>> {
@@ -159,6 +202,12 @@ fn command_line(cli: &Cli) -> String {
     for name in cli.only.iter().filter_map(Measurement::to_possible_value) {
         command.push_str(" --only ");
         command.push_str(name.get_name());
+    }
+    if cli.peers {
+        let _ = write!(command, " --peers --connections {}", cli.connections);
+        for name in cli.peer.iter().filter_map(System::to_possible_value) {
+            let _ = write!(command, " --peer {}", name.get_name());
+        }
     }
     command
 }

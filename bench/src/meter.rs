@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bulla_testkit::process::Stat;
+use bulla_testkit::process::{Stat, children};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A tick of `/proc`, as Linux shows it to programs on every architecture (`USER_HZ`).
@@ -26,39 +26,75 @@ fn since_zero(clock: ClockId) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Processor time of another process. The scheduler counts nanoseconds per thread, but forgets threads that have ended; the process's
-/// sum forgets nothing, but comes in ticks.
+/// Processor time of another process and its children. The scheduler counts nanoseconds per thread, but forgets threads that have ended;
+/// the process's sum forgets nothing, but comes in ticks.
 #[derive(Debug)]
 struct Usage {
     threads: BTreeMap<u32, u64>,
     ticks: u64,
+    /// Of children that have ended.
+    waited: u64,
 }
 
 impl Usage {
     fn read(pid: u32) -> Result<Self> {
-        let mut threads = BTreeMap::new();
-        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).context("the measured program has ended")? {
+        let mut usage = Self { threads: BTreeMap::new(), ticks: 0, waited: 0 };
+        usage.add(pid).context("the measured program has ended")?;
+        for (child, _) in family(pid) {
+            // One that has ended meanwhile is among those that were waited for.
+            usage.add(child).ok();
+        }
+        Ok(usage)
+    }
+
+    fn add(&mut self, pid: u32) -> Result<()> {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = entry?.path();
             let Some(tid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             // Absent where the kernel keeps no such statistics: then the ticks count.
             let Ok(text) = std::fs::read_to_string(path.join("schedstat")) else { continue };
             if let Some(nanos) = text.split_whitespace().next().and_then(|first| first.parse().ok()) {
-                threads.insert(tid, nanos);
+                self.threads.insert(tid, nanos);
             }
         }
-        let ticks = Stat::read(pid).context("the measured program has ended")?.ticks;
-        Ok(Self { threads, ticks })
+        let stat = Stat::read(pid).context("ended")?;
+        self.ticks += stat.ticks;
+        self.waited += stat.waited;
+        Ok(())
     }
 
     fn since(&self, before: &Self) -> Duration {
         let none_ended = before.threads.keys().all(|tid| self.threads.contains_key(tid));
+        let waited = self.waited.saturating_sub(before.waited);
         if none_ended && !self.threads.is_empty() {
             let used = self.threads.iter().map(|(tid, nanos)| nanos - before.threads.get(tid).copied().unwrap_or(0));
-            Duration::from_nanos(used.sum())
+            Duration::from_nanos(used.sum()) + ticks(waited)
         } else {
-            ticks(self.ticks.saturating_sub(before.ticks))
+            ticks(self.ticks.saturating_sub(before.ticks) + waited)
         }
     }
+}
+
+/// The living children of a process, theirs, and so on.
+fn family(of: u32) -> Vec<(u32, String)> {
+    let mut all = children(of);
+    let mut next = 0;
+    while let Some((pid, _)) = all.get(next) {
+        all.extend(children(*pid));
+        next += 1;
+    }
+    all
+}
+
+/// Resident memory of a process and its children, bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let of = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    };
+    let own = of(pid).context("the measured program has ended")?;
+    Ok(own + family(pid).iter().filter_map(|(child, _)| of(*child)).sum::<u64>())
 }
 
 fn ticks(count: u64) -> Duration {
@@ -153,12 +189,15 @@ mod tests {
 
     #[test]
     fn a_threads_nanoseconds_count_unless_a_thread_has_ended() {
-        let usage = |threads: &[(u32, u64)], ticks| Usage { threads: threads.iter().copied().collect(), ticks };
+        let usage =
+            |threads: &[(u32, u64)], ticks| Usage { threads: threads.iter().copied().collect(), ticks, waited: 0 };
         let before = usage(&[(1, 1_000), (2, 5_000)], 10);
         let grown = usage(&[(1, 1_500), (2, 5_000), (3, 70)], 11);
         assert_eq!(grown.since(&before), Duration::from_nanos(570));
         assert_eq!(usage(&[(1, 1_500)], 13).since(&before), Duration::from_millis(30), "thread 2 has ended");
         assert_eq!(usage(&[], 12).since(&usage(&[], 10)), Duration::from_millis(20), "a kernel without schedstat");
+        let forked = Usage { waited: 2, ..usage(&[(1, 1_000), (2, 5_000)], 10) };
+        assert_eq!(forked.since(&before), Duration::from_millis(20), "a child came and went");
     }
 
     #[test]

@@ -24,6 +24,123 @@ fn drawn(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}")
 }
 
+/// One per system.
+const SYSTEMS: [RGBColor; 6] = [
+    RGBColor(0x2a, 0x6f, 0x97),
+    RGBColor(0xe0, 0x7a, 0x1f),
+    RGBColor(0xc0, 0x39, 0x2b),
+    RGBColor(0x7f, 0xb0, 0x69),
+    RGBColor(0x3d, 0x6b, 0x35),
+    RGBColor(0x8e, 0x6c, 0x8a),
+];
+
+/// The works that systems are compared in, by the word that stands below their bars.
+const WORKS: [(&str, &str); 4] = [
+    ("peers-online-1", "online, 1"),
+    ("peers-online-8", "online, 8"),
+    ("peers-store", "store"),
+    ("peers-drain", "drain"),
+];
+
+/// Processor time, latency and memory of systems beside each other, each in its own scale of powers of ten; nothing if none were.
+pub(crate) fn peers(groups: &[Group]) -> Result<Option<String>> {
+    let find = |name: &str| groups.iter().find(|group| group.name == name);
+    let works: Vec<_> = WORKS.iter().filter_map(|(name, word)| Some((*word, find(name)?))).collect();
+    let Some((_, first)) = works.first() else { return Ok(None) };
+    let mut systems: Vec<&str> = first.figures.iter().map(|figure| figure.case.as_str()).collect();
+    systems.dedup();
+    let of = |works: &[(&'static str, &Group)], what: &str| -> Vec<(&'static str, Vec<Option<Spread>>)> {
+        let spread = |group: &Group, system: &str| {
+            let figure = group.figures.iter().find(|figure| figure.case == system && figure.what == what)?;
+            Spread::of(&figure.runs)
+        };
+        works
+            .iter()
+            .map(|(word, group)| (*word, systems.iter().map(|system| spread(group, system)).collect()))
+            .collect()
+    };
+    let mut latency = Vec::new();
+    if let Some(group) = find("peers-latency-same") {
+        latency.extend(of(&[("p50", group)], "delivered, p50"));
+        latency.extend(of(&[("p99", group)], "delivered, p99"));
+    }
+    let idle = find("peers-idle").map(|group| of(&[("idle connection", group)], "a connection")).unwrap_or_default();
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (1_200, 440)).into_drawing_area();
+        root.fill(&WHITE).map_err(drawn)?;
+        let (top, bottom) = root.split_vertically(404);
+        let (left, rest) = top.split_horizontally(620);
+        let (middle, right) = rest.split_horizontally(350);
+        logarithmic(&left, &of(&works, "server's processor time"), "processor time of the server, µs per message")?;
+        logarithmic(&middle, &latency, "delivered, at the same load, ms")?;
+        logarithmic(&right, &idle, "memory, KiB each")?;
+        let mut x = 40;
+        for (system, colour) in systems.iter().zip(SYSTEMS) {
+            bottom.draw(&Rectangle::new([(x, 8), (x + 12, 18)], colour.filled())).map_err(drawn)?;
+            let style = (FONT, 13, &INK).into_text_style(&bottom);
+            bottom.draw_text(system, &style, (x + 18, 6)).map_err(drawn)?;
+            x += 180;
+        }
+        root.present().map_err(drawn)?;
+    }
+    Ok(Some(svg))
+}
+
+/// Bars of systems by work, from the lowest power of ten below all of them.
+fn logarithmic(area: &Area<'_>, works: &[(&str, Vec<Option<Spread>>)], title: &str) -> Result<()> {
+    let all = || works.iter().flat_map(|(_, bars)| bars.iter().flatten()).filter(|spread| spread.min > 0.0);
+    let least = all().map(|spread| spread.min).fold(f64::INFINITY, f64::min);
+    let most = all().map(|spread| spread.max).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return Ok(());
+    }
+    let bottom = 10_f64.powf((least * 0.8).log10().floor());
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, 17, &INK))
+        .margin(14)
+        .x_label_area_size(30)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..works.len() as f64, (bottom..most * 1.3).log_scale())
+        .map_err(drawn)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(PALE)
+        .axis_style(INK)
+        .x_labels(0)
+        .y_label_style((FONT, 13, &INK))
+        .y_label_formatter(&|value| if *value < 1.0 { value.to_string() } else { thousands(*value) })
+        .draw()
+        .map_err(drawn)?;
+    for (index, (word, bars)) in works.iter().enumerate() {
+        let width = 0.86 / bars.len().max(1) as f64;
+        for (place, (bar, colour)) in bars.iter().zip(SYSTEMS).enumerate() {
+            let Some(spread) = bar.filter(|spread| spread.min > 0.0) else { continue };
+            let from = index as f64 + 0.07 + width * place as f64;
+            let shape = Rectangle::new([(from, bottom), (from + width * 0.9, spread.median)], colour.filled());
+            chart.draw_series([shape]).map_err(drawn)?;
+            let middle = from + width * 0.45;
+            let whisker = PathElement::new(vec![(middle, spread.min), (middle, spread.max)], INK.stroke_width(2));
+            chart.draw_series([whisker]).map_err(drawn)?;
+        }
+        below(area, word, chart.backend_coord(&(index as f64 + 0.5, bottom)))?;
+    }
+    Ok(())
+}
+
+/// A word below the axis.
+fn below(area: &Area<'_>, word: &str, (x, y): (i32, i32)) -> Result<()> {
+    let style = (FONT, 14, &INK).into_text_style(area);
+    let style = style.pos(plotters::style::text_anchor::Pos::new(
+        plotters::style::text_anchor::HPos::Center,
+        plotters::style::text_anchor::VPos::Top,
+    ));
+    let base = area.get_base_pixel();
+    area.draw_text(word, &style, (x - base.0, y - base.1 + 8)).map_err(drawn)
+}
+
 /// Messages per second and processor time per message of the relay; nothing if it was not measured.
 pub(crate) fn bars(groups: &[Group]) -> Result<Option<String>> {
     let found: Vec<_> = RELAY
@@ -90,14 +207,7 @@ fn panel(area: &Area<'_>, groups: &[(&str, &Group)], what: &str, title: &str) ->
         chart.draw_series(whiskers).map_err(drawn)?;
     }
     for (index, word) in words.iter().enumerate() {
-        let (x, y) = chart.backend_coord(&(index as f64 + 0.5, 0.0));
-        let style = (FONT, 14, &INK).into_text_style(area);
-        let style = style.pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Center,
-            plotters::style::text_anchor::VPos::Top,
-        ));
-        let base = area.get_base_pixel();
-        area.draw_text(word, &style, (x - base.0, y - base.1 + 8)).map_err(drawn)?;
+        below(area, word, chart.backend_coord(&(index as f64 + 0.5, 0.0)))?;
     }
     chart
         .configure_series_labels()

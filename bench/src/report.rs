@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::bench::{Figure, Group};
@@ -29,6 +30,19 @@ pub(crate) struct Report {
     pub(crate) caveats: Vec<String>,
     /// The measurements.
     pub(crate) groups: Vec<Group>,
+    /// Whose figures stand beside each other; empty if they are Bulla's alone.
+    pub(crate) compared: Vec<Compared>,
+}
+
+/// A system whose figures stand beside those of others.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Compared {
+    /// Its name, as in the groups' cases.
+    pub(crate) name: &'static str,
+    /// The version that was measured.
+    pub(crate) version: String,
+    /// How it was set, and what that means.
+    pub(crate) setting: &'static str,
 }
 
 impl Report {
@@ -48,9 +62,15 @@ impl Report {
                     case = &figure.case;
                     let _ = writeln!(out, "  {case}");
                 }
-                let range = format!("{} – {}", number(spread.min), number(spread.max));
-                let _ =
-                    writeln!(out, "    {:<48} {:>10} {range:>21} {}", figure.what, number(spread.median), figure.unit);
+                let range = format!("{} – {}", shown(spread.min, figure.unit), shown(spread.max, figure.unit));
+                let _ = writeln!(
+                    out,
+                    "    {:<48} {:>10} {range:>21} {}{}",
+                    figure.what,
+                    shown(spread.median, figure.unit),
+                    figure.unit,
+                    group.ratio(figure).map_or_else(String::new, |times| format!("  {}×", ratio(times)))
+                );
             }
         }
         out
@@ -61,17 +81,22 @@ impl Report {
         format!("{processor}, {cores} cores, {memory_gib} GiB, {kernel}, {filesystem}")
     }
 
-    /// `<date>-<commit>`, and `-draft` if it is one.
+    /// `<date>-<commit>`, `-peers` with others, and `-draft` if it is one.
     fn name(&self) -> String {
+        let peers = if self.compared.is_empty() { "" } else { "-peers" };
         let draft = if self.caveats.is_empty() { "" } else { "-draft" };
-        format!("{}-{}{draft}", self.date, self.commit)
+        format!("{}-{}{peers}{draft}", self.date, self.commit)
     }
 
     /// Writes JSON, page and plots; returns their paths.
     pub(crate) fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let name = self.name();
-        let plots = [("bars", plot::bars(&self.groups)?), ("latency", plot::latency(&self.groups)?)];
+        let plots = [
+            ("bars", plot::bars(&self.groups)?),
+            ("latency", plot::latency(&self.groups)?),
+            ("plot", plot::peers(&self.groups)?),
+        ];
         let plots = plots.into_iter().filter_map(|(what, svg)| Some((format!("{name}-{what}.svg"), svg?)));
         let plots: Vec<_> = plots.collect();
         let names = plots.iter().map(|(file, _)| file.as_str());
@@ -108,17 +133,31 @@ impl Report {
         for plot in plots {
             let _ = writeln!(out, "![{plot}]({plot})\n");
         }
+        if !self.compared.is_empty() {
+            let _ = writeln!(out, "| | version | set how, and what an answer means |\n|---|---|---|");
+            for Compared { name, version, setting } in &self.compared {
+                let _ = writeln!(out, "| {name} | {version} | {setting} |");
+            }
+            out.push('\n');
+            self.overview(&mut out);
+        }
         for group in &self.groups {
             let _ = writeln!(out, "## {}\n\n{}\n", group.title, group.about);
-            let _ = writeln!(out, "| | | median | lowest – highest | |\n|---|---|---:|---:|---|");
+            let (to, line) = group.relative_to.map_or_else(Default::default, |to| (format!(" ÷ {to} |"), "---:|"));
+            let _ = writeln!(out, "| | | median | lowest – highest | |{to}\n|---|---|---:|---:|---|{line}");
             let mut case = "";
             for figure in &group.figures {
                 let Some(spread) = Spread::of(&figure.runs) else { continue };
-                let shown = if figure.case == case { "" } else { &figure.case };
+                let title = if figure.case == case { "" } else { &figure.case };
                 case = &figure.case;
-                let (median, min, max) = (number(spread.median), number(spread.min), number(spread.max));
+                let shown = |value: f64| shown(value, figure.unit);
+                let (median, min, max) = (shown(spread.median), shown(spread.min), shown(spread.max));
                 let what = figure.what.replace("  ", "… ");
-                let _ = writeln!(out, "| {shown} | {what} | {median} | {min} – {max} | {} |", figure.unit);
+                let ratio = match group.relative_to {
+                    Some(_) => format!(" {} |", group.ratio(figure).map_or_else(|| "–".to_owned(), ratio)),
+                    None => String::new(),
+                };
+                let _ = writeln!(out, "| {title} | {what} | {median} | {min} – {max} | {} |{ratio}", figure.unit);
             }
             out.push('\n');
             for samples in &group.samples {
@@ -139,15 +178,40 @@ impl Report {
         out + "\n"
     }
 
+    /// The first figure of each group, one line for each system.
+    fn overview(&self, out: &mut String) {
+        let firsts = || self.groups.iter().filter_map(|group| Some((group, group.figures.first()?)));
+        let _ = write!(out, "|");
+        for (group, first) in firsts() {
+            let _ = write!(out, " | {}: {}, {}", group.title, first.what, first.unit);
+        }
+        let _ = writeln!(out, " |\n|---{}|", "|---:".repeat(firsts().count()));
+        for Compared { name, .. } in &self.compared {
+            let _ = write!(out, "| {name}");
+            for (group, first) in firsts() {
+                let figure = group.figures.iter().find(|figure| figure.case == *name && figure.what == first.what);
+                let median = figure.and_then(|figure| Some(shown(Spread::of(&figure.runs)?.median, figure.unit)));
+                let times = figure.and_then(|figure| Some(format!(" ({}×)", ratio(group.ratio(figure)?))));
+                let _ = write!(out, " | {}{}", median.unwrap_or_else(|| "–".to_owned()), times.unwrap_or_default());
+            }
+            let _ = writeln!(out, " |");
+        }
+        let _ = writeln!(out, "\nMedians; in brackets, how many times the {}'s.\n", self.reference());
+    }
+
+    fn reference(&self) -> &str {
+        self.groups.iter().find_map(|group| group.relative_to).unwrap_or_default()
+    }
+
     fn json(&self) -> Value {
         let round = |value: f64| (value * 1e3).round() / 1e3;
         let rounded = |values: &[f64]| values.iter().map(|value| round(*value)).collect::<Vec<_>>();
-        let figure = |figure: &Figure| {
+        let figure = |group: &Group, figure: &Figure| {
             let spread = Spread::of(&figure.runs);
             json!({
                 "case": figure.case, "what": figure.what.trim(), "unit": figure.unit, "runs": rounded(&figure.runs),
                 "median": spread.map(|s| round(s.median)), "min": spread.map(|s| round(s.min)),
-                "max": spread.map(|s| round(s.max)),
+                "max": spread.map(|s| round(s.max)), "ratio": group.ratio(figure).map(round),
             })
         };
         let group = |group: &Group| {
@@ -155,15 +219,27 @@ impl Report {
             json!({
                 "name": group.name, "title": group.title, "about": group.about,
                 "processors_used_by_others": round(group.strangers),
-                "figures": group.figures.iter().map(figure).collect::<Vec<_>>(),
+                "relative_to": group.relative_to,
+                "figures": group.figures.iter().map(|one| figure(group, one)).collect::<Vec<_>>(),
                 "samples": samples.collect::<Vec<_>>(),
             })
         };
         json!({
             "format": FORMAT, "commit": self.commit, "date": self.date, "command": self.command,
-            "machine": self.machine, "draft": self.caveats, "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
+            "machine": self.machine, "draft": self.caveats, "compared": self.compared,
+            "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What is counted has no fraction.
+fn shown(value: f64, unit: &str) -> String {
+    if unit == "messages" { thousands(value) } else { number(value) }
+}
+
+/// Two digits that count, or how small it is.
+fn ratio(value: f64) -> String {
+    if value > 0.0 && value < 0.095 { format!("1/{}", thousands(1.0 / value)) } else { number(value) }
 }
 
 /// Three digits that count, and thousands apart.
@@ -201,5 +277,13 @@ mod tests {
         assert_eq!(shown(45.67), "45.7");
         assert_eq!(shown(1.234), "1.23");
         assert_eq!(shown(0.0), "0.00");
+    }
+
+    #[test]
+    fn a_ratio_says_how_small_it_is() {
+        assert_eq!(
+            (ratio(12.34), ratio(0.5), ratio(0.001)),
+            ("12.3".to_owned(), "0.50".to_owned(), "1/1,000".to_owned())
+        );
     }
 }

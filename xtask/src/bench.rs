@@ -17,20 +17,25 @@ pub(crate) struct Args {
     #[arg(long)]
     browser: bool,
 
-    /// More for `bulla-bench`: `-- --only store`, `-- --runs 5`; `-- --help` tells all.
+    /// The relay beside Mosquitto, Redis, NATS and ejabberd, instead: of these, what is installed; for the others, what installs them.
+    #[arg(long, conflicts_with = "browser")]
+    peers: bool,
+
+    /// More for `bulla-bench`: `-- --only store`, `-- --runs 5`, with `--peers` `-- --peer nats`; `-- --help` tells all.
     #[arg(last = true)]
     more: Vec<String>,
 }
 
-/// Builds in release, measures, writes `bench/results/<date>-<commit>.{json,md}` and plots.
+/// Builds in release, measures, writes `bench/results/<date>-<commit>.{json,md}` and plots; with peers `<date>-<commit>-peers.…`.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.browser {
         return browser();
     }
-    shell::must(
-        &mut shell::cargo(["build", "--release", "-p", "bulla", "-p", "bulla-relay", "-p", "bulla-bench"]),
-        "cargo build --release",
-    )?;
+    let mut build = shell::cargo(["build", "--release", "-p", "bulla-relay", "-p", "bulla-bench"]);
+    if !args.peers {
+        build.args(["-p", "bulla"]);
+    }
+    shell::must(&mut build, "cargo build --release")?;
     let mut bench = std::process::Command::new(shell::target()?.join("release/bulla-bench"));
     bench.current_dir(shell::root()).args([
         "--messages",
@@ -40,6 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "--out",
         "bench/results",
     ]);
+    if args.peers {
+        bench.arg("--peers");
+    }
     // On this terminal and not through a pipe, which would hide its progress.
     let status = bench.args(&args.more).status().context("cannot start bulla-bench")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

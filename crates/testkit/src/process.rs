@@ -144,6 +144,8 @@ pub struct Stat {
     pub is_zombie: bool,
     /// Processor time used, user and system, in ticks (a hundredth of a second on Linux).
     pub ticks: u64,
+    /// That of its children that have ended and that it has looked at.
+    pub waited: u64,
 }
 
 impl Stat {
@@ -164,6 +166,7 @@ impl Stat {
             parent: u32::try_from(number(1)?).ok()?,
             is_zombie: fields.first().is_some_and(|state| *state == "Z"),
             ticks: number(11)? + number(12)?,
+            waited: number(13)? + number(14)?,
         })
     }
 }
@@ -225,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_is_read() {
-        let line = "7 (a) b) S 4 7 7 0 -1 4194560 1 0 0 0 15 6 0 0 20 0 1 0 22 1 1";
-        let stat = Stat { name: "a) b".to_owned(), parent: 4, is_zombie: false, ticks: 21 };
+        let line = "7 (a) b) S 4 7 7 0 -1 4194560 1 0 0 0 15 6 3 4 20 0 1 0 22 1 1";
+        let stat = Stat { name: "a) b".to_owned(), parent: 4, is_zombie: false, ticks: 21, waited: 7 };
         assert_eq!(Stat::parse(line), Some(stat));
     }
 }

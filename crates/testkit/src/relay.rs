@@ -150,7 +150,9 @@ async fn next_frame(socket: &mut Socket) -> Result<(u64, Answer)> {
 }
 
 async fn connect(url: &str, role: Role) -> Result<(Socket, ServerHello)> {
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.context("connecting to the relay")?;
+    // Each frame leaves at once: many small ones put together by Nagle's algorithm would spare the relay work that it has.
+    let connecting = tokio_tungstenite::connect_async_with_config(url, None, true);
+    let (mut socket, _) = connecting.await.context("connecting to the relay")?;
     let (_, Answer::Hello(hello)) = next_frame(&mut socket).await? else { bail!("the relay speaks first") };
     let mine = Ask::Hello(ClientHello { version: 1, role: role.into() });
     socket.send(Message::Binary(ClientFrame::new(1, mine).to_bytes())).await?;
