@@ -6,6 +6,12 @@ use std::time::Duration;
 /// round trip, small enough for 50,000 clients that do not read.
 pub(crate) const OUTBOX_BYTES: usize = 1024 * 1024;
 
+/// Bytes read from a connection at once. Every connection has that much memory, idle or not; a larger frame gets more while it comes.
+pub(crate) const READ_BUFFER: usize = 4 * 1024;
+
+/// Bytes of frames after which a connection's are written, though more wait: its memory keeps that much for the next.
+pub(crate) const WRITE_BUFFER: usize = 16 * 1024;
+
 /// Bytes of a connection's sends that wait for their answer; beyond, the relay stops reading from it.
 pub(crate) const IN_FLIGHT_BYTES: usize = 8 * 1024 * 1024;
 

@@ -17,7 +17,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use settings::{Program, Settings, relay_name};
 
@@ -211,8 +210,8 @@ fn log_to_stderr(level: &str) -> anyhow::Result<()> {
         .context("the log level (--log, RUST_LOG, BULLA_RELAY_LOG) is none such as info, debug or trace")?;
     let own = filter_fn(|metadata| metadata.target().starts_with("bulla_"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(wanted).with_filter(own);
-    tracing_subscriber::registry().with(layer).init();
-    Ok(())
+    // Not `init`, which would also take what libraries say by `log`: each frame would ask whether that is wanted.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).context("cannot log")
 }
 
 fn serve(args: Serve) -> anyhow::Result<()> {

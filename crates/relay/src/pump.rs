@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep_until;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::mailbox::{Mailbox, Step, SubscriptionId};
 use crate::server::Relay;
@@ -12,19 +13,13 @@ pub(crate) async fn run(relay: Arc<Relay>, mailbox: Arc<Mailbox>, id: Subscripti
     loop {
         match mailbox.step(id) {
             Step::Over => return,
-            Step::Congested(outbox, wake) => {
+            Step::Congested(outbox, wake, until) => {
                 tokio::select! {
                     () = outbox.ready() => {}
-                    () = wake.notified() => {}
+                    () = woken(&wake, until) => {}
                 }
             }
-            Step::Wait(wake, None) => wake.notified().await,
-            Step::Wait(wake, Some(until)) => {
-                tokio::select! {
-                    () = wake.notified() => {}
-                    () = sleep_until(until) => {}
-                }
-            }
+            Step::Wait(wake, until) => woken(&wake, until).await,
             Step::Read { from, through, page, removals } => {
                 let wanted = *mailbox.id();
                 let rows = relay.registry().read(move |store| store.rows(&wanted, from..=through, page)).await;
@@ -33,5 +28,15 @@ pub(crate) async fn run(relay: Arc<Relay>, mailbox: Arc<Mailbox>, id: Subscripti
                 mailbox.deliver(id, (from, through, removals), &rows, relay.clock().day());
             }
         }
+    }
+}
+
+async fn woken(wake: &Notify, until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::select! {
+            () = wake.notified() => {}
+            () = sleep_until(until) => {}
+        },
+        None => wake.notified().await,
     }
 }

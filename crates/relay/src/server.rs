@@ -430,6 +430,7 @@ async fn websocket(State(relay): State<Arc<Relay>>, upgrade: WebSocketUpgrade) -
     let id = ConnectionId(relay.next_connection.fetch_add(1, Ordering::Relaxed));
     // Counted from here on, so that a stop in the middle of an upgrade waits for it.
     let token = relay.tasks.token();
+    let upgrade = upgrade.read_buffer_size(limits::READ_BUFFER).write_buffer_size(limits::WRITE_BUFFER);
     upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).on_upgrade(move |socket| async move {
         connection::serve(relay, socket, id).await;
         drop((place, token));

@@ -541,20 +541,26 @@ impl Engine {
         if now < since + if group.unanswered { pause(group.tries) } else { LEFT_MS } {
             return Ok(());
         }
+        self.try_permits_again(ctx, number)?;
         self.break_group(ctx, number, Reason::Gap)
     }
 
     /// Somebody speaks in a group that cannot go on. That may have been said to him under permits that were refused while his mailbox was not
-    /// there, as at a relay that went back: now that he is, they are tried once more.
+    /// there, as at a relay that went back: now that he is, they are tried once more. So they are wherever somebody did not follow.
     fn tell_who_speaks(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         if self.choose_other_side(ctx, number, Purpose::Control)?.is_some() {
             return Ok(());
         }
+        self.try_permits_again(ctx, number)?;
+        self.reform(ctx, number)
+    }
+
+    fn try_permits_again(&self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
         let peer = self.conversation_record(ctx, number)?.peer;
-        for member in self.members(ctx, number)?.iter().filter(|m| m.is_in() && m.is_other_side()) {
+        for member in self.members(ctx, number)?.iter().filter(|m| !m.record.leaving) {
             Self::try_permit_again(ctx, number, peer, member.number, Purpose::Control)?;
         }
-        self.reform(ctx, number)
+        Ok(())
     }
 
     /// A Hello that nobody has answered for long may be lost: the next message goes with a new one.

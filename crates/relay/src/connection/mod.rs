@@ -9,6 +9,7 @@
 mod anonymous;
 mod owner;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -23,7 +24,8 @@ use futures_util::SinkExt;
 use futures_util::stream::{SplitSink, SplitStream, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::limits;
 use crate::outbox::{ConnectionId, Outbox, Outgoing, Slot, Waiter};
@@ -76,7 +78,7 @@ pub(crate) async fn serve(relay: Arc<Relay>, socket: WebSocket, id: ConnectionId
         bytes: Arc::new(Semaphore::new(limits::IN_FLIGHT_BYTES)),
         relay,
     };
-    let mut incoming = Incoming { stream, stop: peer.relay.stopping().clone() };
+    let mut incoming = Incoming::new(stream, &peer.relay);
     let why = match peer.greet(&mut incoming).await {
         Ok(role) => {
             counted.is(role);
@@ -182,28 +184,46 @@ impl Peer {
     }
 }
 
-/// The reading half: one frame after the other.
+/// The reading half: one frame after the other. What ends it is waited for once and not with each frame, which would cost more than the frame.
 struct Incoming {
     stream: SplitStream<WebSocket>,
-    stop: CancellationToken,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    idle: Pin<Box<Sleep>>,
 }
 
 impl Incoming {
+    fn new(stream: SplitStream<WebSocket>, relay: &Relay) -> Self {
+        // Of its own, so that connections do not wait for each other where they ask whether the relay stops.
+        let stop = Box::pin(relay.stopping().child_token().cancelled_owned());
+        Self { stream, stop, idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)) }
+    }
+
     /// The next frame. Takes none while the client does not read what it was sent.
     async fn next(&mut self, outbox: &Outbox) -> Result<(u64, client_frame::Body), Closed> {
+        let mut since = Instant::now();
         loop {
             let heard = async {
                 outbox.ready().await;
                 self.stream.next().await
             };
             let message = tokio::select! {
-                () = self.stop.cancelled() => return Err(Closed::Stopping),
-                heard = tokio::time::timeout(IDLE_TIMEOUT, heard) => heard.map_err(|_| Closed::Idle)?,
+                // Frames first: where one is there, the rest need not be asked. A client that never pauses is made to by tokio's budget.
+                biased;
+                heard = heard => heard,
+                () = &mut self.stop => return Err(Closed::Stopping),
+                () = &mut self.idle => {
+                    let until = since + IDLE_TIMEOUT;
+                    if until <= Instant::now() {
+                        return Err(Closed::Idle);
+                    }
+                    self.idle.as_mut().reset(until);
+                    continue;
+                }
             };
             match message {
                 Some(Ok(Message::Binary(bytes))) => return decode(bytes),
                 Some(Ok(Message::Text(_))) => return Err(Closed::Malformed(0, "text")),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => since = Instant::now(),
                 Some(Ok(Message::Close(_))) | None => return Err(Closed::Gone),
                 // Over the size limit, not WebSocket, or cut off: the answer reaches whoever is still there.
                 Some(Err(_)) => return Err(Closed::Malformed(0, "not a WebSocket message within the limit")),
@@ -235,6 +255,8 @@ async fn write(
     let mut batch = Vec::with_capacity(BATCH);
     let mut pings = tokio::time::interval(IDLE_TIMEOUT / 3);
     pings.reset();
+    let closed = closing.cancelled();
+    tokio::pin!(closed);
     let sent = async {
         loop {
             tokio::select! {
@@ -252,7 +274,7 @@ async fn write(
                     sink.flush().await?;
                 }
                 // Only when all that was pushed before is written.
-                () = closing.cancelled() => {
+                () = &mut closed => {
                     // A client that reads "restart" comes again, and not at once.
                     let code = if stop.is_cancelled() { close_code::RESTART } else { close_code::NORMAL };
                     let close = CloseFrame { code, reason: "".into() };

@@ -67,6 +67,8 @@ pub(super) struct Reader {
     memory: usize,
     /// Expired envelopes that were announced and not acknowledged.
     announced: u64,
+    /// Its task will look by then whether something in memory has waited too long.
+    watched: Option<Instant>,
 }
 
 /// What a reader's task does next.
@@ -83,8 +85,8 @@ pub(crate) enum Step {
         /// Tells a stale read.
         removals: u64,
     },
-    /// Wait for the client to read.
-    Congested(Outbox, Arc<Notify>),
+    /// Wait for the client to read, or until woken, or until this moment.
+    Congested(Outbox, Arc<Notify>, Option<Instant>),
     /// Wait until woken, or until this moment.
     Wait(Arc<Notify>, Option<Instant>),
     /// The subscription is over.
@@ -115,11 +117,11 @@ impl Reader {
 
     /// Delivers an envelope that is nowhere else yet.
     pub(super) fn hand_over(&mut self, fresh: Fresh, until: Instant) {
-        let first = self.memory_front().is_none();
         self.memory += fresh.row.envelope.len();
         let row = fresh.row.clone();
         self.deliver(&row, Held::Memory { fresh, until });
-        if first {
+        // Not for every envelope: when its task wakes for an earlier one, which was confirmed, it sees what it has to wait for next.
+        if self.watched.is_none_or(|watched| watched > until) {
             self.wake();
         }
     }
@@ -222,6 +224,7 @@ impl Mailbox {
             contact: 0,
             memory: 0,
             announced: 0,
+            watched: None,
         });
         true
     }
@@ -243,7 +246,8 @@ impl Mailbox {
                 break;
             }
             if reader.outbox.is_congested() {
-                return Step::Congested(reader.outbox.clone(), Arc::clone(&reader.wake));
+                reader.watched = reader.memory_front();
+                return Step::Congested(reader.outbox.clone(), Arc::clone(&reader.wake), reader.watched);
             }
             if reader.cursor <= inner.durable {
                 let page = Page { rows: room.min(limits::PAGE_ROWS), bytes: limits::PAGE_BYTES };
@@ -257,7 +261,8 @@ impl Mailbox {
             reader.deliver_stored(order, row);
         }
         reader.say_caught_up(inner.gap);
-        Step::Wait(Arc::clone(&reader.wake), reader.memory_front())
+        reader.watched = reader.memory_front();
+        Step::Wait(Arc::clone(&reader.wake), reader.watched)
     }
 
     /// Delivers a page that the reader's task has read; rows whose day is over become a gap instead.
@@ -335,7 +340,10 @@ impl Mailbox {
             reader.slow = false;
         }
         reader.announced = reader.announced.saturating_sub(gaps);
-        reader.wake();
+        // Where all is delivered its task has nothing to do with the room that there is now.
+        if !reader.caught_up || reader.cursor != inner.next {
+            reader.wake();
+        }
         let mut writes = Vec::new();
         if !orders.is_empty() {
             writes.push(Write::DropRows(self.id, orders));

@@ -21,6 +21,19 @@ async fn is_told_malformed(mut client: Client, message: Message) {
     }
 }
 
+/// As long as [`bulla_protocol::limits::IDLE_TIMEOUT`] says, in real time.
+#[tokio::test]
+async fn who_is_silent_is_closed_and_who_answers_pings_is_not() {
+    let world = World::start().await;
+    let (mut silent, mut there) = (world.anonymous().await, world.anonymous().await);
+    let mut sink = tokio::io::sink();
+    tokio::select! {
+        ended = tokio::io::copy(silent.tcp(), &mut sink) => drop(ended),
+        () = there.only_pongs() => panic!("closed, though it answered"),
+    }
+    there.ping().await;
+}
+
 #[tokio::test]
 async fn what_is_not_a_frame_closes_the_connection_with_a_typed_error() {
     let world = World::start().await;

@@ -245,6 +245,19 @@ impl Client {
         }
     }
 
+    /// The socket below WebSocket: whoever reads there answers no pings.
+    pub(crate) fn tcp(&mut self) -> &mut tokio::net::TcpStream {
+        match self.socket.get_mut() {
+            MaybeTlsStream::Plain(stream) => stream,
+            _ => panic!("under TLS"),
+        }
+    }
+
+    /// Answers pings, and says nothing else, until the connection ends.
+    pub(crate) async fn only_pongs(&mut self) {
+        while let Some(Ok(Message::Ping(_))) = self.socket.next().await {}
+    }
+
     pub(crate) async fn raw(&mut self, message: Message) {
         // A relay that closes meanwhile is seen by who reads.
         let _ = self.socket.send(message).await;
