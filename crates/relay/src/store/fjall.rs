@@ -16,6 +16,7 @@ use rand_core::CryptoRngCore;
 
 use super::keys::Keys;
 use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
+use crate::sabotage::{Rule, broken};
 
 const INSTANCE: &[u8] = b"instance";
 
@@ -151,6 +152,9 @@ impl FjallStore {
     /// The rows of a mailbox may all be gone now: then its key is to go, too.
     fn ended(&self, id: MailboxId) -> Result<(), StoreError> {
         let known = self.waiting(&id)?;
+        if broken(Rule::KeyAfterRows) {
+            self.keys.end_backlog(&id);
+        }
         if known.rows > 0 {
             return Ok(());
         }
@@ -304,7 +308,12 @@ impl Store for FjallStore {
         let (from, through) = (rows::row_key(id, *orders.start()), rows::row_key(id, *orders.end()));
         let mut out = Vec::new();
         let mut bytes = 0;
-        for entry in self.db.snapshot().range(&self.rows, from..=through) {
+        let found = if broken(Rule::SeenWhole) {
+            self.rows.range(from..=through)
+        } else {
+            self.db.snapshot().range(&self.rows, from..=through)
+        };
+        for entry in found {
             let (key, value) = entry.into_inner()?;
             let Some(row) = self.open_row(&key, &value)? else { continue };
             bytes += value.len();
@@ -375,13 +384,18 @@ impl Store for FjallStore {
     }
 
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let batch = self.db.batch().durability(Some(PersistMode::SyncData));
-        let mut group = Group::new(batch);
+        if broken(Rule::BatchIsWhole) && writes.len() > 1 {
+            return writes.into_iter().try_for_each(|write| self.commit(vec![write]));
+        }
+        let mode = if broken(Rule::CommitSynced) { PersistMode::Buffer } else { PersistMode::SyncData };
+        let mut group = Group::new(self.db.batch().durability(Some(mode)));
         for write in writes {
             self.apply(&mut group, write)?;
         }
         // Keys first: a row whose key was lost would be lost.
-        self.keys.sync()?;
+        if !broken(Rule::KeysFirst) {
+            self.keys.sync()?;
+        }
         group.batch.commit()?;
         group.dropped.into_iter().try_for_each(|mailbox| self.ended(mailbox))
     }

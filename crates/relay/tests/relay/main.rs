@@ -14,5 +14,6 @@ mod operator;
 mod ownership;
 mod permits;
 mod program;
+mod rules;
 mod settings;
 mod slots;
