@@ -20,6 +20,10 @@ pub enum Rule {
     KeysFirst,
     /// The name of the key file is durable before it is relied on.
     FolderSynced,
+    /// And those of the folders in which the store has its tables.
+    KeyspacesSynced,
+    /// And that of the data folder.
+    DataFolderSynced,
     /// A backlog's key goes after its last row. *Broken*: after any.
     KeyAfterRows,
     /// Keys of what is gone are destroyed.
@@ -55,7 +59,7 @@ pub enum Rule {
 }
 
 /// Every rule.
-pub const RULES: [Rule; 23] = [
+pub const RULES: [Rule; 25] = [
     Rule::AnswerAfterCommit,
     Rule::CommitSynced,
     Rule::FailureIsFatal,
@@ -63,6 +67,8 @@ pub const RULES: [Rule; 23] = [
     Rule::SeenWhole,
     Rule::KeysFirst,
     Rule::FolderSynced,
+    Rule::KeyspacesSynced,
+    Rule::DataFolderSynced,
     Rule::KeyAfterRows,
     Rule::KeysDestroyed,
     Rule::KeysDestroyedAtStart,
@@ -144,7 +150,9 @@ pub fn who_sees(rule: Rule) -> Seen {
         Rule::BatchIsWhole => Outside("disk::store::after_a_power_cut_a_store_shows_what_was_committed"),
         Rule::SeenWhole => Inside("store::fjall::tests::it_keeps_the_contract"),
         Rule::KeysFirst => Outside("disk::store::after_a_power_cut_a_store_shows_what_was_committed"),
-        Rule::FolderSynced => Outside("disk::store::after_a_power_cut_a_store_shows_what_was_committed"),
+        Rule::FolderSynced | Rule::KeyspacesSynced | Rule::DataFolderSynced => {
+            Outside("disk::store::after_a_power_cut_a_store_shows_what_was_committed")
+        }
         Rule::KeyAfterRows => Outside("keys::no_key_goes_before_its_rows"),
         Rule::KeysDestroyed => {
             Outside("keys::p2_what_was_acknowledged_or_is_over_opens_for_nobody_who_takes_every_file")

@@ -5,6 +5,7 @@
 //! Reads of more than one key are of a snapshot: what the engine shows without one is a batch that it is just applying, half of it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, TryLockError};
 use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,22 @@ use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, St
 use crate::sabotage::{Rule, broken};
 
 const INSTANCE: &[u8] = b"instance";
+
+/// In the order in which [`FjallStore::open`] names them.
+const KEYSPACES: [&str; 12] = [
+    "meta",
+    "mailboxes",
+    "rows",
+    "backlogs",
+    "revoked",
+    "bundles",
+    "gaps",
+    "days",
+    "slots",
+    "slot-days",
+    "blobs",
+    "blob-days",
+];
 
 /// A relay's data in one folder.
 pub struct FjallStore {
@@ -82,10 +99,36 @@ impl From<::fjall::Error> for StoreError {
 
 impl FjallStore {
     /// Opens the folder, or makes it. The keys of rows are in `key_file`, which is to be in no backup.
-    pub fn open(folder: &Path, key_file: &Path, mut random: Box<dyn CryptoRngCore + Send>) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, key_file: &Path, random: Box<dyn CryptoRngCore + Send>) -> Result<Self, StoreError> {
+        Self::open_with(folder, key_file, random, KeyspaceCreateOptions::default)
+    }
+
+    /// One that writes tables and leaves journals behind after a few kilobytes, as another does after many megabytes: for tests.
+    #[cfg(any(test, feature = "under-test"))]
+    pub fn open_small(
+        folder: &Path,
+        key_file: &Path,
+        random: Box<dyn CryptoRngCore + Send>,
+    ) -> Result<Self, StoreError> {
+        Self::open_with(folder, key_file, random, || KeyspaceCreateOptions::default().max_memtable_size(8 * 1024))
+    }
+
+    fn open_with(
+        folder: &Path,
+        key_file: &Path,
+        mut random: Box<dyn CryptoRngCore + Send>,
+        options: impl Fn() -> KeyspaceCreateOptions,
+    ) -> Result<Self, StoreError> {
+        if !folder.exists() {
+            make(folder, &options)?;
+        }
         let db = Database::builder(folder).open()?;
-        let keyspace = |name| db.keyspace(name, KeyspaceCreateOptions::default);
-        let meta = keyspace("meta")?;
+        let keyspace = |name| db.keyspace(name, &options);
+        let all = KEYSPACES.map(keyspace).into_iter().collect::<Result<Vec<_>, _>>()?;
+        // This version may have made some.
+        sync_names(folder)?;
+        let all: [Keyspace; KEYSPACES.len()] = all.try_into().map_err(|_| StoreError::Format("store"))?;
+        let [meta, mailboxes, rows, backlogs, revoked, bundles, gaps, days, slots, slot_days, blobs, blob_days] = all;
         let instance = match meta.get(INSTANCE)? {
             Some(bytes) => rows::decode_instance(&bytes)?,
             None => {
@@ -97,22 +140,21 @@ impl FjallStore {
                 InstanceId::new(fresh)
             }
         };
-        let (rows, backlogs) = (keyspace("rows")?, keyspace("backlogs")?);
         let keys = Keys::open(key_file, random, |mailbox, slot| {
             let current = backlogs.get(mailbox.as_bytes())?.map(|bytes| rows::decode_backlog(&bytes)).transpose()?;
             Ok(current == Some(slot) && has_rows(&rows, mailbox)?)
         })?;
         Ok(Self {
-            mailboxes: keyspace("mailboxes")?,
+            mailboxes,
             rows,
-            revoked: keyspace("revoked")?,
-            bundles: keyspace("bundles")?,
-            gaps: keyspace("gaps")?,
-            days: keyspace("days")?,
-            slots: keyspace("slots")?,
-            slot_days: keyspace("slot-days")?,
-            blobs: keyspace("blobs")?,
-            blob_days: keyspace("blob-days")?,
+            revoked,
+            bundles,
+            gaps,
+            days,
+            slots,
+            slot_days,
+            blobs,
+            blob_days,
             backlogs,
             keys,
             waiting: Mutex::default(),
@@ -403,6 +445,47 @@ impl Store for FjallStore {
     fn destroy_keys(&self, today: u32) -> Result<usize, StoreError> {
         self.keys.destroy(today)
     }
+}
+
+fn failed(error: std::io::Error) -> StoreError {
+    StoreError::Engine(error.to_string())
+}
+
+/// Makes an empty store beside its folder, which gets its name once all of it is on stable storage: the engine opens none that it has made by half.
+fn make(folder: &Path, options: &impl Fn() -> KeyspaceCreateOptions) -> Result<(), StoreError> {
+    let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = File::open(beside).map_err(failed)?;
+    // Of two that start together one makes it.
+    beside.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => StoreError::Locked,
+        TryLockError::Error(error) => failed(error),
+    })?;
+    let new = folder.with_extension("new");
+    if folder.exists() {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let db = Database::builder(&new).open()?;
+    for name in KEYSPACES {
+        db.keyspace(name, options)?;
+    }
+    drop(db);
+    sync_names(&new)?;
+    std::fs::rename(&new, folder).and_then(|()| beside.sync_all()).map_err(failed)
+}
+
+/// The engine does not sync the names of the folders in which its tables are.
+fn sync_names(folder: &Path) -> Result<(), StoreError> {
+    if broken(Rule::KeyspacesSynced) {
+        return Ok(());
+    }
+    for folder in [&folder.join("keyspaces"), folder] {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Whether an envelope waits in a mailbox.

@@ -539,3 +539,59 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 }
+
+/// The rounds of a test of faults: a few where it is one of many tests; in a long run as many as `BULLA_RELAY_ROUNDS` says, from
+/// `BULLA_RELAY_FIRST` on, each of which leaves a line in the file `BULLA_RELAY_RESULTS`. Round *n* of a seed is the same whether others ran or not.
+pub(crate) struct Rounds {
+    seed: u64,
+    first: u64,
+    count: u64,
+    results: Option<std::path::PathBuf>,
+    begun: std::time::Instant,
+}
+
+impl Rounds {
+    pub(crate) fn of(few: u64) -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        Self {
+            seed: seed(),
+            first: number("BULLA_RELAY_FIRST").unwrap_or(0),
+            count: number("BULLA_RELAY_ROUNDS").unwrap_or(few),
+            results: std::env::var_os("BULLA_RELAY_RESULTS").map(Into::into),
+            begun: std::time::Instant::now(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.count
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn random(&self, round: u64) -> Random {
+        let mut mixed = self.seed ^ (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Random((mixed ^ (mixed >> 27)) | 1)
+    }
+
+    /// A round is over, and all held.
+    pub(crate) fn held(&self, round: u64) {
+        use std::io::Write as _;
+        let Some(results) = &self.results else { return };
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(results).unwrap();
+        let secs = self.begun.elapsed().as_secs_f64();
+        writeln!(file, r#"{{"round":{round},"held":true,"after_secs":{secs:.1}}}"#).unwrap();
+    }
+}
+
+impl std::fmt::Display for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BULLA_SEED={}", self.seed)
+    }
+}

@@ -6,6 +6,7 @@ mod blobs;
 mod check;
 mod common;
 mod delivery;
+mod disk;
 mod faults;
 mod formats;
 mod held;

@@ -1,0 +1,1 @@
+//! A whole relay on a disk that fails.
