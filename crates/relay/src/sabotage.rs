@@ -24,6 +24,10 @@ pub enum Rule {
     KeyspacesSynced,
     /// And that of the data folder.
     DataFolderSynced,
+    /// A batch that a power cut tore is discarded. *Broken*: the relay does not start.
+    TailMended,
+    /// A first start that broke off is begun again.
+    BegunAgain,
     /// A backlog's key goes after its last row. *Broken*: after any.
     KeyAfterRows,
     /// Keys of what is gone are destroyed.
@@ -59,7 +63,7 @@ pub enum Rule {
 }
 
 /// Every rule.
-pub const RULES: [Rule; 25] = [
+pub const RULES: [Rule; 27] = [
     Rule::AnswerAfterCommit,
     Rule::CommitSynced,
     Rule::FailureIsFatal,
@@ -69,6 +73,8 @@ pub const RULES: [Rule; 25] = [
     Rule::FolderSynced,
     Rule::KeyspacesSynced,
     Rule::DataFolderSynced,
+    Rule::TailMended,
+    Rule::BegunAgain,
     Rule::KeyAfterRows,
     Rule::KeysDestroyed,
     Rule::KeysDestroyedAtStart,
@@ -153,6 +159,10 @@ pub fn who_sees(rule: Rule) -> Seen {
         Rule::FolderSynced | Rule::KeyspacesSynced | Rule::DataFolderSynced => {
             Outside("disk::store::after_a_power_cut_a_store_shows_what_was_committed")
         }
+        Rule::TailMended => {
+            Inside("store::tail::tests::a_batch_that_a_power_cut_tore_is_discarded_and_those_before_it_are_there")
+        }
+        Rule::BegunAgain => Outside("disk::store::whichever_call_fails_what_was_committed_is_there"),
         Rule::KeyAfterRows => Outside("keys::no_key_goes_before_its_rows"),
         Rule::KeysDestroyed => {
             Outside("keys::p2_what_was_acknowledged_or_is_over_opens_for_nobody_who_takes_every_file")

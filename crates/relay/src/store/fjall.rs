@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rand_core::CryptoRngCore;
 
 use super::keys::Keys;
+use super::tail;
 use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
 use crate::sabotage::{Rule, broken};
 
@@ -119,10 +120,10 @@ impl FjallStore {
         mut random: Box<dyn CryptoRngCore + Send>,
         options: impl Fn() -> KeyspaceCreateOptions,
     ) -> Result<Self, StoreError> {
-        if !folder.exists() {
+        if !folder.exists() && !broken(Rule::BegunAgain) {
             make(folder, &options)?;
         }
-        let db = Database::builder(folder).open()?;
+        let db = tail::open(folder)?;
         let keyspace = |name| db.keyspace(name, &options);
         let all = KEYSPACES.map(keyspace).into_iter().collect::<Result<Vec<_>, _>>()?;
         // This version may have made some.

@@ -11,6 +11,7 @@ pub mod contract;
 pub mod fjall;
 mod keys;
 pub mod rows;
+mod tail;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

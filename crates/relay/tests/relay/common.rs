@@ -212,13 +212,25 @@ impl Client {
 
     /// The same, under TLS if the connector says whom to trust.
     async fn silent_trusting(url: &str, tls: Option<Connector>) -> Self {
+        let connected = Self::silent_if_up(url, tls).await.unwrap();
+        connected.expect("the relay speaks first")
+    }
+
+    async fn silent_if_up(url: &str, tls: Option<Connector>) -> tokio_tungstenite::tungstenite::Result<Option<Self>> {
         // Without Nagle's algorithm: what is sent is on its way.
         let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, tls);
-        let (socket, _) = connecting.await.unwrap();
+        let (socket, _) = connecting.await?;
         let mut client = Self { socket, hello: ServerHello::default(), next: 1, closed: None, early: VecDeque::new() };
-        let Some((0, S::Hello(hello))) = client.frame().await else { panic!("the relay speaks first") };
+        let Some((0, S::Hello(hello))) = client.frame().await else { return Ok(None) };
         client.hello = hello;
-        client
+        Ok(Some(client))
+    }
+
+    /// A connection to a relay that may go at any moment.
+    pub(crate) async fn connect_if_up(url: &str, role: Role) -> Option<Self> {
+        let mut client = Self::silent_if_up(url, None).await.ok()??;
+        let request = client.begin(C::Hello(ClientHello { version: 1, role: role.into() })).await;
+        matches!(client.frame().await, Some((answered, S::Done(_))) if answered == request).then_some(client)
     }
 
     pub(crate) async fn connect(url: &str, role: Role) -> Self {
