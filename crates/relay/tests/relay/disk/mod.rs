@@ -23,7 +23,7 @@ pub(crate) fn skips() -> bool {
 }
 
 /// In memory where there is a folder for that: for what a cut has left.
-fn memory() -> tempfile::TempDir {
+pub(crate) fn memory() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
