@@ -578,6 +578,11 @@ impl Rounds {
         self.first..self.first + self.count
     }
 
+    /// Whether this is a long run, with results in a file.
+    pub(crate) fn are_many(&self) -> bool {
+        self.results.is_some()
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }

@@ -258,7 +258,7 @@ async fn whichever_call_fails_a_relay_goes_on_or_stops_with_a_reason_and_loses_n
         return;
     }
     let rounds = Rounds::of(200);
-    let each = if rounds.all().end > 400 { 800 } else { 60 };
+    let each = if rounds.are_many() { 800 } else { 60 };
     let (image, mailbox) = with_a_mailbox().await;
     let (mut failed, mut stopped, mut turned_away, mut accepted) = (0, 0, 0, 0);
     for round in rounds.all() {

@@ -162,7 +162,7 @@ fn whichever_call_fails_what_was_committed_is_there() {
     }
     // In a long run all calls of a workload of two thousand.
     let rounds = Rounds::of(200);
-    let commits = if rounds.all().end > 400 { 600 } else { 60 };
+    let commits = if rounds.are_many() { 600 } else { 60 };
     let (mut failed, mut ran) = (0, 0);
     for round in rounds.all() {
         let fault = FAULTS[round as usize % FAULTS.len()];
