@@ -198,7 +198,8 @@ fn relay_part(
     rounds: u64,
     seed: u64,
 ) -> Result<bool> {
-    let results = folder.join(format!("relay-{name}-{seed}.jsonl"));
+    // The test runs in another folder.
+    let results = std::path::absolute(folder.join(format!("relay-{name}-{seed}.jsonl")))?;
     let done = done_rounds(&std::fs::read_to_string(&results).unwrap_or_default());
     println!("torture   relay {name}, seed {seed}: {done} of {rounds} rounds done, results in {}", results.display());
     if done >= rounds {

@@ -122,7 +122,8 @@ pub fn seen_by(rule: Rule, test: &str) -> std::io::Result<Option<String>> {
     let ran = command
         .args(["--exact", test, "--nocapture"])
         .env(VARIABLE, format!("{rule:?}"))
-        .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+        // The first history in which it shows is enough, and nobody is to look for it again.
+        .envs([("PROPTEST_MAX_SHRINK_ITERS", "0"), ("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")])
         .output()?;
     let text = [ran.stdout, ran.stderr].concat();
     let text = String::from_utf8_lossy(&text);

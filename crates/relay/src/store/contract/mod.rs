@@ -4,7 +4,7 @@
 //! [`run`] is the suite: another engine passes it with a function that makes an empty store and one that closes and opens it. [`Model`] is a store
 //! of plain maps, and [`Story`] what a relay writes, in any order: whoever applies a story to both compares everything that is visible.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test suite: a failure is a panic")]
+#![expect(clippy::unwrap_used, reason = "a test suite: a failure is a panic")]
 
 mod model;
 mod story;
