@@ -456,11 +456,10 @@ fn failed(error: std::io::Error) -> StoreError {
 fn make(folder: &Path, options: &impl Fn() -> KeyspaceCreateOptions) -> Result<(), StoreError> {
     let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let beside = File::open(beside).map_err(failed)?;
-    // Of two that start together one makes it.
-    beside.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => StoreError::Locked,
-        TryLockError::Error(error) => failed(error),
-    })?;
+    // Of two that start together one makes it. Where a folder cannot be locked, the engine's lock in the new one decides.
+    if matches!(beside.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(StoreError::Locked);
+    }
     let new = folder.with_extension("new");
     if folder.exists() {
         return Ok(());
@@ -530,6 +529,22 @@ mod tests {
             drop(store);
             Own(open(&folder), folder)
         });
+    }
+
+    #[test]
+    fn a_first_start_that_broke_off_is_begun_again_and_of_two_at_once_one_waits() {
+        let folder = folder();
+        let new = folder.path().join("store.new");
+        std::fs::create_dir(&new).unwrap();
+        std::fs::write(new.join("0.jnl"), b"a journal and nothing else").unwrap();
+        let other = File::open(folder.path()).unwrap();
+        other.lock().unwrap();
+        let (store, keys) = (folder.path().join("store"), folder.path().join("keys"));
+        let refused = FjallStore::open(&store, &keys, Box::new(OsRng)).err();
+        assert!(matches!(refused, Some(StoreError::Locked)) && new.exists() && !store.exists());
+        drop(other);
+        drop(open(&folder));
+        assert!(!new.exists() && store.exists());
     }
 
     macro_rules! passed_on {

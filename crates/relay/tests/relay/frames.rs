@@ -6,6 +6,8 @@ use bulla_protocol::frame::{
     Ack, ClientFrame, ClientHello, DeleteMailbox, PublishBundle, ReadSlot, Revoke, Role, Subscribe,
     client_frame::Body as C,
 };
+use bulla_protocol::id::GrantId;
+use bulla_protocol::permit::Class;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -83,9 +85,13 @@ async fn attack(url: &str, mailbox: &Mailbox, frames: usize, random: &mut Random
 /// Writes to a mailbox and reads it, until told to stop: how long each took.
 async fn honest(url: String, stop: watch::Receiver<bool>) -> Vec<Duration> {
     let mailbox = Mailbox::new(200);
-    let mut given = mailbox.permit();
-    given.permit.expires = u32::MAX;
-    given.mac = mailbox.root.grant_key(&given.permit.grant).mac(&given.permit);
+    // As many grants as it takes, so that no rate is met.
+    let given = |n: u64| {
+        mailbox.given(Class::Ordinary, |permit| {
+            permit.expires = u32::MAX;
+            permit.grant = GrantId::new([(n / 10_000 % 200) as u8; 16]);
+        })
+    };
     let (mut owner, mut sender) =
         (Client::connect(&url, Role::Owner).await, Client::connect(&url, Role::Anonymous).await);
     owner.create(&mailbox).await;
@@ -95,7 +101,7 @@ async fn honest(url: String, stop: watch::Receiver<bool>) -> Vec<Duration> {
     for n in 1_u64.. {
         let began = Instant::now();
         let words = n.to_string();
-        let request = sender.begin_send(&given, words.as_bytes()).await;
+        let request = sender.begin_send(&given(n), words.as_bytes()).await;
         let deliver = owner.deliver().await;
         assert_eq!((text(&deliver), deliver.number), (words, n), "an honest reader gets what an honest sender sent");
         owner.ack(subscription, n).await;
