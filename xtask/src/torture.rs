@@ -44,12 +44,46 @@ enum Kind {
         #[arg(long)]
         everything: bool,
     },
+    /// The relay: kill -9 under 64 senders, power cuts and failing calls on a disk of its own, clocks that are set, malformed frames.
+    Relay(Relay),
     /// A gateway with many live conversations, killed and put back from a copy a day old while its customers write.
     Restore {
         /// Conversations.
         #[arg(long, default_value_t = 1_000)]
         conversations: u32,
     },
+}
+
+/// How long each part of `torture relay` is; those of earlier runs with the same seed are included.
+#[derive(clap::Args)]
+struct Relay {
+    /// Which run; the same seed gives the same rounds.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only this part: kills, store-cuts, relay-cuts, store-calls, relay-calls, clocks or frames.
+    #[arg(long)]
+    only: Option<String>,
+    /// kill -9 of the program under 64 senders, so often.
+    #[arg(long, default_value_t = 1_000)]
+    kills: u64,
+    /// Moments at which a store loses power, fifty of each history.
+    #[arg(long, default_value_t = 20_000)]
+    store_cuts: u64,
+    /// Moments at which a relay with senders and a reader loses power, twenty of each run.
+    #[arg(long, default_value_t = 2_000)]
+    relay_cuts: u64,
+    /// The n-th call of a store's work fails, for every n up to this.
+    #[arg(long, default_value_t = 2_000)]
+    store_calls: u64,
+    /// The n-th call of a relay's start, and of its work, fails, for every n up to this.
+    #[arg(long, default_value_t = 1_000)]
+    relay_calls: u64,
+    /// Histories of clocks that are set.
+    #[arg(long, default_value_t = 500)]
+    clocks: u64,
+    /// Malformed and mutated frames, a thousand in each round.
+    #[arg(long, default_value_t = 1_000_000)]
+    frames: u64,
 }
 
 /// Histories after which a line is written: an interrupted run repeats less than this many.
@@ -62,6 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.kind {
         Kind::Crash { rounds, seed } => crash(folder, rounds, seed),
         Kind::Sim { seeds, from, everything } => sim(folder, seeds, from, everything),
+        Kind::Relay(ref parts) => relay(&folder, parts),
         Kind::Restore { conversations } => restore(conversations),
     }
 }
@@ -107,6 +142,89 @@ fn sim(folder: PathBuf, seeds: u64, from: u64, everything: bool) -> Result<ExitC
     bar.finish();
     println!("torture   sim, from seed {from}: {seeds} of {seeds} histories held");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Part after part. Each leaves a line for every round that held, and goes on after the last of them.
+fn relay(folder: &std::path::Path, args: &Relay) -> Result<ExitCode> {
+    const CALLS_FAIL: &str = "whichever_call_fails_a_relay_goes_on_or_stops_with_a_reason_and_loses_nothing";
+    let outside = ["--test", "relay"];
+    let calls_of_relay = format!("disk::running::{CALLS_FAIL}");
+    let parts: [(&str, &[&str], &str, u64); 7] = [
+        ("kills", &outside, "kills::kill_9_again_and_again_under_64_senders_loses_nothing", args.kills),
+        (
+            "store-cuts",
+            &outside,
+            "disk::store::after_a_power_cut_a_store_shows_what_was_committed",
+            args.store_cuts.div_ceil(50),
+        ),
+        (
+            "relay-cuts",
+            &outside,
+            "disk::running::after_a_power_cut_a_relay_has_everything_that_it_accepted",
+            args.relay_cuts.div_ceil(20),
+        ),
+        ("store-calls", &outside, "disk::store::whichever_call_fails_what_was_committed_is_there", args.store_calls),
+        ("relay-calls", &outside, &calls_of_relay, 2 * args.relay_calls),
+        (
+            "clocks",
+            &["--lib"],
+            "clock::tests::srv_09_no_clock_makes_an_envelope_go_early_or_stay_for_ever",
+            args.clocks,
+        ),
+        (
+            "frames",
+            &outside,
+            "frames::r_10_whatever_peers_send_the_relay_goes_on_and_nobody_else_notices",
+            args.frames.div_ceil(1_000),
+        ),
+    ];
+    if let Some(only) = &args.only {
+        anyhow::ensure!(parts.iter().any(|(name, ..)| name == only), "there is no part {only}");
+    }
+    let mut all_held = true;
+    for (name, target, test, rounds) in parts {
+        if args.only.as_ref().is_none_or(|only| only == name) {
+            all_held &= relay_part(folder, name, target, test, rounds, args.seed)?;
+        }
+    }
+    Ok(if all_held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn relay_part(
+    folder: &std::path::Path,
+    name: &str,
+    target: &[&str],
+    test: &str,
+    rounds: u64,
+    seed: u64,
+) -> Result<bool> {
+    // The test runs in another folder.
+    let results = std::path::absolute(folder.join(format!("relay-{name}-{seed}.jsonl")))?;
+    let done = done_rounds(&std::fs::read_to_string(&results).unwrap_or_default());
+    println!("torture   relay {name}, seed {seed}: {done} of {rounds} rounds done, results in {}", results.display());
+    if done >= rounds {
+        return Ok(true);
+    }
+    let began = std::time::Instant::now();
+    let mut command = shell::cargo(["test", "--quiet", "-p", "bulla-relay"]);
+    command
+        .args(target)
+        .args(["--", "--exact", test, "--nocapture"])
+        .env("BULLA_SEED", seed.to_string())
+        .env("BULLA_RELAY_FIRST", done.to_string())
+        .env("BULLA_RELAY_ROUNDS", (rounds - done).to_string())
+        .env("BULLA_RELAY_RESULTS", &results);
+    let output = shell::capture(&mut command, Show::Nothing)?;
+    let after = done_rounds(&std::fs::read_to_string(&results).unwrap_or_default());
+    for line in output.text.lines().filter(|line| line.starts_with("figure: ") || line.starts_with("skipped: ")) {
+        println!("          {line}");
+    }
+    if !output.success {
+        println!("{}", output.text);
+    }
+    let secs = began.elapsed().as_secs();
+    println!("torture   relay {name}, seed {seed}: {after} of {rounds} rounds held, {secs} s");
+    Ok(output.success && after >= rounds)
 }
 
 /// One run, whose figure is printed.

@@ -30,6 +30,7 @@
 //! - [`backup`]: mailboxes in a file, and back; [`socket`]: where `disclose` and `backup` ask
 //! - [`metrics`]: numbers for the operator; [`ops`]: where they are asked for
 //! - [`clock`]: time, injected
+//! - [`sabotage`]: rules that tests break on purpose
 //!
 //! The public interface is [`serve`], [`Config`], [`Running`], the traits [`Clock`] and [`Store`](store::Store), and [`disclose`].
 
@@ -49,6 +50,7 @@ mod outbox;
 mod pump;
 mod random;
 mod registry;
+pub mod sabotage;
 pub mod server;
 mod slots;
 pub mod socket;

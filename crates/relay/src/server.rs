@@ -35,6 +35,7 @@ use crate::ops::{self, Ops};
 use crate::outbox::ConnectionId;
 use crate::random::Random;
 use crate::registry::Registry;
+use crate::sabotage::{Rule, broken};
 use crate::slots::Slots;
 use crate::store::fjall::FjallStore;
 use crate::store::{Store, StoreError};
@@ -126,11 +127,40 @@ pub enum RelayError {
     Failed(String),
 }
 
-/// Makes the data folder, for its owner's eyes only.
+/// Makes the data folder, for its owner's eyes only. Returns once its name is on stable storage: what is synced in a folder whose name is lost in a
+/// power cut is lost with it.
 pub fn make_folder(data: &std::path::Path) -> Result<(), RelayError> {
+    make_synced(data).map_err(|error| RelayError::Folder(data.to_owned(), error))
+}
+
+fn make_synced(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::io::ErrorKind;
     use std::os::unix::fs::DirBuilderExt;
-    let folder = |error| RelayError::Folder(data.to_owned(), error);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(folder)
+    let parent = match folder.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => std::path::Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(folder);
+    let made = match make() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_synced(parent)?;
+            make()
+        }
+        tried => tried,
+    };
+    let is_new = match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => false,
+        made => made.map(|()| true)?,
+    };
+    if broken(Rule::DataFolderSynced) {
+        return Ok(());
+    }
+    // One that was there may have been made by a relay that was killed before this.
+    match std::fs::File::open(parent).and_then(|parent| parent.sync_all()) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_new => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Makes the data folder and opens the store in it.

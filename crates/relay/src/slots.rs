@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::mailbox::Shared;
 use crate::outbox::{Refusal, Waiter};
+use crate::sabotage::{Rule, broken};
 use crate::store::{Slot, SlotEntry, Store, StoreError, Write};
 
 /// A claim whose form and work were checked.
@@ -94,6 +95,9 @@ impl Slots {
 
     fn standing(&mut self, store: &dyn Store, slot: SlotId) -> Result<Option<&Slot>, StoreError> {
         use std::collections::hash_map::Entry;
+        if broken(Rule::ClaimsInOrder) {
+            self.group.remove(&slot);
+        }
         let found = match self.group.entry(slot) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(store.slot(&slot)?),
@@ -118,7 +122,8 @@ impl Slots {
         }
         let freed = over.map_or(0, |(_, cost)| cost);
         let taken = self.taken.saturating_sub(freed) + cost(commit.len() as u64);
-        if taken > self.limit {
+        let unseen = if broken(Rule::LimitAtOnce) { in_group(writes) } else { 0 };
+        if taken - unseen > self.limit {
             return Ok(Outcome::Full);
         }
         self.taken = taken;
@@ -147,6 +152,15 @@ impl Slots {
         }
         Ok(())
     }
+}
+
+/// What the slots that these changes fill take of the limit.
+fn in_group(writes: &[Write]) -> u64 {
+    let filled = |write: &Write| match write {
+        Write::PutSlot(_, slot) => cost(slot.commit.len() as u64),
+        _ => 0,
+    };
+    writes.iter().map(filled).sum()
 }
 
 /// What a commit of so many bytes takes of the limit.

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::blobs::{self, Blobs};
 use crate::metrics::Metrics;
+use crate::sabotage::{Rule, broken};
 use crate::slots::{Claim, Outcome, Slots};
 use crate::store::{SlotEntry, Store, StoreError, Write};
 
@@ -160,6 +161,9 @@ fn run(
     while let Ok(first) = waiting.recv() {
         let durable = gather(store, &mut decided, first, waiting).and_then(|mut group| {
             let writes = std::mem::take(&mut group.writes);
+            if broken(Rule::AnswerAfterCommit) {
+                group.promised.drain(..).for_each(|then| then());
+            }
             if !writes.is_empty() {
                 let (changes, begun) = (writes.len(), Instant::now());
                 store.commit(writes)?;
@@ -173,6 +177,7 @@ fn run(
         });
         let group = match durable {
             Ok(group) => group,
+            Err(_) if broken(Rule::FailureIsFatal) => continue,
             Err(error) => {
                 tracing::error!(%error, "the store failed; the relay stops");
                 failure.send_replace(Some(error.to_string()));

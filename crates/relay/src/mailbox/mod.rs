@@ -37,6 +37,7 @@ use crate::limits;
 use crate::memory::{Budget, Reserved};
 use crate::metrics::Metrics;
 use crate::outbox::{ConnectionId, Outbox, Refusal, Waiter};
+use crate::sabotage::{Rule, broken};
 use crate::store::{Loaded, MailboxRecord, Row, Usage, Write};
 use crate::writer::Writer;
 use reader::Reader;
@@ -201,7 +202,7 @@ impl Mailbox {
         if inner.life == Life::Deleted {
             return Err(Code::Denied.into());
         }
-        if !incarnation.holds_against(&inner.incarnation) {
+        if !incarnation.holds_against(&inner.incarnation) && !broken(Rule::IncarnationCompared) {
             return Err(Refusal::superseded(inner.incarnation.number));
         }
         let changed = inner.incarnation != incarnation || inner.month != month;
@@ -263,7 +264,8 @@ impl Mailbox {
         if !inner.revoked.contains(&grant) && inner.revoked.len() as u64 >= REVOCATIONS_PER_MAILBOX {
             return Err(Code::Limit);
         }
-        let writes = if inner.revoked.insert(grant) { vec![Write::Revoke(self.id, grant)] } else { Vec::new() };
+        let is_new = inner.revoked.insert(grant) && !broken(Rule::RevocationStored);
+        let writes = if is_new { vec![Write::Revoke(self.id, grant)] } else { Vec::new() };
         Ok(self.enqueue_told(writes))
     }
 

@@ -16,6 +16,7 @@ use super::sends::SendKey;
 use super::{Fresh, Inner, Life, Mailbox, is_over};
 use crate::limits;
 use crate::outbox::{ConnectionId, Outbox};
+use crate::sabotage::{Rule, broken};
 use crate::store::{Page, Row, Write};
 
 /// A subscription of one connection.
@@ -108,11 +109,12 @@ impl Reader {
 
     /// Everything that was stored has been delivered, so the next envelope may be handed over in memory without overtaking any.
     pub(super) fn is_live(&self, next: u64) -> bool {
-        self.caught_up && !self.slow && self.cursor == next
+        self.caught_up && !self.slow && self.cursor == next || broken(Rule::BacklogFirst)
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.unconfirmed.len() < WINDOW && self.memory + bytes <= MEMORY_PER_MAILBOX && !self.outbox.is_congested()
+        let in_window = self.unconfirmed.len() < WINDOW || broken(Rule::WindowKept);
+        in_window && self.memory + bytes <= MEMORY_PER_MAILBOX && !self.outbox.is_congested()
     }
 
     /// Delivers an envelope that is nowhere else yet.
@@ -195,6 +197,9 @@ impl Reader {
                 out.push(fresh);
             }
         }
+        if broken(Rule::SpillInOrder) {
+            out.reverse();
+        }
         self.memory = 0;
         self.slow = true;
         self.cursor = *next;
@@ -241,7 +246,8 @@ impl Mailbox {
         let Some(reader) = inner.reader.as_mut() else { return Step::Over };
         loop {
             reader.say_caught_up(inner.gap);
-            let room = WINDOW.saturating_sub(reader.unconfirmed.len());
+            let window = if broken(Rule::WindowKept) { usize::MAX } else { WINDOW };
+            let room = window.saturating_sub(reader.unconfirmed.len());
             if room == 0 {
                 break;
             }
@@ -288,6 +294,9 @@ impl Mailbox {
                 } else {
                     reader.announce(inner.gap);
                     reader.deliver_stored(*order, row);
+                    if broken(Rule::KeptUntilAcked) {
+                        self.shared.writer.enqueue(vec![Write::DropRows(self.id, vec![*order])], Box::new(|| ()));
+                    }
                 }
             }
             if rows.is_empty() {
@@ -305,7 +314,8 @@ impl Mailbox {
         let now = Instant::now();
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let Some(reader) = inner.reader.as_mut().filter(|reader| reader.id == id) else { return };
+        let is_it = |reader: &&mut Reader| reader.id == id || broken(Rule::OldAcksIgnored);
+        let Some(reader) = inner.reader.as_mut().filter(is_it) else { return };
         let mut orders = Vec::new();
         let mut gaps = 0;
         while reader.unconfirmed.front().is_some_and(|u| u.number <= through) {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::outbox::Waiter;
+use crate::sabotage::{Rule, broken};
 
 /// One envelope of one grant.
 pub(crate) type SendKey = (GrantId, SendId);
@@ -40,7 +41,7 @@ pub(crate) struct Sends {
 impl Sends {
     /// Joins or repeats what is known of the id.
     pub(crate) fn join(&mut self, key: &SendKey, waiter: Waiter) -> Seen {
-        match self.states.get_mut(key) {
+        match self.states.get_mut(key).filter(|_| !broken(Rule::RetryJoins)) {
             Some(State::InFlight(waiters)) => waiters.push(waiter),
             Some(State::Accepted) => waiter.accept(),
             None => return Seen::New(waiter),

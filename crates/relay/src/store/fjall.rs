@@ -2,21 +2,41 @@
 //!
 //! A batch goes to the journal, is synced with `fdatasync`, and only then becomes visible to reads. Deleted envelopes stay in
 //! journal and tables until the engine drops these: so they are sealed under keys that are kept elsewhere and destroyed ([`keys`](super::keys)).
+//! Reads of more than one key are of a snapshot: what the engine shows without one is a batch that it is just applying, half of it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, TryLockError};
 use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
 use bulla_protocol::id::{BlobId, InstanceId, MailboxId, SlotId};
 use bytes::Bytes;
 use rand_core::CryptoRngCore;
 
 use super::keys::Keys;
+use super::tail;
 use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
+use crate::sabotage::{Rule, broken};
 
 const INSTANCE: &[u8] = b"instance";
+
+/// In the order in which [`FjallStore::open`] names them.
+const KEYSPACES: [&str; 12] = [
+    "meta",
+    "mailboxes",
+    "rows",
+    "backlogs",
+    "revoked",
+    "bundles",
+    "gaps",
+    "days",
+    "slots",
+    "slot-days",
+    "blobs",
+    "blob-days",
+];
 
 /// A relay's data in one folder.
 pub struct FjallStore {
@@ -51,6 +71,24 @@ struct Waiting {
     top: u64,
 }
 
+/// One batch, and what was said in it that no read shows before it is committed.
+struct Group {
+    batch: OwnedWriteBatch,
+    /// Mailboxes of which rows go.
+    dropped: BTreeSet<MailboxId>,
+    /// Mailboxes that go.
+    removed: BTreeSet<MailboxId>,
+    rows: HashMap<MailboxId, Vec<[u8; 24]>>,
+    revoked: HashMap<MailboxId, Vec<[u8; 32]>>,
+}
+
+impl Group {
+    fn new(batch: OwnedWriteBatch) -> Self {
+        let (dropped, removed) = (BTreeSet::new(), BTreeSet::new());
+        Self { batch, dropped, removed, rows: HashMap::new(), revoked: HashMap::new() }
+    }
+}
+
 impl From<::fjall::Error> for StoreError {
     fn from(error: ::fjall::Error) -> Self {
         match error {
@@ -62,10 +100,36 @@ impl From<::fjall::Error> for StoreError {
 
 impl FjallStore {
     /// Opens the folder, or makes it. The keys of rows are in `key_file`, which is to be in no backup.
-    pub fn open(folder: &Path, key_file: &Path, mut random: Box<dyn CryptoRngCore + Send>) -> Result<Self, StoreError> {
-        let db = Database::builder(folder).open()?;
-        let keyspace = |name| db.keyspace(name, KeyspaceCreateOptions::default);
-        let meta = keyspace("meta")?;
+    pub fn open(folder: &Path, key_file: &Path, random: Box<dyn CryptoRngCore + Send>) -> Result<Self, StoreError> {
+        Self::open_with(folder, key_file, random, KeyspaceCreateOptions::default)
+    }
+
+    /// One that writes tables and leaves journals behind after a few kilobytes, as another does after many megabytes: for tests.
+    #[cfg(any(test, feature = "under-test"))]
+    pub fn open_small(
+        folder: &Path,
+        key_file: &Path,
+        random: Box<dyn CryptoRngCore + Send>,
+    ) -> Result<Self, StoreError> {
+        Self::open_with(folder, key_file, random, || KeyspaceCreateOptions::default().max_memtable_size(8 * 1024))
+    }
+
+    fn open_with(
+        folder: &Path,
+        key_file: &Path,
+        mut random: Box<dyn CryptoRngCore + Send>,
+        options: impl Fn() -> KeyspaceCreateOptions,
+    ) -> Result<Self, StoreError> {
+        if !folder.exists() && !broken(Rule::BegunAgain) {
+            make(folder, &options)?;
+        }
+        let db = tail::open(folder)?;
+        let keyspace = |name| db.keyspace(name, &options);
+        let all = KEYSPACES.map(keyspace).into_iter().collect::<Result<Vec<_>, _>>()?;
+        // This version may have made some.
+        sync_names(folder)?;
+        let all: [Keyspace; KEYSPACES.len()] = all.try_into().map_err(|_| StoreError::Format("store"))?;
+        let [meta, mailboxes, rows, backlogs, revoked, bundles, gaps, days, slots, slot_days, blobs, blob_days] = all;
         let instance = match meta.get(INSTANCE)? {
             Some(bytes) => rows::decode_instance(&bytes)?,
             None => {
@@ -77,22 +141,21 @@ impl FjallStore {
                 InstanceId::new(fresh)
             }
         };
-        let (rows, backlogs) = (keyspace("rows")?, keyspace("backlogs")?);
         let keys = Keys::open(key_file, random, |mailbox, slot| {
             let current = backlogs.get(mailbox.as_bytes())?.map(|bytes| rows::decode_backlog(&bytes)).transpose()?;
             Ok(current == Some(slot) && has_rows(&rows, mailbox)?)
         })?;
         Ok(Self {
-            mailboxes: keyspace("mailboxes")?,
+            mailboxes,
             rows,
-            revoked: keyspace("revoked")?,
-            bundles: keyspace("bundles")?,
-            gaps: keyspace("gaps")?,
-            days: keyspace("days")?,
-            slots: keyspace("slots")?,
-            slot_days: keyspace("slot-days")?,
-            blobs: keyspace("blobs")?,
-            blob_days: keyspace("blob-days")?,
+            revoked,
+            bundles,
+            gaps,
+            days,
+            slots,
+            slot_days,
+            blobs,
+            blob_days,
             backlogs,
             keys,
             waiting: Mutex::default(),
@@ -132,6 +195,9 @@ impl FjallStore {
     /// The rows of a mailbox may all be gone now: then its key is to go, too.
     fn ended(&self, id: MailboxId) -> Result<(), StoreError> {
         let known = self.waiting(&id)?;
+        if broken(Rule::KeyAfterRows) {
+            self.keys.end_backlog(&id);
+        }
         if known.rows > 0 {
             return Ok(());
         }
@@ -158,23 +224,20 @@ impl FjallStore {
             .ok())
     }
 
-    fn apply(
-        &self,
-        batch: &mut OwnedWriteBatch,
-        write: Write,
-        dropped: &mut BTreeSet<MailboxId>,
-    ) -> Result<(), StoreError> {
+    fn apply(&self, group: &mut Group, write: Write) -> Result<(), StoreError> {
+        let batch = &mut group.batch;
         match write {
             Write::PutMailbox(id, record) => {
                 batch.insert(&self.mailboxes, *id.as_bytes(), rows::encode_mailbox(&record));
             }
             Write::PutRow(id, order, row) => {
                 let with = self.keys.to_seal(&id, row.day)?;
-                if with.is_new {
+                if with.is_new || group.removed.contains(&id) {
                     batch.insert(&self.backlogs, *id.as_bytes(), rows::encode_backlog(with.slot));
                 }
                 let key = rows::row_key(&id, order);
                 batch.insert(&self.rows, key, rows::seal_row(&key, &row, with.slot, &with.key, with.nonce)?);
+                group.rows.entry(id).or_default().push(key);
                 let known = self.waiting(&id)?;
                 // In an empty mailbox orders may begin anew.
                 let known = if known.rows == 0 { Waiting { rows: 0, from: order, top: order } } else { known };
@@ -184,12 +247,16 @@ impl FjallStore {
             Write::DropRows(id, orders) => {
                 let known = self.waiting(&id)?;
                 self.count(id, Waiting { rows: known.rows.saturating_sub(orders.len() as u64), ..known });
-                dropped.insert(id);
+                group.dropped.insert(id);
                 for order in orders {
                     batch.remove(&self.rows, rows::row_key(&id, order));
                 }
             }
-            Write::Revoke(id, grant) => batch.insert(&self.revoked, rows::revoked_key(&id, &grant), rows::PRESENT),
+            Write::Revoke(id, grant) => {
+                let key = rows::revoked_key(&id, &grant);
+                batch.insert(&self.revoked, key, rows::PRESENT);
+                group.revoked.entry(id).or_default().push(key);
+            }
             Write::PutBundle(id, Some(bundle)) => {
                 batch.insert(&self.bundles, *id.as_bytes(), rows::encode_bundle(&bundle));
             }
@@ -227,12 +294,20 @@ impl FjallStore {
                 batch.remove(&self.bundles, *id.as_bytes());
                 batch.remove(&self.gaps, *id.as_bytes());
                 batch.remove(&self.backlogs, *id.as_bytes());
-                self.counts().remove(&id);
-                dropped.insert(id);
+                self.count(id, Waiting::default());
+                group.dropped.insert(id);
+                group.removed.insert(id);
                 for keyspace in [&self.rows, &self.revoked] {
                     for entry in keyspace.prefix(id.as_bytes()) {
                         batch.remove(keyspace, entry.key()?);
                     }
+                }
+                // What this group has made of it no read finds yet.
+                for key in group.rows.remove(&id).unwrap_or_default() {
+                    batch.remove(&self.rows, key);
+                }
+                for key in group.revoked.remove(&id).unwrap_or_default() {
+                    batch.remove(&self.revoked, key);
                 }
             }
         }
@@ -246,20 +321,21 @@ impl Store for FjallStore {
     }
 
     fn load(&self, id: &MailboxId) -> Result<Option<Loaded>, StoreError> {
-        let Some(record) = self.mailboxes.get(id.as_bytes())? else { return Ok(None) };
+        let now = self.db.snapshot();
+        let Some(record) = now.get(&self.mailboxes, id.as_bytes())? else { return Ok(None) };
         let mut revoked = BTreeSet::new();
-        for entry in self.revoked.prefix(id.as_bytes()) {
+        for entry in now.prefix(&self.revoked, id.as_bytes()) {
             revoked.insert(rows::revoked_grant(&entry.key()?)?);
         }
         let (mut usage, mut first, mut last) = (Usage::default(), None, 0);
-        for entry in self.rows.prefix(id.as_bytes()) {
+        for entry in now.prefix(&self.rows, id.as_bytes()) {
             let (key, value) = entry.into_inner()?;
             let head = rows::row_head(&value)?;
             last = rows::row_order(&key)?;
             first.get_or_insert(last);
             usage.add(head.class, head.bytes);
         }
-        let gap = self.gaps.get(id.as_bytes())?.map_or(Ok(0), |bytes| rows::decode_gap(&bytes))?;
+        let gap = now.get(&self.gaps, id.as_bytes())?.map_or(Ok(0), |bytes| rows::decode_gap(&bytes))?;
         let next = last + 1;
         Ok(Some(Loaded {
             record: rows::decode_mailbox(&record)?,
@@ -275,7 +351,12 @@ impl Store for FjallStore {
         let (from, through) = (rows::row_key(id, *orders.start()), rows::row_key(id, *orders.end()));
         let mut out = Vec::new();
         let mut bytes = 0;
-        for entry in self.rows.range(from..=through) {
+        let found = if broken(Rule::SeenWhole) {
+            self.rows.range(from..=through)
+        } else {
+            self.db.snapshot().range(&self.rows, from..=through)
+        };
+        for entry in found {
             let (key, value) = entry.into_inner()?;
             let Some(row) = self.open_row(&key, &value)? else { continue };
             bytes += value.len();
@@ -292,7 +373,8 @@ impl Store for FjallStore {
     }
 
     fn days_before(&self, day: u32, limit: usize) -> Result<Vec<(u32, MailboxId)>, StoreError> {
-        self.days.range(..day.to_be_bytes()).take(limit).map(|entry| rows::decode_day(&entry.key()?)).collect()
+        let days = self.db.snapshot().range(&self.days, ..day.to_be_bytes());
+        days.take(limit).map(|entry| rows::decode_day(&entry.key()?)).collect()
     }
 
     fn slot(&self, slot: &SlotId) -> Result<Option<Slot>, StoreError> {
@@ -302,8 +384,9 @@ impl Store for FjallStore {
     fn slots(&self, after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError> {
         let from =
             after.map_or(Bound::Unbounded, |last| Bound::Excluded(rows::slot_day_key(last.day, &last.slot).to_vec()));
-        self.slot_days
-            .range((from, Bound::Unbounded))
+        self.db
+            .snapshot()
+            .range(&self.slot_days, (from, Bound::Unbounded))
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry.into_inner()?;
@@ -319,8 +402,9 @@ impl Store for FjallStore {
     fn blobs(&self, after: Option<&BlobEntry>, limit: usize) -> Result<Vec<BlobEntry>, StoreError> {
         let from =
             after.map_or(Bound::Unbounded, |last| Bound::Excluded(rows::blob_day_key(last.day, &last.blob).to_vec()));
-        self.blob_days
-            .range((from, Bound::Unbounded))
+        self.db
+            .snapshot()
+            .range(&self.blob_days, (from, Bound::Unbounded))
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry.into_inner()?;
@@ -331,8 +415,9 @@ impl Store for FjallStore {
 
     fn mailboxes(&self, after: Option<&MailboxId>, limit: usize) -> Result<Vec<(MailboxId, u32)>, StoreError> {
         let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_bytes().to_vec()));
-        self.mailboxes
-            .range((from, Bound::Unbounded))
+        self.db
+            .snapshot()
+            .range(&self.mailboxes, (from, Bound::Unbounded))
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry.into_inner()?;
@@ -342,20 +427,20 @@ impl Store for FjallStore {
     }
 
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let fresh = || self.db.batch().durability(Some(PersistMode::SyncData));
-        let (mut batch, mut dropped) = (fresh(), BTreeSet::new());
+        if broken(Rule::BatchIsWhole) && writes.len() > 1 {
+            return writes.into_iter().try_for_each(|write| self.commit(vec![write]));
+        }
+        let mode = if broken(Rule::CommitSynced) { PersistMode::Buffer } else { PersistMode::SyncData };
+        let mut group = Group::new(self.db.batch().durability(Some(mode)));
         for write in writes {
-            if matches!(write, Write::DropMailbox(_)) && !batch.is_empty() {
-                // Dropping a mailbox removes the rows that a read finds: those before it in this group must be readable first.
-                self.keys.sync()?;
-                std::mem::replace(&mut batch, fresh()).commit()?;
-            }
-            self.apply(&mut batch, write, &mut dropped)?;
+            self.apply(&mut group, write)?;
         }
         // Keys first: a row whose key was lost would be lost.
-        self.keys.sync()?;
-        batch.commit()?;
-        dropped.into_iter().try_for_each(|mailbox| self.ended(mailbox))
+        if !broken(Rule::KeysFirst) {
+            self.keys.sync()?;
+        }
+        group.batch.commit()?;
+        group.dropped.into_iter().try_for_each(|mailbox| self.ended(mailbox))
     }
 
     fn destroy_keys(&self, today: u32) -> Result<usize, StoreError> {
@@ -363,10 +448,166 @@ impl Store for FjallStore {
     }
 }
 
+fn failed(error: std::io::Error) -> StoreError {
+    StoreError::Engine(error.to_string())
+}
+
+/// Makes an empty store beside its folder, which gets its name once all of it is on stable storage: the engine opens none that it has made by half.
+fn make(folder: &Path, options: &impl Fn() -> KeyspaceCreateOptions) -> Result<(), StoreError> {
+    let beside = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = File::open(beside).map_err(failed)?;
+    // Of two that start together one makes it. Where a folder cannot be locked, the engine's lock in the new one decides.
+    if matches!(beside.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(StoreError::Locked);
+    }
+    let new = folder.with_extension("new");
+    if folder.exists() {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let db = Database::builder(&new).open()?;
+    for name in KEYSPACES {
+        db.keyspace(name, options)?;
+    }
+    drop(db);
+    sync_names(&new)?;
+    std::fs::rename(&new, folder).and_then(|()| beside.sync_all()).map_err(failed)
+}
+
+/// The engine does not sync the names of the folders in which its tables are.
+fn sync_names(folder: &Path) -> Result<(), StoreError> {
+    if broken(Rule::KeyspacesSynced) {
+        return Ok(());
+    }
+    for folder in [&folder.join("keyspaces"), folder] {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Whether an envelope waits in a mailbox.
 fn has_rows(rows: &Keyspace, mailbox: &MailboxId) -> Result<bool, StoreError> {
     match rows.prefix(mailbox.as_bytes()).next() {
         Some(entry) => entry.key().map(|_| true).map_err(Into::into),
         None => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+    use rand_core::OsRng;
+
+    use super::*;
+    use crate::store::contract::{self, Step, Story};
+
+    /// In memory where there is a folder for that: what a disk does is tested elsewhere.
+    fn folder() -> tempfile::TempDir {
+        let memory = PathBuf::from("/dev/shm");
+        if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+    }
+
+    fn open(folder: &tempfile::TempDir) -> FjallStore {
+        FjallStore::open(&folder.path().join("store"), &folder.path().join("keys"), Box::new(OsRng)).unwrap()
+    }
+
+    /// A store that takes its folder with it.
+    struct Own(FjallStore, tempfile::TempDir);
+
+    #[test]
+    fn it_keeps_the_contract() {
+        let fresh = || {
+            let folder = folder();
+            Own(open(&folder), folder)
+        };
+        contract::run(fresh, |Own(store, folder)| {
+            drop(store);
+            Own(open(&folder), folder)
+        });
+    }
+
+    #[test]
+    fn a_first_start_that_broke_off_is_begun_again_and_of_two_at_once_one_waits() {
+        let folder = folder();
+        let new = folder.path().join("store.new");
+        std::fs::create_dir(&new).unwrap();
+        std::fs::write(new.join("0.jnl"), b"a journal and nothing else").unwrap();
+        let other = File::open(folder.path()).unwrap();
+        other.lock().unwrap();
+        let (store, keys) = (folder.path().join("store"), folder.path().join("keys"));
+        let refused = FjallStore::open(&store, &keys, Box::new(OsRng)).err();
+        assert!(matches!(refused, Some(StoreError::Locked)) && new.exists() && !store.exists());
+        drop(other);
+        drop(open(&folder));
+        assert!(!new.exists() && store.exists());
+    }
+
+    macro_rules! passed_on {
+        ($($name:ident($($arg:ident: $of:ty),*) -> $out:ty;)*) => {
+            impl Store for Own {
+                $(fn $name(&self, $($arg: $of),*) -> $out { self.0.$name($($arg),*) })*
+            }
+        };
+    }
+    passed_on! {
+        instance() -> InstanceId;
+        load(id: &MailboxId) -> Result<Option<Loaded>, StoreError>;
+        rows(id: &MailboxId, orders: RangeInclusive<u64>, page: Page) -> Result<Vec<(u64, Row)>, StoreError>;
+        bundle(id: &MailboxId) -> Result<Option<Bytes>, StoreError>;
+        days_before(day: u32, limit: usize) -> Result<Vec<(u32, MailboxId)>, StoreError>;
+        mailboxes(after: Option<&MailboxId>, limit: usize) -> Result<Vec<(MailboxId, u32)>, StoreError>;
+        slot(slot: &SlotId) -> Result<Option<Slot>, StoreError>;
+        slots(after: Option<&SlotEntry>, limit: usize) -> Result<Vec<SlotEntry>, StoreError>;
+        blob(blob: &BlobId) -> Result<Option<BlobRecord>, StoreError>;
+        blobs(after: Option<&BlobEntry>, limit: usize) -> Result<Vec<BlobEntry>, StoreError>;
+        commit(writes: Vec<Write>) -> Result<(), StoreError>;
+        destroy_keys(today: u32) -> Result<usize, StoreError>;
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Tell(Step),
+        Commit,
+        Restart,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            20 => any::<(u8, u8, u8)>().prop_map(|(kind, which, detail)| Act::Tell(Step { kind, which, detail })),
+            10 => Just(Act::Commit),
+            1 => Just(Act::Restart),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        /// Whatever is written, in whatever groups, and however often it is closed and opened in between: all that is visible is that of plain maps.
+        #[test]
+        fn a_store_shows_what_plain_maps_show(acts in proptest::collection::vec(act(), 1..60)) {
+            let folder = folder();
+            let (mut store, mut story, mut group) = (open(&folder), Story::default(), Vec::new());
+            for act in acts.into_iter().chain([Act::Restart]) {
+                if let Act::Tell(step) = act {
+                    group.extend(story.tell(step));
+                    continue;
+                }
+                store.commit(std::mem::take(&mut group)).unwrap();
+                let today = if std::mem::take(&mut story.destroys) { story.named.today } else { 0 };
+                store.destroy_keys(today).unwrap();
+                if matches!(act, Act::Restart) {
+                    drop(store);
+                    store = open(&folder);
+                    story.restarted();
+                }
+                let compared = story.model.compare(&store, &story.named);
+                prop_assert!(compared.is_ok(), "{}", compared.unwrap_err());
+            }
+        }
     }
 }

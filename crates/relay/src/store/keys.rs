@@ -29,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::StoreError;
+use crate::sabotage::{Rule, broken};
 
 const SLOT: usize = 64;
 
@@ -148,7 +149,7 @@ impl Keys {
             |o: &mut OpenOptions| o.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = options(&mut OpenOptions::new()).map_err(failed)?;
         // The name of a new file is durable only with its folder.
-        if let Some(folder) = path.parent() {
+        if let Some(folder) = path.parent().filter(|_| !broken(Rule::FolderSynced)) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
         let bytes = file.metadata().map_err(failed)?.len();
@@ -171,6 +172,7 @@ impl Keys {
                 None if slot.iter().all(|byte| *byte == 0) => {
                     free.insert(number);
                 }
+                _ if broken(Rule::KeysDestroyedAtStart) => {}
                 _ => doomed.push(number),
             }
         }
@@ -243,6 +245,9 @@ impl Keys {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
             let later = table.days.split_off(&today);
             slots.doomed.extend(std::mem::replace(&mut table.days, later).into_values().map(|(slot, _)| slot));
+        }
+        if broken(Rule::KeysDestroyed) {
+            return Ok(0);
         }
         let doomed = std::mem::take(&mut slots.doomed);
         for slot in &doomed {

@@ -2,13 +2,16 @@
 //!
 //! Reads are blocking and may run on any thread that may block. Writes happen through [`Store::commit`] alone, which only the
 //! [writer's](crate::writer) own thread calls: one call is one atomic batch that is on stable storage when it returns. A batch is visible to reads
-//! only when it is durable, so whoever reads a row may hand it out.
+//! only when it is durable, and whole, so whoever reads a row may hand it out.
 //!
-//! A store knows nothing of readers, permits or limits; [`mailbox`](crate::mailbox) does.
+//! A store knows nothing of readers, permits or limits; [`mailbox`](crate::mailbox) does. What every store has to show is a suite of tests, `contract`.
 
+#[cfg(any(test, feature = "under-test"))]
+pub mod contract;
 pub mod fjall;
 mod keys;
 pub mod rows;
+mod tail;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

@@ -212,13 +212,25 @@ impl Client {
 
     /// The same, under TLS if the connector says whom to trust.
     async fn silent_trusting(url: &str, tls: Option<Connector>) -> Self {
+        let connected = Self::silent_if_up(url, tls).await.unwrap();
+        connected.expect("the relay speaks first")
+    }
+
+    async fn silent_if_up(url: &str, tls: Option<Connector>) -> tokio_tungstenite::tungstenite::Result<Option<Self>> {
         // Without Nagle's algorithm: what is sent is on its way.
         let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, tls);
-        let (socket, _) = connecting.await.unwrap();
+        let (socket, _) = connecting.await?;
         let mut client = Self { socket, hello: ServerHello::default(), next: 1, closed: None, early: VecDeque::new() };
-        let Some((0, S::Hello(hello))) = client.frame().await else { panic!("the relay speaks first") };
+        let Some((0, S::Hello(hello))) = client.frame().await else { return Ok(None) };
         client.hello = hello;
-        client
+        Ok(Some(client))
+    }
+
+    /// A connection to a relay that may go at any moment.
+    pub(crate) async fn connect_if_up(url: &str, role: Role) -> Option<Self> {
+        let mut client = Self::silent_if_up(url, None).await.ok()??;
+        let request = client.begin(C::Hello(ClientHello { version: 1, role: role.into() })).await;
+        matches!(client.frame().await, Some((answered, S::Done(_))) if answered == request).then_some(client)
     }
 
     pub(crate) async fn connect(url: &str, role: Role) -> Self {
@@ -550,5 +562,66 @@ impl Random {
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
+    }
+}
+
+/// The rounds of a test of faults: a few where it is one of many tests; in a long run as many as `BULLA_RELAY_ROUNDS` says, from
+/// `BULLA_RELAY_FIRST` on, each of which leaves a line in the file `BULLA_RELAY_RESULTS`. Round *n* of a seed is the same whether others ran or not.
+pub(crate) struct Rounds {
+    seed: u64,
+    first: u64,
+    count: u64,
+    results: Option<std::path::PathBuf>,
+    begun: std::time::Instant,
+}
+
+impl Rounds {
+    pub(crate) fn of(few: u64) -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        Self {
+            seed: seed(),
+            first: number("BULLA_RELAY_FIRST").unwrap_or(0),
+            count: number("BULLA_RELAY_ROUNDS").unwrap_or(few),
+            results: std::env::var_os("BULLA_RELAY_RESULTS").map(Into::into),
+            begun: std::time::Instant::now(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.count
+    }
+
+    /// Whether this is a long run, with results in a file.
+    pub(crate) fn are_many(&self) -> bool {
+        self.results.is_some()
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn random(&self, round: u64) -> Random {
+        let mut mixed = self.seed ^ (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Random((mixed ^ (mixed >> 27)) | 1)
+    }
+
+    /// A round is over, and all held.
+    pub(crate) fn held(&self, round: u64) {
+        use std::io::Write as _;
+        let Some(results) = &self.results else { return };
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(results).unwrap();
+        let secs = self.begun.elapsed().as_secs_f64();
+        writeln!(file, r#"{{"round":{round},"held":true,"after_secs":{secs:.1}}}"#).unwrap();
+    }
+}
+
+impl std::fmt::Display for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BULLA_SEED={}", self.seed)
     }
 }

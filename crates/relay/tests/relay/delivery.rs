@@ -165,6 +165,8 @@ async fn a_newer_subscription_replaces_the_older_whose_acks_are_ignored() {
     sender.accepted(request).await;
     old.ack(replaced, 1).await;
     old.ping().await;
+    // To open waits behind whatever that may have queued.
+    old.open(&mailbox).await;
     assert_eq!(world.stored(&mailbox).await, 1);
     new.ack(current, 1).await;
     new.ping().await;
