@@ -252,7 +252,8 @@ async fn write(
     stop: CancellationToken,
 ) {
     const BATCH: usize = 64;
-    let mut batch = Vec::with_capacity(BATCH);
+    // Made when it is needed: most connections are idle.
+    let mut batch = Vec::new();
     let mut pings = tokio::time::interval(IDLE_TIMEOUT / 3);
     pings.reset();
     let closed = closing.cancelled();
