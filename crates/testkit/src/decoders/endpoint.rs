@@ -368,7 +368,8 @@ impl Scene {
         let greeting = scene(&stage, &peer, &[first]);
 
         stage.accept();
-        let permits = [Purpose::Control, Purpose::Service].map(|p| world::permit(BUSINESS_MAILBOX, p, 20 + p as u32));
+        let permits =
+            [Purpose::Control, Purpose::Service].map(|p| world::permit_now(BUSINESS_MAILBOX, p, 20 + p as u32));
         stage.hear_receipt(&mut peer, hello.permits(), &permits, first);
         let second = stage.hear_text(&mut peer, hello.permits(), "Yes, red ones.");
         let third = stage.say("Three, please.");
@@ -585,7 +586,7 @@ fn greet(pseudonym: &Pseudonym, bundle: &Bundle, first: &[u8]) -> Option<(Conver
     let message = conversation.seal(first).ok()?;
     let says = HelloParams {
         relay: RELAY,
-        permits: &world::customer_permits(),
+        permits: &world::customer_permits_now(),
         reply_key: super::world::world().reply.public(),
         welcome: &welcome,
         message: &message,

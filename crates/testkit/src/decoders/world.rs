@@ -162,12 +162,21 @@ pub fn pseudonym() -> Pseudonym {
 /// A permit for one of the mailboxes.
 #[must_use]
 pub fn permit(mailbox: MailboxId, purpose: Purpose, serial: u32) -> GivenPermit {
+    permit_at(mailbox, purpose, serial, NOW)
+}
+
+/// The same permit, for an endpoint that lives at the system's time.
+pub(super) fn permit_now(mailbox: MailboxId, purpose: Purpose, serial: u32) -> GivenPermit {
+    permit_at(mailbox, purpose, serial, system_now())
+}
+
+fn permit_at(mailbox: MailboxId, purpose: Purpose, serial: u32, now: u64) -> GivenPermit {
     let contact = purpose == Purpose::Contact;
     let permit = Permit {
         mailbox,
         grant: GrantId::new([serial as u8; 16]),
         class: if contact { Class::Contact } else { Class::Ordinary },
-        expires: Permit::expiry_at(NOW + 72 * 3600),
+        expires: Permit::expiry_at(now + 72 * 3600),
         rate: 600,
         max_kib: 96,
         tag: TagKey::from_bytes([9; 32]).seal(&Tag { conversation: 1, purpose, serial }),
@@ -178,6 +187,13 @@ pub fn permit(mailbox: MailboxId, purpose: Purpose, serial: u32) -> GivenPermit 
         mac: MacRoot::new([7; 32]).grant_key(&permit.grant).mac(&permit),
         envelope_key: (!contact).then(|| EnvelopeKey::from_bytes([serial as u8; 32])),
     }
+}
+
+/// What a customer gives in a Hello to an endpoint that lives at the system's time.
+pub(super) fn customer_permits_now() -> Vec<GivenPermit> {
+    [(Purpose::Control, 2), (Purpose::Service, 3)]
+        .map(|(purpose, serial)| permit_now(CUSTOMER_MAILBOX, purpose, serial))
+        .into()
 }
 
 /// What the customer gives in its Hello.
