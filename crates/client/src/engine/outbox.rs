@@ -402,11 +402,11 @@ impl Engine {
             let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member.number))?;
             let is_past =
                 |how: &Awaited| matches!(how, Awaited::Handed(sealed) if sealed + limits::PAST_EPOCHS < epoch);
-            let first_past = rows.iter().position(|(_, how)| member.is_in() && is_past(how));
-            if several || first_past.is_some() {
+            let has_past = member.is_in() && rows.iter().any(|(_, how)| is_past(how));
+            if several || has_past {
                 self.reseal_lane(ctx, number, peer, member.number, &mut in_lane)?;
             }
-            for (key, how) in rows.into_iter().skip(first_past.unwrap_or(usize::MAX)).rev() {
+            for (key, how) in rows.into_iter().rev().filter(|_| has_past) {
                 let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
                 if is_past(&how) && !in_lane.contains(&order) {
                     let place = Place { conversation: number, order };
