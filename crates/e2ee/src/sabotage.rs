@@ -42,10 +42,12 @@ pub enum Rule {
     NoDowngrade,
     /// It begins again in a better suite that everybody speaks.
     MovesUp,
+    /// A business tells a customer's devices of the one that their group lacks.
+    LeftOutIntroduced,
 }
 
 /// Every rule.
-pub const RULES: [Rule; 19] = [
+pub const RULES: [Rule; 20] = [
     Rule::OneWinner,
     Rule::AllHeard,
     Rule::CommitSent,
@@ -65,6 +67,7 @@ pub const RULES: [Rule; 19] = [
     Rule::PoisonSetAside,
     Rule::NoDowngrade,
     Rule::MovesUp,
+    Rule::LeftOutIntroduced,
 ];
 
 #[cfg(feature = "under-test")]

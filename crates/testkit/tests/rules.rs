@@ -45,6 +45,7 @@ fn who_sees(rule: Rule) -> Seen {
         Rule::SameIds => Seen::History("I4 ghost"),
         Rule::SpareOnce => Seen::History("I11 kept"),
         Rule::MovesUp => Seen::History("I12 suite"),
+        Rule::LeftOutIntroduced => Seen::Story(Story::Strangers, "I7 fork"),
         Rule::ForkNoticed | Rule::SameIdentity | Rule::NoDowngrade => Seen::Impostor,
     }
 }
@@ -130,6 +131,7 @@ fn every_story_ends_well_where_no_rule_is_broken() {
         Story::BothBegin,
         Story::JoinLost,
         Story::WelcomeLost,
+        Story::Strangers,
     ] {
         for seed in 0..RUNS {
             if let Err(breaches) = sim::tell(story, seed, None) {

@@ -319,6 +319,8 @@ impl Engine {
         self.wanted.commits.insert(number);
         // Said at once, so that the customer can go on: it carries the permits.
         self.owe_receipts(ctx, number, peer.scope, &[], &[], Wait::AtOnce)?;
+        self.introduce_all(ctx, number, &record)?;
+        record = self.conversation_record(ctx, number)?;
         match first {
             Ok(Ok((content, bytes))) => {
                 if let Some(name) = &content.extensions.name {

@@ -226,6 +226,8 @@ impl Engine {
         );
         if member.is_in() {
             self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
+        } else if member.is_other_side() {
+            self.introduce_left_out(ctx, number)?;
         }
         if !self.changes(ctx, number)?.is_nothing() {
             self.wanted.commits.insert(number);

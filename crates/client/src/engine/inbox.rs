@@ -217,7 +217,12 @@ impl Engine {
             }
             _ => self.heard_message(ctx, number, record, member, bytes, content)?,
         }
-        if is_answer {
+        // One that comes with a spare has asked already.
+        let lacks = match &content.extensions.introduced {
+            Some(introduced) if introduced.spare.is_none() => self.is_left_out(ctx, number, introduced)?,
+            _ => false,
+        };
+        if is_answer || lacks {
             self.tell_left_out(ctx, number)?;
         }
         if self.can_tell_what_it_lost(ctx, number)? {
@@ -298,7 +303,7 @@ impl Engine {
             self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
         }
         if let Some(introduced) = &extensions.introduced {
-            self.introduced(ctx, number, record.peer, introduced)?;
+            self.introduced(ctx, number, record, introduced)?;
         }
         if member.record.own_side {
             return Ok(false);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bulla_e2ee::certificate::Role;
 use bulla_e2ee::content::{Body, Content, Introduced, PermitsExtension, Receipt};
 use bulla_e2ee::conversation::Sender;
+use bulla_e2ee::sabotage::{Rule, broken};
 use bulla_e2ee::tag::Purpose;
 
 use super::continues::{SAID_AGAIN, is_ours};
@@ -56,6 +57,11 @@ impl Member {
     pub(super) fn purpose(&self, purpose: Purpose) -> Purpose {
         if self.record.own_side { Purpose::Control } else { purpose }
     }
+}
+
+/// A device of the other side that the group lacks, and that was not removed.
+fn is_left_out(member: &Member) -> bool {
+    member.is_other_side() && !member.is_in() && !member.record.leaving
 }
 
 pub(super) fn member_key(conversation: u64, number: Number) -> Vec<u8> {
@@ -262,13 +268,17 @@ impl Engine {
         if !back && Self::waits_before(ctx, member, Place { conversation: number, order: u64::MAX })? {
             Self::take_unsealed(ctx, number, peer, member)?;
         }
-        let rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member))?;
-        for (key, how) in rows.into_iter().rev() {
+        let mut rows = ctx.tx.scan_prefix::<Awaited>(Table::Awaited, &member_key(number, member))?;
+        rows.retain(|(_, how)| *how == Awaited::Pending || back);
+        let to_all = if rows.is_empty() { BTreeSet::new() } else { Self::said_to_all(ctx, number)? };
+        for (key, _) in rows.into_iter().rev() {
             let Some(order) = key.last_chunk::<8>().map(|k| u64::from_be_bytes(*k)) else { continue };
-            if how != Awaited::Pending && !back {
+            let place = Place { conversation: number, order };
+            if to_all.contains(&order) {
+                // In its order, and not before what is older.
+                Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
                 continue;
             }
-            let place = Place { conversation: number, order };
             let stored = Self::message_record(ctx, place)?;
             if stored.content.0.is_empty() || stored.status == Status::Failed {
                 Self::confirmed(ctx, member, place);
@@ -279,6 +289,13 @@ impl Engine {
             self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
         }
         Ok(())
+    }
+
+    /// Orders of the messages that are about to be said to all.
+    fn said_to_all(ctx: &Ctx<'_, '_>, number: u64) -> Result<BTreeSet<u64>, StoreError> {
+        let all = ctx.tx.scan_prefix::<OutboxRecord>(Table::Outbox, &LaneId::intents(number).prefix())?;
+        let to_all = all.into_iter().filter(|(_, entry)| entry.only.is_none() && entry.sealed.is_none());
+        Ok(to_all.filter_map(|(_, entry)| entry.message.map(|place| place.order)).collect())
     }
 
     /// Whether something older than a message waits until a member can be written to again: it goes first.
@@ -357,8 +374,27 @@ impl Engine {
 
     /// Those whom we have let in and those who were there have no permits of each other yet; we have all of them.
     pub(super) fn introduce(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        self.introduce_those(ctx, number, Member::is_in, false)
+    }
+
+    /// A device of the customer that the group lacks has left a spare with the business, which can let in nobody: the customer's others can.
+    pub(super) fn introduce_left_out(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+        if broken(Rule::LeftOutIntroduced) {
+            return Ok(());
+        }
+        self.introduce_those(ctx, number, is_left_out, true)
+    }
+
+    /// Says to the group how some of those who are known here can be written to, and with what they come in.
+    fn introduce_those(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        are_meant: fn(&Member) -> bool,
+        with_spare: bool,
+    ) -> Result<(), StoreError> {
         let mut record = self.conversation_record(ctx, number)?;
-        for member in self.members(ctx, number)?.into_iter().filter(Member::is_in) {
+        for member in self.members(ctx, number)?.into_iter().filter(are_meant) {
             let mut given = None;
             for purpose in [Purpose::Service, Purpose::Control] {
                 if let Some((relay, permit)) = self.choose(ctx, number, member.number, purpose)? {
@@ -373,7 +409,8 @@ impl Engine {
             };
             let nothing = Receipt { delivered: Vec::new(), read: Vec::new(), epoch: 0, authenticator: [0; 8] };
             let mut content = Content::new(ctx.tx.random(), Body::Receipt(nothing));
-            content.extensions.introduced = Some(Introduced { role, endpoint: member.record.endpoint, permits });
+            let spare = if with_spare { self.spare_of(ctx, number, member.number)?.map(Vec::from) } else { None };
+            content.extensions.introduced = Some(Introduced { role, endpoint: member.record.endpoint, permits, spare });
             let bytes = self.say(ctx, &mut record, &mut content)?;
             let notice = OutboxRecord::notice(bytes, Purpose::Control.to_wire(), None);
             self.enqueue(ctx, number, &mut record, &notice)?;
@@ -382,13 +419,20 @@ impl Engine {
     }
 
     /// A new group has begun: what was said of each other in the one before may have been lost with it. The first device says it again; it
-    /// has let in all others.
+    /// has let in all others. A device of the customer that the group lacks, and that wrote to the business, is introduced by the business: the
+    /// others may have no permits of it any more, nor it of them, and each would begin without the other.
     pub(super) fn introduce_all(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &ConversationRecord,
     ) -> Result<(), StoreError> {
+        if self.own_role() == Role::Business {
+            if broken(Rule::LeftOutIntroduced) {
+                return Ok(());
+            }
+            return self.introduce_those(ctx, number, is_left_out, false);
+        }
         if record.pseudonym.is_none() || self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() < 2 {
             return Ok(());
         }
@@ -400,20 +444,38 @@ impl Engine {
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
-        peer: u64,
+        record: &ConversationRecord,
         introduced: &Introduced,
     ) -> Result<(), StoreError> {
+        let peer = record.peer;
         let own_side = introduced.role == self.own_role();
         let all = self.members(ctx, number)?;
         let known = all.iter().find(|m| m.record.own_side == own_side && m.record.endpoint == introduced.endpoint);
-        let Some(member) = known else { return Ok(()) };
+        let Some(member) = known.filter(|m| !m.record.leaving) else { return Ok(()) };
         for one in &introduced.permits.permits {
             if self.choose(ctx, number, member.number, one.purpose)?.is_none() {
                 let one = std::slice::from_ref(one);
                 self.take(ctx, number, peer, member.number, &introduced.permits.relay, one)?;
             }
         }
+        if let Some(spare) = introduced.spare.as_ref().filter(|_| own_side && !member.is_in()) {
+            self.take_spare(ctx, number, record, member, spare)?;
+            if !self.changes(ctx, number)?.is_nothing() {
+                self.wanted.commits.insert(number);
+            }
+        }
         self.say_awaited_to(ctx, number, peer, member.number, false)
+    }
+
+    /// Whether it is a device of ours that the group lacks.
+    pub(super) fn is_left_out(
+        &self,
+        ctx: &Ctx<'_, '_>,
+        number: u64,
+        introduced: &Introduced,
+    ) -> Result<bool, StoreError> {
+        let is_it = |m: &Member| m.record.own_side && m.record.endpoint == introduced.endpoint && !m.is_in();
+        Ok(introduced.role == self.own_role() && self.members(ctx, number)?.iter().any(is_it))
     }
 
     /// Removes everything that is kept for a device that was removed, but its name: whoever has not heard of it yet may begin a new group with

@@ -116,6 +116,9 @@ impl Engine {
             }
         }
         if record.state == ConversationState::New {
+            if let Some(only) = entry.only {
+                return self.not_in_hello(ctx, number, key, &entry, only, &mut record);
+            }
             return self.seal_hello(ctx, number, key, entry, &mut record);
         }
         if let Some(body) = &entry.body {
@@ -177,6 +180,25 @@ impl Engine {
         self.renew_if_old(ctx, number)?;
         self.commit(ctx, number)?;
         self.renew_stale_permit(ctx, number, &mut record, &entry)?;
+        Ok(Head::Next)
+    }
+
+    /// What is for one member alone does not go with a Hello, which is for the business: that member gets it when it is in the group.
+    fn not_in_hello(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        key: &[u8],
+        entry: &OutboxRecord,
+        only: Number,
+        record: &mut ConversationRecord,
+    ) -> Result<Head, StoreError> {
+        ctx.tx.delete(Table::Outbox, key);
+        if let Some(place) = entry.message {
+            Self::note_awaited(ctx, only, place, record.peer, Awaited::Pending)?;
+        }
+        self.something_to_say(ctx, number, record)?;
+        self.save_conversation(ctx, number, record)?;
         Ok(Head::Next)
     }
 

@@ -67,6 +67,8 @@ pub struct Introduced {
     pub endpoint: String,
     /// What it gave.
     pub permits: PermitsExtension,
+    /// A KeyPackage that it left, of a member that the group lacks: whoever can lets it in.
+    pub spare: Option<Vec<u8>>,
 }
 
 /// What travels with a content.
@@ -144,12 +146,16 @@ impl Extensions {
         if let Some(spare) = &self.spare {
             put(SPARE, new().bytes(spare));
         }
-        if let Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } }) = &self.introduced {
+        if let Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits }, spare }) =
+            &self.introduced
+        {
             if permits.is_empty() || permits.len() > limits::PERMITS || relay.len() > limits::URL {
                 return Err(ContentError::Limit);
             }
-            let inner = new().array(4).uint(role.to_wire()).text(checked(endpoint, limits::ENDPOINT)?).text(relay);
-            put(INTRODUCED, new().bytes(&GivenPermit::write_list(inner, permits).finish()));
+            let inner = new().array(4 + usize::from(spare.is_some())).uint(role.to_wire());
+            let inner = GivenPermit::write_list(inner.text(checked(endpoint, limits::ENDPOINT)?).text(relay), permits);
+            let inner = spare.iter().fold(inner, |inner, spare| inner.bytes(spare));
+            put(INTRODUCED, new().bytes(&inner.finish()));
         }
         if self.resumes {
             put(RESUMES, new().bool(true));
@@ -210,11 +216,13 @@ impl Extensions {
                 let endpoint = r.text(limits::ENDPOINT)?.to_owned();
                 let relay = r.text(limits::URL)?.to_owned();
                 let permits = GivenPermit::read_list(&mut r)?;
-                r.skip_rest(more)?;
+                let spare = (more > 0).then(|| r.bytes(limits::EXTENSION_VALUE).map(<[u8]>::to_vec)).transpose()?;
+                r.skip_rest(more.saturating_sub(1))?;
                 if permits.is_empty() {
                     return Err(ContentError::Malformed);
                 }
-                self.introduced = Some(Introduced { role, endpoint, permits: PermitsExtension { relay, permits } });
+                let permits = PermitsExtension { relay, permits };
+                self.introduced = Some(Introduced { role, endpoint, permits, spare });
             }
             Some(RESUMES) => self.resumes = v.bool()?,
             Some(IDENTITY) => self.identity = Some(read_text(&mut v, limits::IDENTITY)?),

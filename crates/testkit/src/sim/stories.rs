@@ -34,6 +34,8 @@ pub enum Story {
     JoinLost,
     /// A device is invited and let in, and the relay throws away what is to bring it in.
     WelcomeLost,
+    /// Two devices of a customer lost each other's permits and spares, and each begins again with the business.
+    Strangers,
 }
 
 /// The first customer.
@@ -68,6 +70,7 @@ pub fn tell(story: Story, seed: u64, breaks: Option<Rule>) -> Result<Figures, Ve
         Story::BothBegin => both_begin(&mut world),
         Story::JoinLost => join_lost(&mut world),
         Story::WelcomeLost => welcome_lost(&mut world),
+        Story::Strangers => strangers(&mut world),
     }
     Plan::rest_at_last(&mut world, options);
     sabotage::break_rule(None);
@@ -124,6 +127,43 @@ fn welcome_lost(world: &mut World) {
     }
     all_is_thrown_away(world);
     must_be_in(world, device);
+}
+
+fn strangers(world: &mut World) {
+    let device = world.invite(ANNA).expect("she has one device");
+    world.run_for(10_000);
+    world.look_who_came_in();
+    assert_eq!(world.devices[device].standing, Standing::In, "nothing keeps it out");
+    // The devices of each other (an invited one knew its inviter first, who knew the business first), and the business of spares.
+    for (person, of, tables) in [
+        (ANNA, Some(2), &[Table::Permits, Table::PeerSpares][..]),
+        (device, Some(1), &[Table::Permits, Table::PeerSpares]),
+        (BUSINESS, None, &[Table::PeerSpares]),
+    ] {
+        let node = world.devices[person].active;
+        let number = world.conversation(person, ANNA).expect("it is in").0;
+        let mut prefix = number.to_be_bytes().to_vec();
+        prefix.extend(of);
+        world.kill(node);
+        world.nodes[node].rewrite(world.now_ms, |tx| {
+            for table in tables {
+                for (key, _) in tx.scan_bytes_prefix(*table, &prefix)? {
+                    tx.delete(*table, &key);
+                }
+            }
+            Ok(())
+        });
+    }
+    world.start(world.devices[BUSINESS].active, false);
+    world.start(world.devices[device].active, false);
+    world.start(world.devices[ANNA].active, true);
+    for person in [ANNA, device] {
+        world.run_for(3_000);
+        world.talk(person, ANNA);
+    }
+    world.run_for(60_000);
+    let split = verdict::agreement(world, ANNA);
+    world.breaches.extend(split);
 }
 
 /// An invited device comes in within two minutes, and everybody hears it.
