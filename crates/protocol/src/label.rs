@@ -80,6 +80,8 @@ labels! {
     STORE_INDEX = "bulla/1/store-index";
     /// HMAC: the key of a relay's rows of one backlog and one day.
     ROW_KEY = "bulla/1/row-key";
+    /// HMAC: the name of a backlog in a relay's store.
+    ROW_NAME = "bulla/1/row-name";
     /// AEAD associated data: a row of a relay's store.
     ROW = "bulla/1/row";
 }

@@ -130,6 +130,10 @@ struct Disclose {
     /// Print JSON on one line.
     #[arg(long)]
     json: bool,
+
+    /// Print a page for people instead: HTML, to be opened in a browser.
+    #[arg(long, conflicts_with = "json")]
+    page: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -273,8 +277,12 @@ fn stdin_ends(read: bool) -> tokio::sync::oneshot::Receiver<()> {
 
 fn print_disclosure(args: &Disclose) -> anyhow::Result<()> {
     let disclosure = disclose::from_folder(&args.data, args.mailbox)?;
-    let text = if args.json { serde_json::to_string(&disclosure) } else { serde_json::to_string_pretty(&disclosure) };
-    print_line(&text?)
+    let text = match (args.page, args.json) {
+        (true, _) => disclose::page(&disclosure),
+        (_, true) => serde_json::to_string(&disclosure)?,
+        _ => serde_json::to_string_pretty(&disclosure)?,
+    };
+    print_line(&text)
 }
 
 fn print_findings(findings: &[check::Finding], json: bool) -> anyhow::Result<ExitCode> {

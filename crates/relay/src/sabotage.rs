@@ -34,6 +34,8 @@ pub enum Rule {
     KeysDestroyed,
     /// And overwritten at the start after a crash that came between.
     KeysDestroyedAtStart,
+    /// Rows have a name that dies with their key. *Broken*: their mailbox's id.
+    RowsNamed,
     /// Time is what has passed. *Broken*: what the machine's clock says.
     TimeHasPassed,
     /// An envelope waits for all of its last day. *Broken*: until it begins.
@@ -63,7 +65,7 @@ pub enum Rule {
 }
 
 /// Every rule.
-pub const RULES: [Rule; 27] = [
+pub const RULES: [Rule; 28] = [
     Rule::AnswerAfterCommit,
     Rule::CommitSynced,
     Rule::FailureIsFatal,
@@ -78,6 +80,7 @@ pub const RULES: [Rule; 27] = [
     Rule::KeyAfterRows,
     Rule::KeysDestroyed,
     Rule::KeysDestroyedAtStart,
+    Rule::RowsNamed,
     Rule::TimeHasPassed,
     Rule::LastDayCounts,
     Rule::ClaimsInOrder,
@@ -171,6 +174,7 @@ pub fn who_sees(rule: Rule) -> Seen {
         Rule::KeysDestroyedAtStart => {
             Outside("keys::p2_a_relay_that_was_killed_destroys_at_its_start_what_it_had_no_time_for")
         }
+        Rule::RowsNamed => Outside("linker::p4_what_a_relay_keeps_does_not_tell_who_wrote_to_whom"),
         Rule::TimeHasPassed => Inside("clock::tests::srv_09_no_clock_makes_an_envelope_go_early_or_stay_for_ever"),
         Rule::LastDayCounts => Outside("held::what_nobody_read_for_thirty_days_goes_and_leaves_a_gap"),
         Rule::ClaimsInOrder => Inside("slots::tests::claims_are_decided_as_by_one_map"),

@@ -144,6 +144,15 @@ pub(super) const PROMISES: &[Promise] = &[
                 runs: Runs::Outer { file: "canary", name: "p4_no_name_or_pseudonym_at_the_relay" },
             },
             Evidence {
+                shows: "whoever has every file of a relay, and all that it discloses, does not find out of them which business a customer wrote to; who \
+                        sees all that goes through finds it of most (positive control)",
+                runs: Runs::Test {
+                    package: "bulla-relay",
+                    target: &["--test", "relay"],
+                    name: "linker::p4_what_a_relay_keeps_does_not_tell_who_wrote_to_whom",
+                },
+            },
+            Evidence {
                 shows: "what a relay discloses while it runs is what is in its folder when it has stopped",
                 runs: Runs::Outer {
                     file: "first_light",

@@ -106,8 +106,6 @@ struct Inner {
     expired: BTreeSet<u64>,
     /// Counts removals that became durable, so that a read from before one is known to be stale.
     removals: u64,
-    /// The day last noted in the index of days.
-    marked: Option<u32>,
     reader: Option<Reader>,
     holders: HashMap<ConnectionId, (Incarnation, Outbox)>,
     sends: Sends,
@@ -138,7 +136,6 @@ impl Mailbox {
                 pending: VecDeque::new(),
                 expired: BTreeSet::new(),
                 removals: 0,
-                marked: None,
                 reader: None,
                 holders: HashMap::new(),
                 sends: Sends::default(),
@@ -309,9 +306,7 @@ impl Mailbox {
             reader.wake();
         }
         inner.sends.refuse_all(Code::Refused);
-        let mut writes = vec![Write::DropMailbox(self.id)];
-        writes.extend(inner.marked.map(|day| Write::DropDay(day, self.id)));
-        self.shared.writer.enqueue(writes, then);
+        self.shared.writer.enqueue(vec![Write::DropMailbox(self.id)], then);
     }
 
     /// Whether it may leave the memory: nobody reads, nothing is on its way, nothing worth keeping is remembered.
@@ -407,13 +402,9 @@ impl Mailbox {
         if rows.is_empty() {
             return;
         }
-        let mut writes = Vec::with_capacity(rows.len() + 1);
+        let mut writes = Vec::with_capacity(rows.len());
         let mut keys = Vec::with_capacity(rows.len());
         for Fresh { row, key, reserved } in rows {
-            if inner.marked != Some(row.day) {
-                inner.marked = Some(row.day);
-                writes.push(Write::MarkDay(row.day, self.id));
-            }
             writes.push(Write::PutRow(self.id, inner.next, row.clone()));
             inner.pending.push_back(row);
             inner.next += 1;

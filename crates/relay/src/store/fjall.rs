@@ -3,6 +3,7 @@
 //! A batch goes to the journal, is synced with `fdatasync`, and only then becomes visible to reads. Deleted envelopes stay in
 //! journal and tables until the engine drops these: so they are sealed under keys that are kept elsewhere and destroyed ([`keys`](super::keys)).
 //! Reads of more than one key are of a snapshot: what the engine shows without one is a batch that it is just applying, half of it.
+//! For the same reason rows do not stand under their mailbox's id but under a name that dies with its key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, TryLockError};
@@ -10,17 +11,21 @@ use std::ops::{Bound, RangeInclusive};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
+use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _, Snapshot};
 use bulla_protocol::id::{BlobId, InstanceId, MailboxId, SlotId};
+use bulla_protocol::limits::RETENTION_DAYS;
 use bytes::Bytes;
 use rand_core::CryptoRngCore;
 
-use super::keys::Keys;
+use super::keys::{Backlog, Keys, Name};
 use super::tail;
 use super::{BlobEntry, BlobRecord, Loaded, Page, Row, Slot, SlotEntry, Store, StoreError, Usage, Write, rows};
 use crate::sabotage::{Rule, broken};
 
 const INSTANCE: &[u8] = b"instance";
+
+/// In `meta`: rows and days have names.
+pub(super) const NAMED: &[u8] = b"named";
 
 /// In the order in which [`FjallStore::open`] names them.
 const KEYSPACES: [&str; 12] = [
@@ -40,19 +45,21 @@ const KEYSPACES: [&str; 12] = [
 
 /// A relay's data in one folder.
 pub struct FjallStore {
-    db: Database,
-    mailboxes: Keyspace,
-    rows: Keyspace,
+    pub(super) db: Database,
+    pub(super) meta: Keyspace,
+    pub(super) mailboxes: Keyspace,
+    pub(super) rows: Keyspace,
     revoked: Keyspace,
     bundles: Keyspace,
     gaps: Keyspace,
-    days: Keyspace,
+    pub(super) days: Keyspace,
     slots: Keyspace,
     slot_days: Keyspace,
     blobs: Keyspace,
     blob_days: Keyspace,
-    backlogs: Keyspace,
-    keys: Keys,
+    /// Of before rows had names: empty.
+    pub(super) backlogs: Keyspace,
+    pub(super) keys: Keys,
     waiting: Mutex<HashMap<MailboxId, Waiting>>,
     instance: InstanceId,
 }
@@ -69,23 +76,22 @@ struct Waiting {
     from: u64,
     /// The highest order that there was.
     top: u64,
+    /// The last day that was noted.
+    noted: u32,
 }
 
 /// One batch, and what was said in it that no read shows before it is committed.
-struct Group {
-    batch: OwnedWriteBatch,
+pub(super) struct Group {
+    pub(super) batch: OwnedWriteBatch,
     /// Mailboxes of which rows go.
     dropped: BTreeSet<MailboxId>,
-    /// Mailboxes that go.
-    removed: BTreeSet<MailboxId>,
     rows: HashMap<MailboxId, Vec<[u8; 24]>>,
     revoked: HashMap<MailboxId, Vec<[u8; 32]>>,
 }
 
 impl Group {
-    fn new(batch: OwnedWriteBatch) -> Self {
-        let (dropped, removed) = (BTreeSet::new(), BTreeSet::new());
-        Self { batch, dropped, removed, rows: HashMap::new(), revoked: HashMap::new() }
+    pub(super) fn new(batch: OwnedWriteBatch) -> Self {
+        Self { batch, dropped: BTreeSet::new(), rows: HashMap::new(), revoked: HashMap::new() }
     }
 }
 
@@ -137,15 +143,17 @@ impl FjallStore {
                 random.fill_bytes(&mut fresh);
                 let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
                 batch.insert(&meta, INSTANCE, rows::encode_instance(&InstanceId::new(fresh)));
+                batch.insert(&meta, NAMED, rows::PRESENT);
                 batch.commit()?;
                 InstanceId::new(fresh)
             }
         };
-        let keys = Keys::open(key_file, random, |mailbox, slot| {
-            let current = backlogs.get(mailbox.as_bytes())?.map(|bytes| rows::decode_backlog(&bytes)).transpose()?;
-            Ok(current == Some(slot) && has_rows(&rows, mailbox)?)
+        let is_named = meta.contains_key(NAMED)?;
+        let keys = Keys::open(key_file, random, |mailbox, name| {
+            Ok(has_rows(&rows, name)? || (!is_named && has_rows(&rows, mailbox.as_bytes())?))
         })?;
-        Ok(Self {
+        let store = Self {
+            meta,
             mailboxes,
             rows,
             revoked,
@@ -161,7 +169,26 @@ impl FjallStore {
             waiting: Mutex::default(),
             instance,
             db,
-        })
+        };
+        if !is_named {
+            store.names_rows()?;
+        }
+        Ok(store)
+    }
+
+    /// Reads what waits in a mailbox, all of one moment: what waited before may be gone meanwhile, and something new have come under another name.
+    fn of_backlog<T>(
+        &self,
+        id: &MailboxId,
+        read: impl Fn(&Snapshot, Option<Backlog>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        loop {
+            let backlog = self.keys.backlog(id);
+            let now = self.db.snapshot();
+            if self.keys.backlog(id) == backlog {
+                return read(&now, backlog);
+            }
+        }
     }
 
     /// What is known of a mailbox's rows; counted where nothing is.
@@ -170,8 +197,9 @@ impl FjallStore {
             return Ok(*known);
         }
         let mut counted = Waiting::default();
-        for entry in self.rows.prefix(id.as_bytes()) {
-            counted.top = rows::row_order(&entry.key()?)?;
+        let Some(backlog) = self.keys.backlog(id) else { return Ok(counted) };
+        for entry in self.rows.prefix(backlog.name) {
+            counted.top = backlog.outer(rows::row_order(&entry.key()?)?);
             if counted.rows == 0 {
                 counted.from = counted.top;
             }
@@ -202,20 +230,22 @@ impl FjallStore {
             return Ok(());
         }
         // The count is believed only where the store says the same: a key too many is destroyed later, a row too many would be lost.
-        let all = rows::row_key(&id, known.from)..=rows::row_key(&id, u64::MAX);
-        if self.rows.range(all).next().is_some() {
-            tracing::error!("rows of a mailbox were counted wrongly");
-            self.counts().remove(&id);
-            return Ok(());
+        if let Some(Backlog { name, .. }) = self.keys.backlog(&id) {
+            let from = self.keys.backlog(&id).map_or(0, |backlog| backlog.inner(known.from));
+            if self.rows.range(rows::row_key(&name, from)..=rows::row_key(&name, u64::MAX)).next().is_some() {
+                tracing::error!("rows of a mailbox were counted wrongly");
+                self.counts().remove(&id);
+                return Ok(());
+            }
         }
         self.keys.end_backlog(&id);
-        self.count(id, Waiting { rows: 0, from: known.top.saturating_add(1), top: known.top });
+        self.count(id, Waiting { rows: 0, from: known.top.saturating_add(1), top: known.top, noted: 0 });
         Ok(())
     }
 
     /// A row, opened. `None`: its key is gone, so that it was acknowledged or is over, and a read that began before still sees its bytes; or the
     /// disk has changed it, and then it alone is lost.
-    fn open_row(&self, key: &[u8], value: &[u8]) -> Result<Option<Row>, StoreError> {
+    pub(super) fn open_row(&self, key: &[u8], value: &[u8]) -> Result<Option<Row>, StoreError> {
         let head = rows::row_head(value)?;
         let Some(slot) = head.slot else { return rows::open_row(key, value, None).map(Some) };
         let Some(row_key) = self.keys.to_open(slot, head.day) else { return Ok(None) };
@@ -224,7 +254,7 @@ impl FjallStore {
             .ok())
     }
 
-    fn apply(&self, group: &mut Group, write: Write) -> Result<(), StoreError> {
+    pub(super) fn apply(&self, group: &mut Group, write: Write) -> Result<(), StoreError> {
         let batch = &mut group.batch;
         match write {
             Write::PutMailbox(id, record) => {
@@ -232,24 +262,30 @@ impl FjallStore {
             }
             Write::PutRow(id, order, row) => {
                 let with = self.keys.to_seal(&id, row.day)?;
-                if with.is_new || group.removed.contains(&id) {
-                    batch.insert(&self.backlogs, *id.as_bytes(), rows::encode_backlog(with.slot));
-                }
-                let key = rows::row_key(&id, order);
-                batch.insert(&self.rows, key, rows::seal_row(&key, &row, with.slot, &with.key, with.nonce)?);
+                let Backlog { slot, name, .. } = with.of;
+                let key = rows::row_key(&name, with.of.inner(order));
+                batch.insert(&self.rows, key, rows::seal_row(&key, &row, slot, &with.key, with.nonce)?);
                 group.rows.entry(id).or_default().push(key);
                 let known = self.waiting(&id)?;
                 // In an empty mailbox orders may begin anew.
-                let known = if known.rows == 0 { Waiting { rows: 0, from: order, top: order } } else { known };
+                let known = if known.rows == 0 { Waiting { from: order, top: order, ..known } } else { known };
+                if known.noted != row.day {
+                    batch.insert(&self.days, rows::day_key(row.day, &name), rows::PRESENT);
+                }
                 let (from, top) = (known.from.min(order), known.top.max(order));
-                self.count(id, Waiting { rows: known.rows + 1, from, top });
+                self.count(id, Waiting { rows: known.rows + 1, from, top, noted: row.day });
+                if with.is_new_day {
+                    self.forget_notes(batch, row.day)?;
+                }
             }
             Write::DropRows(id, orders) => {
                 let known = self.waiting(&id)?;
                 self.count(id, Waiting { rows: known.rows.saturating_sub(orders.len() as u64), ..known });
                 group.dropped.insert(id);
-                for order in orders {
-                    batch.remove(&self.rows, rows::row_key(&id, order));
+                if let Some(backlog) = self.keys.backlog(&id) {
+                    for order in orders {
+                        batch.remove(&self.rows, rows::row_key(&backlog.name, backlog.inner(order)));
+                    }
                 }
             }
             Write::Revoke(id, grant) => {
@@ -263,8 +299,11 @@ impl FjallStore {
             Write::PutBundle(id, None) => batch.remove(&self.bundles, *id.as_bytes()),
             Write::PutGap(id, 0) => batch.remove(&self.gaps, *id.as_bytes()),
             Write::PutGap(id, envelopes) => batch.insert(&self.gaps, *id.as_bytes(), rows::encode_gap(envelopes)),
-            Write::MarkDay(day, id) => batch.insert(&self.days, rows::day_key(day, &id), rows::PRESENT),
-            Write::DropDay(day, id) => batch.remove(&self.days, rows::day_key(day, &id)),
+            Write::DropDay(day, id) => {
+                if let Some(Backlog { name, .. }) = self.keys.backlog(&id) {
+                    batch.remove(&self.days, rows::day_key(day, &name));
+                }
+            }
             Write::PutSlot(id, slot) => {
                 let bytes = u32::try_from(slot.commit.len()).unwrap_or(u32::MAX);
                 batch.insert(&self.slot_days, rows::slot_day_key(slot.day, &id), rows::encode_slot_bytes(bytes));
@@ -293,13 +332,14 @@ impl FjallStore {
                 batch.remove(&self.mailboxes, *id.as_bytes());
                 batch.remove(&self.bundles, *id.as_bytes());
                 batch.remove(&self.gaps, *id.as_bytes());
-                batch.remove(&self.backlogs, *id.as_bytes());
                 self.count(id, Waiting::default());
                 group.dropped.insert(id);
-                group.removed.insert(id);
-                for keyspace in [&self.rows, &self.revoked] {
-                    for entry in keyspace.prefix(id.as_bytes()) {
-                        batch.remove(keyspace, entry.key()?);
+                for entry in self.revoked.prefix(id.as_bytes()) {
+                    batch.remove(&self.revoked, entry.key()?);
+                }
+                if let Some(Backlog { name, .. }) = self.keys.backlog(&id) {
+                    for entry in self.rows.prefix(name) {
+                        batch.remove(&self.rows, entry.key()?);
                     }
                 }
                 // What this group has made of it no read finds yet.
@@ -313,6 +353,19 @@ impl FjallStore {
         }
         Ok(())
     }
+
+    /// Removes notes of backlogs that are over, once their day is: nobody else would, and each costs a few bytes.
+    fn forget_notes(&self, batch: &mut OwnedWriteBatch, newest: u32) -> Result<(), StoreError> {
+        let over = newest.saturating_sub(RETENTION_DAYS + 1);
+        for entry in self.days.range(..over.to_be_bytes()) {
+            let key = entry.key()?;
+            let (_, name) = rows::decode_day(&key)?;
+            if self.keys.mailbox(&name).is_none() {
+                batch.remove(&self.days, key);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Store for FjallStore {
@@ -321,51 +374,54 @@ impl Store for FjallStore {
     }
 
     fn load(&self, id: &MailboxId) -> Result<Option<Loaded>, StoreError> {
-        let now = self.db.snapshot();
-        let Some(record) = now.get(&self.mailboxes, id.as_bytes())? else { return Ok(None) };
-        let mut revoked = BTreeSet::new();
-        for entry in now.prefix(&self.revoked, id.as_bytes()) {
-            revoked.insert(rows::revoked_grant(&entry.key()?)?);
-        }
-        let (mut usage, mut first, mut last) = (Usage::default(), None, 0);
-        for entry in now.prefix(&self.rows, id.as_bytes()) {
-            let (key, value) = entry.into_inner()?;
-            let head = rows::row_head(&value)?;
-            last = rows::row_order(&key)?;
-            first.get_or_insert(last);
-            usage.add(head.class, head.bytes);
-        }
-        let gap = now.get(&self.gaps, id.as_bytes())?.map_or(Ok(0), |bytes| rows::decode_gap(&bytes))?;
-        let next = last + 1;
-        Ok(Some(Loaded {
-            record: rows::decode_mailbox(&record)?,
-            revoked,
-            usage,
-            first: first.unwrap_or(next),
-            next,
-            gap,
-        }))
+        self.of_backlog(id, |now, backlog| {
+            let Some(record) = now.get(&self.mailboxes, id.as_bytes())? else { return Ok(None) };
+            let mut revoked = BTreeSet::new();
+            for entry in now.prefix(&self.revoked, id.as_bytes()) {
+                revoked.insert(rows::revoked_grant(&entry.key()?)?);
+            }
+            let (mut usage, mut first, mut last) = (Usage::default(), None, 0);
+            for (backlog, entry) in backlog
+                .iter()
+                .flat_map(|backlog| now.prefix(&self.rows, backlog.name).map(move |entry| (backlog, entry)))
+            {
+                let (key, value) = entry.into_inner()?;
+                let head = rows::row_head(&value)?;
+                last = backlog.outer(rows::row_order(&key)?);
+                first.get_or_insert(last);
+                usage.add(head.class, head.bytes);
+            }
+            let gap = now.get(&self.gaps, id.as_bytes())?.map_or(Ok(0), |bytes| rows::decode_gap(&bytes))?;
+            let next = last + 1;
+            Ok(Some(Loaded {
+                record: rows::decode_mailbox(&record)?,
+                revoked,
+                usage,
+                first: first.unwrap_or(next),
+                next,
+                gap,
+            }))
+        })
     }
 
     fn rows(&self, id: &MailboxId, orders: RangeInclusive<u64>, page: Page) -> Result<Vec<(u64, Row)>, StoreError> {
-        let (from, through) = (rows::row_key(id, *orders.start()), rows::row_key(id, *orders.end()));
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        let found = if broken(Rule::SeenWhole) {
-            self.rows.range(from..=through)
-        } else {
-            self.db.snapshot().range(&self.rows, from..=through)
-        };
-        for entry in found {
-            let (key, value) = entry.into_inner()?;
-            let Some(row) = self.open_row(&key, &value)? else { continue };
-            bytes += value.len();
-            out.push((rows::row_order(&key)?, row));
-            if bytes >= page.bytes || out.len() == page.rows {
-                break;
+        self.of_backlog(id, |now, backlog| {
+            let (mut out, mut bytes) = (Vec::new(), 0);
+            let Some(backlog) = backlog else { return Ok(out) };
+            let key = |order| rows::row_key(&backlog.name, backlog.inner(order));
+            let range = key(*orders.start())..=key(*orders.end());
+            let found = if broken(Rule::SeenWhole) { self.rows.range(range) } else { now.range(&self.rows, range) };
+            for entry in found {
+                let (key, value) = entry.into_inner()?;
+                let Some(row) = self.open_row(&key, &value)? else { continue };
+                bytes += value.len();
+                out.push((backlog.outer(rows::row_order(&key)?), row));
+                if bytes >= page.bytes || out.len() == page.rows {
+                    break;
+                }
             }
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 
     fn bundle(&self, id: &MailboxId) -> Result<Option<Bytes>, StoreError> {
@@ -374,7 +430,12 @@ impl Store for FjallStore {
 
     fn days_before(&self, day: u32, limit: usize) -> Result<Vec<(u32, MailboxId)>, StoreError> {
         let days = self.db.snapshot().range(&self.days, ..day.to_be_bytes());
-        days.take(limit).map(|entry| rows::decode_day(&entry.key()?)).collect()
+        // Notes of backlogs that are over are nobody's.
+        let waits = |entry: ::fjall::Guard| {
+            let (day, name) = rows::decode_day(&entry.key()?)?;
+            Ok(self.keys.mailbox(&name).map(|mailbox| (day, mailbox)))
+        };
+        days.filter_map(|entry| waits(entry).transpose()).take(limit).collect()
     }
 
     fn slot(&self, slot: &SlotId) -> Result<Option<Slot>, StoreError> {
@@ -488,9 +549,9 @@ fn sync_names(folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether an envelope waits in a mailbox.
-fn has_rows(rows: &Keyspace, mailbox: &MailboxId) -> Result<bool, StoreError> {
-    match rows.prefix(mailbox.as_bytes()).next() {
+/// Whether there are rows under a name.
+fn has_rows(rows: &Keyspace, name: &Name) -> Result<bool, StoreError> {
+    match rows.prefix(name).next() {
         Some(entry) => entry.key().map(|_| true).map_err(Into::into),
         None => Ok(false),
     }

@@ -9,7 +9,12 @@
 //! slot(64)  u8 kind (0 free, 1 day, 2 backlog) ‖ id(16: the day, u32 and zeros, or the mailbox) ‖ key(32) ‖ check(15)
 //! check     the beginning of SHA-256 over what is before it
 //! row key   HMAC-SHA256(backlog key, ROW_KEY ‖ day key)
+//! name      the first 16 bytes of HMAC-SHA256(backlog key, ROW_NAME); the next 8, without their two highest bits, are its offset
 //! ```
+//!
+//! Under its backlog's name a row stands in the store, at its order and the offset: a journal keeps in which order mailboxes were written to, and with
+//! their ids that would say who wrote to whom. A name is the mailbox's as long as the key is there; afterwards it is nobody's, and no number ties one
+//! backlog to the next.
 //!
 //! A slot is written and synced before the rows that need it. One that a crash tore is nobody's: no row was committed under it. Four slots share a
 //! disk's smallest sector of 512 bytes with four others, and are rewritten with it as they are: a disk that tears sectors could damage them.
@@ -19,7 +24,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bulla_protocol::id::MailboxId;
 use bulla_protocol::label;
@@ -87,16 +92,51 @@ fn decode(slot: &[u8; SLOT]) -> Option<(Owner, Key)> {
     Some((Owner::from_bytes(owner)?, Zeroizing::new(*key)))
 }
 
+/// What a store calls a mailbox in which something waits.
+pub(super) type Name = [u8; 16];
+
+/// What waits in a mailbox, as it lies in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// The slot of its key.
+    pub(super) slot: u32,
+    /// The name of its rows.
+    pub(super) name: Name,
+    offset: u64,
+}
+
+impl Backlog {
+    fn of(key: &[u8; 32], slot: u32) -> Self {
+        // Padded as HMAC pads it.
+        let block = Zeroizing::new(joined::<64>(key, &[]));
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into());
+        mac.update(label::ROW_NAME);
+        let full: [u8; 32] = mac.finalize().into_bytes().into();
+        let (name, rest) = full.split_at(16);
+        Self { slot, name: joined(name, &[]), offset: u64::from_be_bytes(joined(rest, &[])) >> 2 }
+    }
+
+    /// The order under which a row lies in the store.
+    pub(super) fn inner(&self, order: u64) -> u64 {
+        order.saturating_add(self.offset)
+    }
+
+    /// The order of a row that lies there.
+    pub(super) fn outer(&self, order: u64) -> u64 {
+        order.saturating_sub(self.offset)
+    }
+}
+
 /// What a row is sealed with.
 pub(super) struct ToSeal {
-    /// The slot of its backlog's key.
-    pub(super) slot: u32,
+    /// Its backlog.
+    pub(super) of: Backlog,
     /// Its key.
     pub(super) key: Zeroizing<[u8; 32]>,
     /// For this row alone.
     pub(super) nonce: [u8; 24],
-    /// The slot was just made.
-    pub(super) is_new: bool,
+    /// No row of its day came before.
+    pub(super) is_new_day: bool,
 }
 
 /// Keys that are there, for reading. Held for moments only.
@@ -104,6 +144,22 @@ pub(super) struct ToSeal {
 struct Table {
     days: BTreeMap<u32, (u32, Key)>,
     backlogs: HashMap<u32, Key>,
+    /// What waits in a mailbox now.
+    current: HashMap<MailboxId, Backlog>,
+    names: HashMap<Name, MailboxId>,
+}
+
+impl Table {
+    fn begin(&mut self, mailbox: MailboxId, slot: u32, key: Key) -> Backlog {
+        let mut backlog = Backlog::of(&key, slot);
+        if broken(Rule::RowsNamed) {
+            backlog.name = *mailbox.as_bytes();
+        }
+        self.backlogs.insert(slot, key);
+        self.current.insert(mailbox, backlog);
+        self.names.insert(backlog.name, mailbox);
+        backlog
+    }
 }
 
 /// The file, as the writer knows it.
@@ -112,8 +168,6 @@ struct Slots {
     /// Slots in the file.
     length: u32,
     free: BTreeSet<u32>,
-    /// The slot under which a mailbox's rows are sealed now.
-    current: HashMap<MailboxId, u32>,
     /// Of backlogs that are over: to be overwritten.
     doomed: Vec<u32>,
     /// Written and not synced.
@@ -138,12 +192,12 @@ fn failed(error: std::io::Error) -> StoreError {
 }
 
 impl Keys {
-    /// Opens the file, or makes it. `is_current` says of a backlog's slot whether its mailbox has rows under it; those of others are overwritten
+    /// Opens the file, or makes it. `has_rows` says of a mailbox's backlog whether there are rows under its name; the keys of others are overwritten
     /// at once: a relay that was killed had no time to.
     pub(super) fn open(
         path: &Path,
         random: Box<dyn CryptoRngCore + Send>,
-        is_current: impl Fn(&MailboxId, u32) -> Result<bool, StoreError>,
+        has_rows: impl Fn(&MailboxId, &Name) -> Result<bool, StoreError>,
     ) -> Result<Self, StoreError> {
         let options =
             |o: &mut OpenOptions| o.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -154,8 +208,7 @@ impl Keys {
         }
         let bytes = file.metadata().map_err(failed)?.len();
         let length = u32::try_from(bytes.div_ceil(SLOT as u64)).map_err(|_| StoreError::Format("key file"))?;
-        let (mut table, mut free, mut current, mut doomed) =
-            (Table::default(), BTreeSet::new(), HashMap::new(), Vec::new());
+        let (mut table, mut free, mut doomed) = (Table::default(), BTreeSet::new(), Vec::new());
         // With room for all, so that no copy of it is left behind by its growing.
         let mut all = Zeroizing::new(Vec::with_capacity(length as usize * SLOT));
         (&file).take(bytes).read_to_end(&mut all).map_err(failed)?;
@@ -165,9 +218,8 @@ impl Keys {
                 Some((Owner::Day(day), key)) => {
                     table.days.insert(day, (number, key));
                 }
-                Some((Owner::Backlog(mailbox), key)) if is_current(&mailbox, number)? => {
-                    current.insert(mailbox, number);
-                    table.backlogs.insert(number, key);
+                Some((Owner::Backlog(mailbox), key)) if has_rows(&mailbox, &Backlog::of(&key, number).name)? => {
+                    table.begin(mailbox, number, key);
                 }
                 None if slot.iter().all(|byte| *byte == 0) => {
                     free.insert(number);
@@ -176,7 +228,7 @@ impl Keys {
                 _ => doomed.push(number),
             }
         }
-        let slots = Slots { file, length, free, current, doomed, unsynced: false, random };
+        let slots = Slots { file, length, free, doomed, unsynced: false, random };
         let keys = Self { table: RwLock::new(table), slots: Mutex::new(slots) };
         keys.destroy(0)?;
         Ok(keys)
@@ -186,33 +238,48 @@ impl Keys {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What waits in a mailbox.
+    pub(super) fn backlog(&self, mailbox: &MailboxId) -> Option<Backlog> {
+        self.table().current.get(mailbox).copied()
+    }
+
+    /// Whose a backlog is that is not over.
+    pub(super) fn mailbox(&self, name: &Name) -> Option<MailboxId> {
+        self.table().names.get(name).copied()
+    }
+
     /// What the next row of a mailbox and a day is sealed with. Keys are made if they are not there, and count after [`Self::sync`].
     pub(super) fn to_seal(&self, mailbox: &MailboxId, day: u32) -> Result<ToSeal, StoreError> {
         let mut slots = self.slots();
-        let known = slots.current.get(mailbox).copied();
-        let (slot, is_new) = match known {
-            Some(slot) => (slot, false),
+        let of = match self.backlog(mailbox) {
+            Some(known) => known,
             None => {
                 let (slot, key) = slots.make(Owner::Backlog(*mailbox))?;
-                slots.current.insert(*mailbox, slot);
-                self.table.write().unwrap_or_else(PoisonError::into_inner).backlogs.insert(slot, key);
-                (slot, true)
+                self.table_mut().begin(*mailbox, slot, key)
             }
         };
-        let has_day = self.table.read().unwrap_or_else(PoisonError::into_inner).days.contains_key(&day);
-        if !has_day {
+        let is_new_day = !self.table().days.contains_key(&day);
+        if is_new_day {
             let made = slots.make(Owner::Day(day))?;
-            self.table.write().unwrap_or_else(PoisonError::into_inner).days.insert(day, made);
+            self.table_mut().days.insert(day, made);
         }
-        let key = self.to_open(slot, day).ok_or(StoreError::Format("key file"))?;
+        let key = self.to_open(of.slot, day).ok_or(StoreError::Format("key file"))?;
         let mut nonce = [0; 24];
         slots.random.fill_bytes(&mut nonce);
-        Ok(ToSeal { slot, key, nonce, is_new })
+        Ok(ToSeal { of, key, nonce, is_new_day })
     }
 
     /// The key of the rows of a backlog and a day, if neither is gone.
     pub(super) fn to_open(&self, slot: u32, day: u32) -> Option<Key> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table();
         let (backlog, (_, day)) = (table.backlogs.get(&slot)?, table.days.get(&day)?);
         let mut mac = Hmac::<Sha256>::new_from_slice(&**backlog).ok()?;
         mac.update(label::ROW_KEY);
@@ -232,8 +299,10 @@ impl Keys {
     /// A mailbox has no rows any more: what comes next gets another key, and this one is overwritten with the next [`Self::destroy`].
     pub(super) fn end_backlog(&self, mailbox: &MailboxId) {
         let mut slots = self.slots();
-        if let Some(slot) = slots.current.remove(mailbox) {
-            self.table.write().unwrap_or_else(PoisonError::into_inner).backlogs.remove(&slot);
+        let mut table = self.table_mut();
+        if let Some(Backlog { slot, name, .. }) = table.current.remove(mailbox) {
+            table.backlogs.remove(&slot);
+            table.names.remove(&name);
             slots.doomed.push(slot);
         }
     }
@@ -242,7 +311,7 @@ impl Keys {
     pub(super) fn destroy(&self, today: u32) -> Result<usize, StoreError> {
         let mut slots = self.slots();
         {
-            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let mut table = self.table_mut();
             let later = table.days.split_off(&today);
             slots.doomed.extend(std::mem::replace(&mut table.days, later).into_values().map(|(slot, _)| slot));
         }
@@ -295,8 +364,9 @@ mod tests {
     const A: MailboxId = MailboxId::new([1; 16]);
     const B: MailboxId = MailboxId::new([2; 16]);
 
-    fn open(path: &Path, current: &[(MailboxId, u32)]) -> Keys {
-        Keys::open(path, Box::new(OsRng), |mailbox, slot| Ok(current.contains(&(*mailbox, slot)))).unwrap()
+    /// Opens the file beside a store that has rows under these names.
+    fn open(path: &Path, names: &[Name]) -> Keys {
+        Keys::open(path, Box::new(OsRng), |_, name| Ok(names.contains(name))).unwrap()
     }
 
     #[test]
@@ -304,21 +374,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         let keys = open(&path, &[]);
-        let ToSeal { slot: a, key, nonce, is_new } = keys.to_seal(&A, 40).unwrap();
+        let ToSeal { of: a, key, nonce, is_new_day } = keys.to_seal(&A, 40).unwrap();
         let later = keys.to_seal(&A, 41).unwrap();
-        assert!(is_new && !later.is_new && later.nonce != nonce && later.key != key);
-        let ToSeal { slot: b, key: other, .. } = keys.to_seal(&B, 40).unwrap();
-        assert!(a != b && key != other);
+        assert!(is_new_day && later.is_new_day && later.nonce != nonce && later.key != key && later.of == a);
+        let ToSeal { of: b, key: other, is_new_day, .. } = keys.to_seal(&B, 40).unwrap();
+        assert!(!is_new_day && a.slot != b.slot && a.name != b.name && key != other);
+        assert_eq!((a.inner(8) - a.inner(7), a.outer(a.inner(7)), a.inner(u64::MAX)), (1, 7, u64::MAX));
+        assert!(a.inner(0) != 0 && a.inner(0) != b.inner(0), "the same order elsewhere is another number");
         keys.sync().unwrap();
-        let again = open(&path, &[(A, a), (B, b)]);
-        assert_eq!(again.to_open(a, 40), Some(key.clone()));
+        let again = open(&path, &[a.name, b.name]);
+        assert_eq!(again.to_open(a.slot, 40), Some(key.clone()));
         let same = again.to_seal(&A, 40).unwrap();
-        assert_eq!((same.slot, same.key, same.is_new), (a, key, false));
+        assert_eq!((same.of, same.key, same.is_new_day), (a, key, false));
+        assert_eq!((again.mailbox(&a.name), again.mailbox(&b.name)), (Some(A), Some(B)));
         // One mailbox is drained, and a day goes by.
         again.end_backlog(&A);
-        assert_eq!(again.to_open(a, 40), None);
+        assert_eq!((again.to_open(a.slot, 40), again.mailbox(&a.name), again.backlog(&A)), (None, None, None));
         assert_eq!(again.destroy(41).unwrap(), 2);
-        assert_eq!((again.to_open(b, 40), again.to_open(b, 41).is_some()), (None, true));
+        assert_eq!((again.to_open(b.slot, 40), again.to_open(b.slot, 41).is_some()), (None, true));
+        // What comes next is under another name.
+        assert_ne!(again.to_seal(&A, 41).unwrap().of.name, a.name);
     }
 
     #[test]
@@ -339,7 +414,7 @@ mod tests {
             assert!(!after.windows(8).any(|window| secret.windows(8).any(|part| part == window)));
         }
         // The slots are used again, for other keys.
-        let slot = keys.to_seal(&B, 50).unwrap().slot;
+        let slot = keys.to_seal(&B, 50).unwrap().of.slot;
         assert!(slot < 2);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), before.len() as u64);
     }
@@ -349,22 +424,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         let keys = open(&path, &[]);
-        let (a, b) = (keys.to_seal(&A, 40).unwrap().slot, keys.to_seal(&B, 40).unwrap().slot);
+        let (a, b) = (keys.to_seal(&A, 40).unwrap().of, keys.to_seal(&B, 40).unwrap().of);
         keys.sync().unwrap();
         drop(keys);
         // A's rows are gone, and a slot at the end was torn.
         let file = OpenOptions::new().append(true).open(&path).unwrap();
         std::io::Write::write_all(&mut &file, &[7; 40]).unwrap();
-        let keys = open(&path, &[(B, b)]);
-        assert!(keys.to_open(a, 40).is_none() && keys.to_open(b, 40).is_some());
+        let keys = open(&path, &[b.name]);
+        assert!(keys.to_open(a.slot, 40).is_none() && keys.to_open(b.slot, 40).is_some());
         let bytes = std::fs::read(&path).unwrap();
         let is_zero = |slot: u32| bytes[slot as usize * SLOT..][..SLOT].iter().all(|byte| *byte == 0);
-        assert!(is_zero(a) && !is_zero(b) && is_zero(3));
-        // A mailbox of the same name that gets another slot is not taken for the one of before.
-        let ToSeal { slot: c, is_new, .. } = keys.to_seal(&A, 40).unwrap();
-        assert!(is_new);
+        assert!(is_zero(a.slot) && !is_zero(b.slot) && is_zero(3));
+        // A mailbox that gets another key, under which nothing came to be stored, has none at the next start.
+        let c = keys.to_seal(&A, 40).unwrap().of;
         drop(keys);
-        assert!(open(&path, &[(B, b)]).to_open(c, 40).is_none());
+        assert!(open(&path, &[b.name]).to_open(c.slot, 40).is_none());
     }
 
     #[test]

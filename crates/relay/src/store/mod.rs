@@ -10,6 +10,7 @@
 pub mod contract;
 pub mod fjall;
 mod keys;
+mod older;
 pub mod rows;
 mod tail;
 
@@ -176,7 +177,7 @@ pub enum Write {
     PutMailbox(MailboxId, MailboxRecord),
     /// Removes a mailbox with everything that belongs to it.
     DropMailbox(MailboxId),
-    /// Stores an envelope at its order.
+    /// Stores an envelope at its order, and its last day for expiry to find.
     PutRow(MailboxId, u64, Row),
     /// Removes envelopes.
     DropRows(MailboxId, Vec<u64>),
@@ -186,9 +187,7 @@ pub enum Write {
     PutBundle(MailboxId, Option<Bytes>),
     /// Sets how many envelopes expired unseen.
     PutGap(MailboxId, u64),
-    /// Notes that the mailbox has rows whose last day is this: the index by which expiry finds them.
-    MarkDay(u32, MailboxId),
-    /// Forgets that note.
+    /// The mailbox has no rows any more whose last day is this: expiry needs not find it.
     DropDay(u32, MailboxId),
     /// Fills a slot that is free, and its place in the index.
     PutSlot(SlotId, Slot),
@@ -230,7 +229,8 @@ pub trait Store: Send + Sync + 'static {
     /// The contact bundle, if one was published.
     fn bundle(&self, mailbox: &MailboxId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Up to `limit` notes of days before `day`, oldest first.
+    /// Up to `limit` mailboxes in which envelopes wait, with the last days before `day` of such envelopes, oldest first. There may be more: of envelopes
+    /// that are gone, while others wait.
     fn days_before(&self, day: u32, limit: usize) -> Result<Vec<(u32, MailboxId)>, StoreError>;
 
     /// Up to `limit` mailboxes after the given one, with their month of last renewal, by id.
@@ -252,6 +252,6 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
 
     /// Destroys the keys of backlogs that are over and of days before `today`, whose rows are gone: wherever their bytes still lie, nobody opens them
-    /// any more. Returns when that is on stable storage; says how many.
+    /// any more, or says whose they were. Returns when that is on stable storage; says how many.
     fn destroy_keys(&self, today: u32) -> Result<usize, StoreError>;
 }

@@ -4,21 +4,23 @@
 //!
 //! ```text
 //! mailboxes  mailbox(16)               → u8 1 ‖ owner key(32) ‖ MAC root(32) ‖ u64 incarnation ‖ nonce(16) ‖ u32 month
-//! rows       mailbox(16) ‖ u64 order   → u8 2 ‖ u32 last day ‖ u8 class ‖ u32 key slot ‖ nonce(24) ‖ sealed(tag(16) ‖ envelope)
+//! rows       name(16) ‖ u64 order + offset → u8 2 ‖ u32 last day ‖ u8 class ‖ u32 key slot ‖ nonce(24) ‖ sealed(tag(16) ‖ envelope)
 //!                                        before: u8 1 ‖ u32 last day ‖ u8 class ‖ tag(16) ‖ envelope
-//! backlogs   mailbox(16)               → u8 1 ‖ u32 key slot
 //! revoked    mailbox(16) ‖ grant(16)   → u8 1
 //! bundles    mailbox(16)               → u8 1 ‖ bundle
 //! gaps       mailbox(16)               → u8 1 ‖ u64 envelopes
-//! days       u32 last day ‖ mailbox(16)→ u8 1
+//! days       u32 last day ‖ name(16)   → u8 1
 //! slots      slot(32)                  → u8 1 ‖ u32 last day ‖ commit
 //! slot-days  u32 last day ‖ slot(32)   → u8 1 ‖ u32 bytes of the commit
 //! blobs      blob(16)                  → u8 1 ‖ u32 last day ‖ u32 furthest day ‖ u64 bytes ‖ read hash(32) ‖ write hash(32)
 //! blob-days  u32 last day ‖ blob(16)   → u8 1 ‖ u64 bytes
 //! meta       "instance"                → u8 1 ‖ instance(16)
+//!            "named"                   → u8 1: rows and days have names
 //! ```
 //!
-//! `sealed` is XChaCha20-Poly1305 under the row key of [`keys`](super::keys), AAD `ROW ‖ mailbox ‖ order ‖ the value up to the nonce`.
+//! `name` is that of the mailbox's backlog ([`keys`](super::keys)); before, rows and days stood under the mailbox's id, and a keyspace `backlogs` had the
+//! slot of its key ([`older`](super::older)). `sealed` is XChaCha20-Poly1305 under the row key of `keys`, AAD `ROW ‖ the row's key ‖ the value up
+//! to the nonce`.
 
 use bulla_protocol::id::{BlobId, GrantId, Incarnation, IncarnationNonce, InstanceId, MailboxId, SlotId, TagBlock};
 use bulla_protocol::label;
@@ -164,24 +166,10 @@ pub fn open_row(key: &[u8], bytes: &[u8], row_key: Option<&[u8; 32]>) -> Result<
     Ok(Row { day: head.day, class: head.class, tag: TagBlock::new(*tag), envelope: plain.slice(16..) })
 }
 
-/// Value of `backlogs`.
-#[must_use]
-pub fn encode_backlog(slot: u32) -> Vec<u8> {
-    [&[FORMAT][..], &slot.to_be_bytes()].concat()
-}
-
-/// Reads a value of `backlogs`.
-pub fn decode_backlog(bytes: &[u8]) -> Result<u32, StoreError> {
-    let mut f = Fields::versioned(bytes, "backlog")?;
-    let slot = u32::from_be_bytes(f.take()?);
-    f.end()?;
-    Ok(slot)
-}
-
 /// Key of `rows`.
 #[must_use]
-pub fn row_key(mailbox: &MailboxId, order: u64) -> [u8; 24] {
-    join(mailbox.as_bytes(), &order.to_be_bytes())
+pub fn row_key(name: &[u8; 16], order: u64) -> [u8; 24] {
+    join(name, &order.to_be_bytes())
 }
 
 /// The order in a key of `rows`.
@@ -227,14 +215,14 @@ pub fn decode_gap(bytes: &[u8]) -> Result<u64, StoreError> {
 
 /// Key of `days`.
 #[must_use]
-pub fn day_key(day: u32, mailbox: &MailboxId) -> [u8; 20] {
-    join(&day.to_be_bytes(), mailbox.as_bytes())
+pub fn day_key(day: u32, name: &[u8; 16]) -> [u8; 20] {
+    join(&day.to_be_bytes(), name)
 }
 
 /// Reads a key of `days`.
-pub fn decode_day(key: &[u8]) -> Result<(u32, MailboxId), StoreError> {
+pub fn decode_day(key: &[u8]) -> Result<(u32, [u8; 16]), StoreError> {
     let mut f = Fields(key, "day");
-    let parts = (u32::from_be_bytes(f.take()?), MailboxId::new(f.take()?));
+    let parts = (u32::from_be_bytes(f.take()?), f.take()?);
     f.end()?;
     Ok(parts)
 }

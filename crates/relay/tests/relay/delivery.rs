@@ -55,13 +55,15 @@ async fn a_live_reader_is_handed_the_envelope_and_nothing_touches_the_disk() {
     assert_eq!(world.stored(&mailbox).await, 0);
     assert!(!world.on_disk(canary));
 
-    // What is stored is sealed; the same search finds whose it is, which is not.
-    assert!(!world.on_disk(&[&mailbox.id.as_bytes()[..], &[0; 7]].concat()));
+    // What is stored is sealed, and does not stand under its mailbox's id; the same search finds whose the key is that opens it.
+    let of_key = [&[2], &mailbox.id.as_bytes()[..]].concat();
+    assert!(!world.on_disk(&of_key));
     drop(owner);
     let away = b"away-canary-4711-is-sealed-now!";
     sender.send(&mailbox.permit(), away).await;
     assert_eq!(world.stored(&mailbox).await, 1);
-    assert!(!world.on_disk(away) && world.on_disk(&[&mailbox.id.as_bytes()[..], &[0; 7]].concat()));
+    assert!(!world.on_disk(away) && world.on_disk(&of_key));
+    assert!(!world.on_disk(&[&mailbox.id.as_bytes()[..], &[0; 7]].concat()), "as a row's key was once");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod frames;
 mod held;
 mod keys;
 mod kills;
+mod linker;
 mod operator;
 mod ownership;
 mod permits;

@@ -182,7 +182,9 @@ async fn strangers_fill_their_share_and_never_a_customers() {
 #[tokio::test]
 async fn a_full_mailbox_refuses_the_sender_and_loses_nothing() {
     let world = World::start().await;
-    let (mailbox, mut owner) = world.mailbox(1).await;
+    let (mailbox, owner) = world.mailbox(1).await;
+    // Whoever says nothing while so much is sent may be taken for gone.
+    owner.close().await;
     let mut sender = world.anonymous().await;
     let envelope = vec![5; MAX_ENVELOPE];
     let fits = bulla_protocol::limits::MAILBOX_BYTES as usize / MAX_ENVELOPE;
@@ -201,6 +203,8 @@ async fn a_full_mailbox_refuses_the_sender_and_loses_nothing() {
         other => panic!("{other:?}"),
     }
     // Room comes by reading.
+    let mut owner = world.owner().await;
+    owner.open(&mailbox).await;
     let subscription = owner.subscribe(&mailbox).await;
     owner.deliver().await;
     owner.ack(subscription, 1).await;

@@ -126,14 +126,18 @@ impl Story {
 
     /// Something that belongs to a mailbox, which is made if it is not there.
     fn on(&self, id: MailboxId, write: Write) -> Vec<Write> {
+        self.made(id).into_iter().chain([write]).collect()
+    }
+
+    fn made(&self, id: MailboxId) -> Vec<Write> {
         let [n, ..] = *id.as_bytes();
         let made = (!self.model.has(&id)).then(|| Write::PutMailbox(id, record(n, 0)));
-        made.into_iter().chain([write]).collect()
+        made.into_iter().collect()
     }
 
     fn rows(&mut self, id: MailboxId, detail: u8) -> Vec<Write> {
         let day = self.named.today + RETENTION_DAYS;
-        let mut writes = self.on(id, Write::MarkDay(day, id));
+        let mut writes = self.made(id);
         for _ in 0..1 + detail % 3 {
             self.serial += 1;
             let next = self.next.entry(id).or_insert_with(|| self.model.next(&id));

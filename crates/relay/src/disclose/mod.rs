@@ -3,6 +3,8 @@
 //! What is printed is what is stored, field by field; `docs/metadata.md` lists the same fields. A running relay answers through a Unix socket in its data
 //! folder, which only the folder's owner can open; on a stopped one the store itself is read.
 
+mod page;
+
 use std::path::{Path, PathBuf};
 
 use bulla_protocol::id::MailboxId;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::server::{RelayError, open_store};
 use crate::socket;
 use crate::store::{Page, Store, StoreError};
+
+pub use page::page;
 
 const PAGE: Page = Page { rows: 256, bytes: 4 * 1024 * 1024 };
 
