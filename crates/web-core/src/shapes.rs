@@ -1,12 +1,13 @@
 //! What passes between Rust and JavaScript: the shapes of `apps/chat/src/lib/engine/types.ts`, which a test in the browser holds to these.
 
-use bulla_client::endpoint::{CommandError, StartError};
+use bulla_client::endpoint::{CommandError, StartError, TransferError};
 use bulla_client::event::{self, ConversationState, Direction, Past};
 use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::attachment::AttachmentError;
 use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::recovery::RecoveryError;
+use bulla_e2ee::transfer;
 use data_encoding::BASE64URL_NOPAD;
 use js_sys::Reflect;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,20 @@ impl From<RecoveryError> for Refused {
             RecoveryError::Length(_) => "code-length",
             RecoveryError::Symbol(_) => "code-symbol",
             _ => "code-mistyped",
+        };
+        Self { code, message: e.to_string() }
+    }
+}
+
+impl From<TransferError> for Refused {
+    fn from(e: TransferError) -> Self {
+        let code = match e {
+            TransferError::Command(why) => return why.into(),
+            TransferError::Expired => "transfer-expired",
+            TransferError::Used => "transfer-used",
+            TransferError::Refused(transfer::TransferError::Ticket) => "transfer-link",
+            TransferError::Refused(_) => "transfer-refused",
+            _ => "unreachable",
         };
         Self { code, message: e.to_string() }
     }
