@@ -224,6 +224,13 @@ class Scripted implements Engine {
       case 'outdated':
         this.#conversation = this.#make(this.part);
         break;
+      case 'old-page':
+      case 'old-relay':
+        after(() => this.#say({ type: 'connection', connection: { kind: 'noCommonVersion', updateHere: this.part === 'old-page' } }));
+        return;
+      case 'cleared':
+        after(() => this.#say({ type: 'cleared' }));
+        break;
       case 'superseded':
         after(() => this.#say({ type: 'connection', connection: { kind: 'superseded' } }));
         return;

@@ -218,7 +218,10 @@ impl Endpoint {
             result => Ok(Box::new(move || drop(answer.send(result)))),
         });
         self.inputs.send(ToDriver::Command(command)).map_err(|_| CommandError::Stopped)?;
-        answered.await.map_err(|_| CommandError::Stopped)?
+        // An answer that was thrown away belonged to a batch that did not become durable.
+        answered
+            .await
+            .map_err(|_| if self.inputs.is_closed() { CommandError::Stopped } else { CommandError::NotKept })?
     }
 
     /// A customer begins to talk to the business that a link names: fetches its bundle and checks it to the link's hash. A

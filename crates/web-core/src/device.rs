@@ -72,6 +72,13 @@ impl Device {
         console_error_panic_hook::set_once();
         let store = IndexedDbStore::open(DATABASE).await.map_err(Refused::from)?;
         let root = store.root_key().await.map_err(Refused::from)?;
+        let cleared = on_event.clone();
+        store.when_cleared(move || {
+            if let Ok(event) = to_js(&Event::Cleared) {
+                // What the page makes of it is the page's.
+                let _ = cleared.call1(&JsValue::NULL, &event);
+            }
+        });
         let options = Options {
             role: RoleOptions::Customer,
             suites: Suites::DEFAULT,

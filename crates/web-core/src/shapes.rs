@@ -45,7 +45,7 @@ impl From<CommandError> for Refused {
             CommandError::NotReady => "not-ready",
             CommandError::OutOfDate => "outdated",
             CommandError::Moved => "moved",
-            CommandError::Store(_) => "storage",
+            CommandError::Store(_) | CommandError::NotKept => "storage",
             _ => "unknown",
         };
         Self { code, message: e.to_string() }
@@ -477,6 +477,11 @@ pub enum Connection {
     },
     /// Another copy of this device is in use.
     Superseded,
+    /// The relay speaks no version that this page speaks.
+    NoCommonVersion {
+        /// It is the page that is the older one.
+        update_here: bool,
+    },
 }
 
 /// What happened.
@@ -493,6 +498,7 @@ pub enum Event {
     Upload { upload: Upload },
     UploadMoved { id: String, sent: u64 },
     UploadEnded { id: String },
+    Cleared,
     Unreadable,
     Newer,
     Continued { by_us: bool, reason: String },
@@ -512,6 +518,7 @@ impl Event {
                     event::Connection::Online => Connection::Online,
                     event::Connection::Offline { retry_in_ms } => Connection::Offline { retry_in_ms },
                     event::Connection::Superseded => Connection::Superseded,
+                    event::Connection::NoCommonVersion { update_here } => Connection::NoCommonVersion { update_here },
                     _ => Connection::Connecting,
                 },
             },

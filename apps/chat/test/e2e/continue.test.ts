@@ -104,6 +104,8 @@ describe.each([
     await status.getByText('Say yes there if it is this one').waitFor();
     expect(await status.innerText()).toContain('402 917');
     expect(await page.locator('.warning').count()).toBe(0);
+    expect(await page.getByRole('button').allInnerTexts()).toEqual(['No, begin anew']);
+    await until(() => name(page), 'Continue on this device?');
     expect(await violations(page)).toEqual([]);
     // Nothing is here before the other device has said yes.
     expect(await calls(page, 'recover')).toEqual([]);

@@ -60,7 +60,7 @@ export class Business {
     private readonly folder: string,
     private readonly webhook: Server,
     private relay: ChildProcess,
-    private readonly relayAddress: string,
+    readonly relayAddress: string,
     private readonly gateway: ChildProcess,
     private readonly ready: Ready,
   ) {}
@@ -166,6 +166,11 @@ export class Business {
 
   async shows(recipient: string, media: string, caption: string): Promise<string> {
     const sent = await this.call({ recipient, type: 'image', image: { id: media, caption } });
+    return sent.messages![0]!.id;
+  }
+
+  async files(recipient: string, media: string, caption: string): Promise<string> {
+    const sent = await this.call({ recipient, type: 'document', document: { id: media, caption } });
     return sent.messages![0]!.id;
   }
 

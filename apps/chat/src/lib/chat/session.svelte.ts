@@ -22,7 +22,7 @@ import type { Prepared } from './files';
 import { plainName, plainText } from './plain';
 import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
 
-export type Problem = EngineErrorCode | 'taken-over';
+export type Problem = EngineErrorCode | 'taken-over' | 'cleared';
 export type Phase =
   | { kind: 'opening' }
   | { kind: 'problem'; problem: Problem }
@@ -485,6 +485,10 @@ export class Session {
         break;
       case 'taken-over':
         this.phase = { kind: 'problem', problem: 'taken-over' };
+        break;
+      case 'cleared':
+        // Where it was taken over, what is stored is the other tab's.
+        if (this.phase.kind !== 'problem') this.phase = { kind: 'problem', problem: 'cleared' };
         break;
       case 'continued':
         this.#note({ kind: 'continued' });

@@ -149,7 +149,9 @@ export type Connection =
   | { kind: 'online' }
   | { kind: 'offline'; retryInMs: number }
   /** Another copy of this device's data is in use: this one has stopped. */
-  | { kind: 'superseded' };
+  | { kind: 'superseded' }
+  /** The relay speaks no version that this page speaks; `updateHere`: the page is the older one. What is said is kept until both do. */
+  | { kind: 'noCommonVersion'; updateHere: boolean };
 
 export type EngineEvent =
   | { type: 'connection'; connection: Connection }
@@ -172,6 +174,8 @@ export type EngineEvent =
   | { type: 'gap'; missing: number }
   /** Messages of before are here now, older than all others. */
   | { type: 'history'; added: number }
+  /** The browser has taken away what was stored here: nothing more can be kept. */
+  | { type: 'cleared' }
   /** Said by the worker, not by the device: another tab took the engine over, and this one has stopped. */
   | { type: 'taken-over' };
 
