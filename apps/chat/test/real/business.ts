@@ -160,8 +160,9 @@ export class Business {
       headers: { authorization: `Bearer ${access_token}` },
       body: form,
     });
-    expect(answer.status).toBe(200);
-    return ((await answer.json()) as { id: string }).id;
+    const value = (await answer.json()) as { id: string };
+    if (!answer.ok) throw new Error(`the API answers ${answer.status}: ${JSON.stringify(value)}`);
+    return value.id;
   }
 
   async shows(recipient: string, media: string, caption: string): Promise<string> {
