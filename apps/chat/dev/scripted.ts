@@ -26,6 +26,9 @@ const PUSH_KEY = 'BGsX0fLhLEJH-Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT-NC4v4af5uO5-tKfA
 /** As it looks; it opens nothing. */
 export const CODE = '0W3G-E1R7-0W3G-E1R7-0W3G-E1R7-0YJ5';
 
+/** As it looks; nobody answers to it. */
+export const TICKET = 'n3Jz0b7cQk2VtWxYpL5mRd8sFgHhJ4aBcDeFgUiOpQw';
+
 const READERS = [
   { name: 'Front desk', role: 'agent' },
   { name: 'Order helper', role: 'bot' },
@@ -221,6 +224,13 @@ class Scripted implements Engine {
       case 'outdated':
         this.#conversation = this.#make(this.part);
         break;
+      case 'old-page':
+      case 'old-relay':
+        after(() => this.#say({ type: 'connection', connection: { kind: 'noCommonVersion', updateHere: this.part === 'old-page' } }));
+        return;
+      case 'cleared':
+        after(() => this.#say({ type: 'cleared' }));
+        break;
       case 'superseded':
         after(() => this.#say({ type: 'connection', connection: { kind: 'superseded' } }));
         return;
@@ -298,6 +308,50 @@ class Scripted implements Engine {
   async recoveryCode() {
     return this.part.startsWith('code') ? CODE : null;
   }
+  /** The ticket that is shown; `asks` is the other device. */
+  #transfer: { resolve(number: string): void; reject(error: EngineError): void } | null = null;
+  async offerTransfer(link: string) {
+    this.calls.push({ call: 'offerTransfer', args: [link] });
+    return TICKET;
+  }
+  transferAsked() {
+    return new Promise<string>((resolve, reject) => (this.#transfer = { resolve, reject }));
+  }
+  /** For tests: another device asks, or the ticket fails. */
+  asks(number: string): void {
+    this.#transfer?.resolve(number);
+  }
+  transferFails(code: EngineErrorCode): void {
+    this.#transfer?.reject(new EngineError(code, 'as asked'));
+  }
+  async giveTransfer() {
+    this.calls.push({ call: 'giveTransfer', args: [] });
+    if (this.part === 'code-taken') throw new EngineError('transfer-used', 'as asked');
+  }
+  async stopTransfer() {
+    this.calls.push({ call: 'stopTransfer', args: [] });
+    this.#transfer?.reject(new EngineError('stopped', 'as asked'));
+    this.#taking?.reject(new EngineError('stopped', 'as asked'));
+  }
+  /** A ticket that begins with 1 is none, with 3 it was used; one that begins with 2 is of nobody whom the business knows. */
+  #taking: { resolve(): void; reject(error: EngineError): void } | null = null;
+  #asked = '';
+  async askTransfer(link: string, ticket: string) {
+    this.calls.push({ call: 'askTransfer', args: [ticket, new URL(link).hash] });
+    if (ticket.startsWith('1')) throw new EngineError('transfer-link', 'as asked');
+    if (ticket.startsWith('3')) throw new EngineError('transfer-used', 'as asked');
+    this.#asked = ticket;
+    return '402917';
+  }
+  async takeTransfer(link: string) {
+    await new Promise<void>((resolve, reject) => (this.#taking = { resolve, reject }));
+    return this.recover(link, this.#asked);
+  }
+  /** For tests: the other device's person says yes. */
+  gives(): void {
+    this.#taking?.resolve();
+  }
+
   async takeBack() {
     this.calls.push({ call: 'takeBack', args: [] });
     this.#conversation = this.#make('open');

@@ -6,6 +6,7 @@
 mod files;
 mod link;
 mod media;
+mod transfer;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,8 @@ use crate::transport::{Transport, TransportError};
 pub use files::{AttachmentWriter, FileReader, FileWriter};
 use link::FromLink;
 use media::{Media, MediaRequest};
+use transfer::CellRequest;
+pub use transfer::{TransferAsk, TransferError, TransferOffer};
 
 /// Inputs that share one commit, at most.
 const BATCH: usize = 256;
@@ -92,6 +95,7 @@ enum ToDriver {
     Command(Command),
     Fetch(String, oneshot::Sender<Result<Vec<u8>, TransportError>>),
     Media(MediaRequest),
+    Cell(CellRequest),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -214,7 +218,10 @@ impl Endpoint {
             result => Ok(Box::new(move || drop(answer.send(result)))),
         });
         self.inputs.send(ToDriver::Command(command)).map_err(|_| CommandError::Stopped)?;
-        answered.await.map_err(|_| CommandError::Stopped)?
+        // An answer that was thrown away belonged to a batch that did not become durable.
+        answered
+            .await
+            .map_err(|_| if self.inputs.is_closed() { CommandError::Stopped } else { CommandError::NotKept })?
     }
 
     /// A customer begins to talk to the business that a link names: fetches its bundle and checks it to the link's hash. A
@@ -459,6 +466,10 @@ impl<S: Store, T: Transport> World<S, T> {
                         rt::spawn_local(self.media().handle(request));
                         continue;
                     }
+                    Some(ToDriver::Cell(request)) => {
+                        self.cell(request);
+                        continue;
+                    }
                     Some(ToDriver::Shutdown(done)) => {
                         links.flush(&mut from_links).await;
                         drop(self);
@@ -492,6 +503,7 @@ impl<S: Store, T: Transport> World<S, T> {
                         Ok(ToDriver::Command(command)) => inputs.push(Input::Command(command)),
                         Ok(ToDriver::Fetch(url, answer)) => self.fetch(url, answer),
                         Ok(ToDriver::Media(request)) => rt::spawn_local(self.media().handle(request)),
+                        Ok(ToDriver::Cell(request)) => self.cell(request),
                         Ok(ToDriver::Shutdown(done)) => {
                             shutdown = Some(done);
                             break;
@@ -604,6 +616,11 @@ impl<S: Store, T: Transport> World<S, T> {
             inputs: self.inputs.clone(),
             events: self.events.clone(),
         }
+    }
+
+    /// Reads or claims a cell beside everything else.
+    fn cell(&self, request: CellRequest) {
+        rt::spawn_local(transfer::handle(self.transport.clone(), Arc::clone(&self.options.clock), request));
     }
 
     /// Fetches a bundle beside everything else.

@@ -333,6 +333,11 @@ pub enum Connection {
     },
     /// Another copy of this endpoint's data is in use: this one has stopped sealing for good.
     Superseded,
+    /// The relay is there, and speaks no version of the protocol that this program speaks. What is said is kept until both do.
+    NoCommonVersion {
+        /// It is this program that is the older one, and is to be updated.
+        update_here: bool,
+    },
 }
 
 /// What happened. Every event but `Connection`, `UploadMoved` and `Typing` is told after it is durable.

@@ -10,7 +10,8 @@
 //! - [`bundle`], [`hello`]: how a conversation begins
 //! - [`conversation`], [`state`]: an MLS group and what must be stored of it; [`slot`]: where its commits meet
 //! - [`spare`], [`continues`]: how a conversation goes on in a new group; [`device`]: how a customer's further devices come in
-//! - [`recovery`]: the code from which a customer who has lost everything comes back; [`turned_away`]: what his other devices are told
+//! - [`recovery`]: the code from which a customer who has lost everything comes back; [`turned_away`]: what his other devices are told;
+//!   [`transfer`]: the code on its way to another device, once
 //! - [`suite`]: the cipher suites that an endpoint speaks
 //! - [`content`]: what is said, after MIMI content draft-08
 //! - [`sabotage`]: rules that tests break on purpose
@@ -51,6 +52,7 @@ pub mod state;
 mod storage;
 pub mod suite;
 pub mod tag;
+pub mod transfer;
 pub mod turned_away;
 
 pub use hpke::{SealKey, SealPublicKey};

@@ -3,6 +3,8 @@
 //! Id and sealing key come from MLS's exporter in the epoch that the commit ends: members alone find the cell or open it, a member that
 //! the commit removes cannot reach the next one, and to the relay two epochs of one group look unrelated.
 //!
+//! The two cells of a transfer are slots too ([`crate::transfer`]), sealed in the same way: a relay cannot tell one from the other.
+//!
 //! Sealed commit = `u8 1 ‖ nonce(24) ‖ XChaCha20-Poly1305(key, nonce, AAD = SLOT_KEY ‖ id, u32 length ‖ commit ‖ zeros)`, padded like an
 //! envelope.
 

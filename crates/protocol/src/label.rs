@@ -66,6 +66,16 @@ labels! {
     RECOVERY = "bulla/1/recovery";
     /// SHA-256: the checksum of a recovery code that is written down.
     RECOVERY_CHECK = "bulla/1/recovery-check";
+    /// HKDF info: the two cells of a transfer and their sealing keys, from its ticket.
+    TRANSFER = "bulla/1/transfer";
+    /// SHA-256: the key of the device that gives, as a ticket carries it.
+    TRANSFER_GIVER = "bulla/1/transfer-giver";
+    /// SHA-256: the number that both devices of a transfer show.
+    TRANSFER_NUMBER = "bulla/1/transfer-number";
+    /// HPKE info: a recovery code to the device that asked for it.
+    TRANSFER_CODE = "bulla/1/transfer-code";
+    /// Ed25519, key of the device that gives: its answer to the device that asked.
+    TRANSFER_ANSWER = "bulla/1/transfer-answer";
     /// MLS exporter: a commit slot's id.
     SLOT_ID = "bulla/1/slot-id";
     /// MLS exporter: a commit slot's sealing key.

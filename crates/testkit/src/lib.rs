@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - [`world`]: the picture above, so that a test reads as a story
+//! - [`alone`]: a test in a network of its own, where whatever leaves is counted
 //! - [`apart`]: the same with relay and gateway as the test's own children, and maybe a proxy between
 //! - [`town`]: people who talk while parts are killed, and the verdict over what they were told and shown
 //! - [`process`]: children that are gone when their owner is, and kill -9
@@ -26,6 +27,7 @@
 //! - [`chance`]: randomness that a printed seed repeats
 //! - [`wait`]: waiting for what must happen, with a deadline that is only a guard
 
+pub mod alone;
 pub mod apart;
 pub mod canary;
 pub mod chance;

@@ -100,3 +100,23 @@ async fn a_picture_goes_to_the_business_and_a_document_comes_back() -> Result<()
     assert_eq!(anna.terminal.finish().await?.0, Some(0));
     Ok(())
 }
+
+/// As large as a file may be, both ways of the API; and one byte more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_file_goes_through_the_api_and_one_byte_more_is_refused_with_a_sentence() -> Result<()> {
+    const MOST: usize = 100 * 1024 * 1024;
+    let _turn = turn()?;
+    let world = World::start().await?;
+    let mut film = vec![7; MOST];
+    let uploaded = world.api.upload("film.mp4", "video/mp4", &film).await?;
+    assert_eq!(uploaded.status, 200, "{}", uploaded.body);
+    let node = world.api.media(uploaded.body["id"].as_str().context("no media id")?).await?;
+    assert_eq!(node.body["file_size"], MOST);
+    let back = world.api.download(node.body["url"].as_str().context("no url")?).await?;
+    assert!(back.bytes().await? == film, "another file");
+    film.push(7);
+    let refused = world.api.upload("film.mp4", "video/mp4", &film).await?;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body.to_string().contains("100 MiB"), "{}", refused.body);
+    Ok(())
+}

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -64,16 +64,22 @@ impl Running {
     }
 }
 
+/// There is one at a time: each looks for free ports, and would find those that another is about to take.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// An ACME server whose proofs are asked for at one port of this machine, whatever the name.
 struct Pebble {
     directory: String,
     roots: String,
     ca: PathBuf,
-    _processes: [Running; 2],
+    processes: [Running; 2],
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Pebble {
     fn start(folder: &Path, proofs: SocketAddr) -> Option<Self> {
+        // A test that failed has put nothing into disorder that another needs.
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (acme, management, names, names_management) = (free(), free(), free(), free());
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let (ca, key, config) = (folder.join("pebble.crt"), folder.join("pebble.key"), folder.join("pebble.json"));
@@ -104,14 +110,25 @@ impl Pebble {
             directory: format!("https://{acme}/dir"),
             roots: format!("https://{management}/roots/0"),
             ca,
-            _processes: [dns, pebble],
+            processes: [dns, pebble],
+            _turn,
         })
     }
 
     /// A client that trusts this server's authority and nobody else.
     async fn client(&self) -> Arc<rustls::ClientConfig> {
-        let pem = reqwest_of(&self.ca).get(&self.roots).send().await.unwrap().bytes().await.unwrap();
-        client(&pem)
+        let asking = reqwest_of(&self.ca);
+        // It says where its root is before it serves it.
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let served = async {
+            loop {
+                looks.tick().await;
+                if let Ok(answer) = asking.get(&self.roots).send().await {
+                    return answer.bytes().await.unwrap();
+                }
+            }
+        };
+        client(&tokio::time::timeout(GUARD, served).await.expect("its root is not served"))
     }
 }
 
@@ -205,6 +222,81 @@ async fn a_certificate_is_ordered_kept_and_renewed() {
     let third = shown(at, "shop.example", &client).await;
     assert_ne!(third, second);
     assert_eq!(shown(at, NAME, &client).await, third);
+}
+
+/// A program that was built with the tests.
+fn program(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let found = exe.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace --bins"))
+}
+
+/// Starts it, and returns what it says first.
+fn started(command: &mut Command) -> (Running, serde_json::Value) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let running = Running(child);
+    let ready = lines.next().expect("it ended without a word").unwrap();
+    std::thread::spawn(move || lines.count());
+    (running, serde_json::from_str(&ready).unwrap())
+}
+
+/// As [`shown`], as soon as there is a certificate.
+async fn shown_at_last(at: SocketAddr, client: &Arc<rustls::ClientConfig>) -> CertificateDer<'static> {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let look = async {
+        loop {
+            looks.tick().await;
+            let Ok(stream) = TcpStream::connect(at).await else { continue };
+            let name = ServerName::try_from(NAME).unwrap();
+            if let Ok(stream) = TlsConnector::from(Arc::clone(client)).connect(name, stream).await {
+                return stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+            }
+        }
+    };
+    tokio::time::timeout(GUARD, look).await.expect("no certificate that this client trusts came")
+}
+
+/// The relay as its operator starts it: told its name and an ACME server, and nothing else of TLS.
+#[tokio::test]
+async fn a_relay_that_was_told_its_domain_serves_under_a_certificate_that_it_ordered_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, at) = (folder.path().join("relay"), free());
+    let Some(pebble) = Pebble::start(folder.path(), at) else { return };
+    let client = pebble.client().await;
+    let start = || {
+        let mut serve = Command::new(program("bulla-relay"));
+        serve.args(["serve", "--json", "--listen", &at.to_string(), "--domain", NAME]).arg("--data").arg(&data);
+        started(serve.args(["--acme-directory", &pebble.directory, "--acme-ca"]).arg(&pebble.ca))
+    };
+    let (relay, ready) = start();
+    assert_eq!(ready["url"], format!("wss://{NAME}:{}/v1/ws", at.port()), "{ready}");
+    let first = shown_at_last(at, &client).await;
+
+    // What it serves, it serves under that: the relay's WebSocket.
+    let https =
+        reqwest::Client::builder().tls_backend_preconfigured((*client).clone()).resolve(NAME, at).build().unwrap();
+    let knock = || {
+        let url = format!("https://{NAME}:{}/v1/ws", at.port());
+        let headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+        let request = headers.into_iter().fold(https.get(url), |request, (name, value)| request.header(name, value));
+        request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send()
+    };
+    assert_eq!(knock().await.unwrap().status(), 101);
+    // Without TLS there is one sentence for everybody, whatever is asked.
+    let plain = https.get(format!("http://{at}/v1/ws")).send().await.unwrap();
+    assert_eq!(plain.status(), 400);
+    assert!(plain.text().await.unwrap().contains("https"), "what to do instead");
+
+    // The next start has it already, also while the ACME server is away.
+    drop(relay);
+    for process in &pebble.processes {
+        let pid = process.0.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    }
+    let (_relay, _) = start();
+    assert_eq!(shown_at_last(at, &client).await, first);
+    assert_eq!(knock().await.unwrap().status(), 101);
 }
 
 #[tokio::test]

@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bulla_client::endpoint::{Begin, CommandError, Endpoint, NoProjector, Options, RoleOptions};
+use bulla_client::endpoint::{
+    Begin, CommandError, Endpoint, NoProjector, Options, RoleOptions, TransferAsk, TransferError, TransferOffer,
+};
 use bulla_client::event::{Conversation as Found, ConversationId, ConversationState};
 use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::Suites;
+use bulla_e2ee::transfer::Asked;
+use futures_util::future::{AbortHandle, abortable};
 use js_sys::Function;
 use url::Url;
 use wasm_bindgen::prelude::*;
@@ -38,6 +42,27 @@ pub struct Device {
     on_event: Function,
     /// Files that are being opened, and whether somebody has stopped that.
     opening: RefCell<HashMap<MessageId, Rc<Cell<bool>>>>,
+    /// A transfer of the recovery code, at either end; there is one at a time.
+    transfer: RefCell<Transfer>,
+}
+
+/// How far a transfer is. Only in memory: a page that is closed has ended it.
+#[derive(Debug, Default)]
+struct Transfer {
+    offers: Option<Rc<TransferOffer>>,
+    asked: Option<Asked>,
+    asks: Option<Rc<TransferAsk>>,
+    waiting: Option<Waiting>,
+}
+
+/// What waits for the other device; dropped, it waits no more.
+#[derive(Debug)]
+struct Waiting(AbortHandle);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[wasm_bindgen]
@@ -47,6 +72,13 @@ impl Device {
         console_error_panic_hook::set_once();
         let store = IndexedDbStore::open(DATABASE).await.map_err(Refused::from)?;
         let root = store.root_key().await.map_err(Refused::from)?;
+        let cleared = on_event.clone();
+        store.when_cleared(move || {
+            if let Ok(event) = to_js(&Event::Cleared) {
+                // What the page makes of it is the page's.
+                let _ = cleared.call1(&JsValue::NULL, &event);
+            }
+        });
         let options = Options {
             role: RoleOptions::Customer,
             suites: Suites::DEFAULT,
@@ -70,7 +102,7 @@ impl Device {
                 }
             }
         });
-        Ok(Device { endpoint, current, on_event, opening: RefCell::default() })
+        Ok(Device { endpoint, current, on_event, opening: RefCell::default(), transfer: RefCell::default() })
     }
 
     /// The conversation that a link leads to, or null. A link without a key, as of an installed app, leads to the newest with its handle, if it
@@ -121,6 +153,60 @@ impl Device {
             Err(CommandError::NoCode) => Ok(None),
             Err(e) => Err(Refused::from(e).into()),
         }
+    }
+
+    /// A ticket for another device, to be shown: with it, and with a yes to its number, it gets the recovery code. Ends the transfer that was before.
+    #[wasm_bindgen(js_name = offerTransfer)]
+    pub async fn offer_transfer(&self, link: String) -> Result<String, JsValue> {
+        self.transfer.take();
+        let offered = self.endpoint.offer_transfer(self.current()?, &parse(&link)?).await.map_err(Refused::from)?;
+        let ticket = offered.ticket().as_str().to_owned();
+        self.transfer.replace(Transfer { offers: Some(Rc::new(offered)), ..Transfer::default() });
+        Ok(ticket)
+    }
+
+    /// Waits until a device asks with the ticket that is shown; its number.
+    #[wasm_bindgen(js_name = transferAsked)]
+    pub async fn transfer_asked(&self) -> Result<String, JsValue> {
+        let offers = self.transfer.borrow().offers.clone().ok_or_else(stopped)?;
+        let asked = self.until_stopped(async move { offers.asked().await }).await?;
+        let number = asked.number().to_owned();
+        self.transfer.borrow_mut().asked = Some(asked);
+        Ok(number)
+    }
+
+    /// The person has said yes to the number.
+    #[wasm_bindgen(js_name = giveTransfer)]
+    pub async fn give_transfer(&self) -> Result<(), JsValue> {
+        let Transfer { offers, asked, .. } = self.transfer.take();
+        let (Some(offers), Some(asked)) = (offers, asked) else { return Err(stopped().into()) };
+        Ok(self.until_stopped(async move { offers.give(&asked).await }).await?)
+    }
+
+    /// Asks, with a ticket that was scanned, for the recovery code of its customer; the number to compare.
+    #[wasm_bindgen(js_name = askTransfer)]
+    pub async fn ask_transfer(&self, link: String, ticket: String) -> Result<String, JsValue> {
+        self.transfer.take();
+        let asks = self.endpoint.ask_transfer(&parse(&link)?, &ticket).await.map_err(Refused::from)?;
+        let number = asks.number();
+        self.transfer.replace(Transfer { asks: Some(Rc::new(asks)), ..Transfer::default() });
+        Ok(number)
+    }
+
+    /// Waits for the yes on the other device, and comes back as its customer.
+    #[wasm_bindgen(js_name = takeTransfer)]
+    pub async fn take_transfer(&self, link: String) -> Result<JsValue, JsValue> {
+        let asks = self.transfer.borrow_mut().asks.take().ok_or_else(stopped)?;
+        let code = self.until_stopped(async move { asks.answered().await }).await?;
+        let begun = self.endpoint.recover(&parse(&link)?, code).await.map_err(Refused::from)?;
+        self.current.set(Some(begun.id));
+        to_js(&Conversation::from(begun))
+    }
+
+    /// Ends a transfer: its ticket is worth nothing any more.
+    #[wasm_bindgen(js_name = stopTransfer)]
+    pub async fn stop_transfer(&self) {
+        self.transfer.take();
     }
 
     /// Brings the conversation back from the device on which it goes on.
@@ -209,10 +295,21 @@ impl Device {
         let _ = self.on_event.call1(&JsValue::NULL, event);
     }
 
+    /// What a transfer waits for, unless it is ended meanwhile.
+    async fn until_stopped<T>(&self, waits: impl Future<Output = Result<T, TransferError>>) -> Result<T, Refused> {
+        let (waits, handle) = abortable(waits);
+        self.transfer.borrow_mut().waiting = Some(Waiting(handle));
+        waits.await.map_err(|_| stopped())?.map_err(Refused::from)
+    }
+
     pub(crate) fn current(&self) -> Result<ConversationId, Refused> {
         let nothing = || Refused { code: "not-ready", message: "no conversation has begun here".into() };
         self.current.get().ok_or_else(nothing)
     }
+}
+
+fn stopped() -> Refused {
+    Refused { code: "stopped", message: "the transfer was ended".into() }
 }
 
 fn parse(link: &str) -> Result<Link, Refused> {

@@ -1,12 +1,13 @@
 //! What passes between Rust and JavaScript: the shapes of `apps/chat/src/lib/engine/types.ts`, which a test in the browser holds to these.
 
-use bulla_client::endpoint::{CommandError, StartError};
+use bulla_client::endpoint::{CommandError, StartError, TransferError};
 use bulla_client::event::{self, ConversationState, Direction, Past};
 use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::attachment::AttachmentError;
 use bulla_e2ee::content::{MessageId, PushSubscription};
 use bulla_e2ee::recovery::RecoveryError;
+use bulla_e2ee::transfer;
 use data_encoding::BASE64URL_NOPAD;
 use js_sys::Reflect;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ impl From<CommandError> for Refused {
             CommandError::NotReady => "not-ready",
             CommandError::OutOfDate => "outdated",
             CommandError::Moved => "moved",
-            CommandError::Store(_) => "storage",
+            CommandError::Store(_) | CommandError::NotKept => "storage",
             _ => "unknown",
         };
         Self { code, message: e.to_string() }
@@ -57,6 +58,20 @@ impl From<RecoveryError> for Refused {
             RecoveryError::Length(_) => "code-length",
             RecoveryError::Symbol(_) => "code-symbol",
             _ => "code-mistyped",
+        };
+        Self { code, message: e.to_string() }
+    }
+}
+
+impl From<TransferError> for Refused {
+    fn from(e: TransferError) -> Self {
+        let code = match e {
+            TransferError::Command(why) => return why.into(),
+            TransferError::Expired => "transfer-expired",
+            TransferError::Used => "transfer-used",
+            TransferError::Refused(transfer::TransferError::Ticket) => "transfer-link",
+            TransferError::Refused(_) => "transfer-refused",
+            _ => "unreachable",
         };
         Self { code, message: e.to_string() }
     }
@@ -462,6 +477,11 @@ pub enum Connection {
     },
     /// Another copy of this device is in use.
     Superseded,
+    /// The relay speaks no version that this page speaks.
+    NoCommonVersion {
+        /// It is the page that is the older one.
+        update_here: bool,
+    },
 }
 
 /// What happened.
@@ -478,6 +498,7 @@ pub enum Event {
     Upload { upload: Upload },
     UploadMoved { id: String, sent: u64 },
     UploadEnded { id: String },
+    Cleared,
     Unreadable,
     Newer,
     Continued { by_us: bool, reason: String },
@@ -497,6 +518,7 @@ impl Event {
                     event::Connection::Online => Connection::Online,
                     event::Connection::Offline { retry_in_ms } => Connection::Offline { retry_in_ms },
                     event::Connection::Superseded => Connection::Superseded,
+                    event::Connection::NoCommonVersion { update_here } => Connection::NoCommonVersion { update_here },
                     _ => Connection::Connecting,
                 },
             },

@@ -75,6 +75,12 @@ impl IndexedDbStore {
         Ok(Self { name: name.to_owned(), database, holder, parts, rows })
     }
 
+    /// Calls a function when the browser takes the database away under us: the person, or it, has cleared what this site had kept. Nothing that is
+    /// said after that can be kept.
+    pub fn when_cleared(&self, tell: impl FnOnce() + 'static) {
+        self.database.set_onclose(Some(Closure::once_into_js(tell).unchecked_ref()));
+    }
+
     /// The root key, made when it is first asked for.
     pub async fn root_key(&self) -> Result<RootKey, StoreError> {
         root_key(&self.database).await.map_err(|cause| failed(&self.name, cause))

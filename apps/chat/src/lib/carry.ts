@@ -1,20 +1,20 @@
 /**
- * A conversation's link that carries its recovery code to another device: `/@handle#k=…&c=CODE`. The part `c` is this page's alone: it is taken out
+ * A conversation's link that carries a ticket to another device, with which it gets the recovery code once: `/@handle#k=…&c=TICKET`. The part `c` is this page's alone: it is taken out
  * before the link is used, and a link that a business gives has none.
  */
 
 /** Takes every `c` out of a fragment; the first one's value, and the fragment as it is without them. */
-export function takeCode(hash: string): { hash: string; code: string | null } {
+export function takeTicket(hash: string): { hash: string; ticket: string | null } {
   const parts = hash.replace(/^#/, '').split('&');
-  const codes = parts.filter(isCode);
+  const tickets = parts.filter(isTicket);
   // As it came, to the letter: what is left is the business's link.
-  if (!codes.length) return { hash, code: null };
-  const rest = parts.filter((part) => !isCode(part)).join('&');
-  return { hash: rest && `#${rest}`, code: plain(codes[0]!.slice(codes[0]!.indexOf('=') + 1)) || null };
+  if (!tickets.length) return { hash, ticket: null };
+  const rest = parts.filter((part) => !isTicket(part)).join('&');
+  return { hash: rest && `#${rest}`, ticket: plain(tickets[0]!.slice(tickets[0]!.indexOf('=') + 1)) || null };
 }
 
 /** Also one that is spelled otherwise. */
-function isCode(part: string): boolean {
+function isTicket(part: string): boolean {
   return part.includes('=') && plain(part.split('=')[0]!) === 'c';
 }
 
@@ -33,9 +33,9 @@ export function placeOf(link: string): string | null {
   return key && pathname.startsWith('/@') ? `${pathname}#${key}` : null;
 }
 
-/** The link to show to another device. Without what stands between the code's groups, so that the picture has fewer and larger squares. */
-export function withCode(origin: string, place: string, code: string): string {
-  return `${origin}${place}&c=${code.replaceAll('-', '')}`;
+/** The link to show to another device. */
+export function withTicket(origin: string, place: string, ticket: string): string {
+  return `${origin}${place}&c=${ticket}`;
 }
 
 /** A page at this address is on this very machine: no other device can open it. */

@@ -1,5 +1,5 @@
 /** `widget.js`: one line on a business's own site puts the chat there. Everything that it is told stands in the line itself. */
-import { takeCode } from '../lib/carry';
+import { takeTicket } from '../lib/carry';
 import { identityOf } from '../lib/embed';
 import { widget, type Bulla } from './widget';
 import { words } from './words';
@@ -17,7 +17,7 @@ function linkOf(script: string, said: string | undefined): URL | null {
   if (!said?.startsWith('/')) return null;
   const link = new URL(said, script);
   // Everybody who sees this page would have it.
-  link.hash = takeCode(link.hash).hash;
+  link.hash = takeTicket(link.hash).hash;
   // `//elsewhere` begins with a slash, too.
   const own = link.origin === new URL(script).origin;
   return own && /\/@[^/]+$/.test(link.pathname) && /[#&]k=./.test(link.hash) ? link : null;

@@ -1,15 +1,14 @@
 /** "Continue on your phone": the QR code that is shown, and what its link does where it is opened. */
 import type { Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
-import { CODE } from '../../dev/scripted';
+import { TICKET } from '../../dev/scripted';
 import { DESKTOP, PHONE } from './browser';
 import { scanned } from './camera';
-import { calls, focused, until, violations, visit } from './page';
+import { asks, calls, focused, gives, transferFails, until, violations, visit } from './page';
 import { stage } from './stage';
 
 const on = stage();
-const BARE = CODE.replaceAll('-', '');
-const carrying = (state: string, code: string) => `${on.url(state)}&c=${code}`;
+const carrying = (state: string, ticket: string) => `${on.url(state)}&c=${ticket}`;
 const picture = (page: Page) => page.locator('dialog').getByRole('img', { name: 'QR code that continues', exact: false });
 
 const press = async (page: Page, ...keys: string[]) => {
@@ -38,22 +37,26 @@ describe.each([
     await show.click();
     await picture(page).waitFor();
     expect(await violations(page)).toEqual([]);
-    expect(await scanned(page)).toBe(`${on.origin}/@cortado#k=abc&c=${BARE}`);
+    expect(await scanned(page)).toBe(`${on.origin}/@cortado#k=abc&c=${TICKET}`);
     // Held by a hand at an arm's length; and all of it is in sight.
     const { x, y, width, height } = (await picture(page).boundingBox())!;
     expect(width).toBeGreaterThanOrEqual(300);
     expect(x >= 0 && y >= 0 && x + width <= viewport.width && y + height <= viewport.height).toBe(true);
     const status = page.locator('dialog section [role=status]');
-    expect(await status.innerText()).toContain('hidden again when you close this');
+    expect(await status.innerText()).toContain('does nothing any more when you hide it or close this');
     // This test's address is one.
     await page.locator('dialog').getByText('a phone cannot open it').waitFor();
 
     await page.locator('dialog').getByRole('button', { name: 'Hide the QR code' }).click();
     expect(await scanned(page)).toBeNull();
+    // Hidden, it is worth nothing; shown again, it is another one.
+    await until(async () => (await calls(page, 'stopTransfer')).length, 1);
     await show.click();
+    expect(await calls(page, 'offerTransfer')).toEqual([[`${on.origin}/@cortado#k=abc`], [`${on.origin}/@cortado#k=abc`]]);
     await picture(page).waitFor();
     await press(page, 'Escape');
     await until(() => page.locator('dialog').count(), 0);
+    await until(async () => (await calls(page, 'stopTransfer')).length, 2);
     // Opened again, it waits for another press.
     await page.getByRole('button', { name: 'Settings' }).click();
     await page.locator('dialog').getByRole('button', { name: 'Show the code' }).click();
@@ -63,7 +66,27 @@ describe.each([
     await close();
   });
 
-  it('asks before a link with a code is followed, and follows it', async () => {
+  it('says the number of the device that asks, gives after a yes, and says that it was used', async () => {
+    const { page, complaints, close } = await visit(on.browser, on.url('code'), { viewport, colorScheme });
+    await openCode(page);
+    await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).click();
+    await picture(page).waitFor();
+    await asks(page, '402917');
+    const status = page.locator('dialog section [role=status]');
+    await status.getByText('does it show this number?').waitFor();
+    expect(await status.innerText()).toContain('402 917');
+    // Nobody else needs to see it now, and nothing is given yet.
+    expect(await picture(page).count()).toBe(0);
+    expect(await calls(page, 'giveTransfer')).toEqual([]);
+    expect(await violations(page)).toEqual([]);
+    await page.locator('dialog').getByRole('button', { name: 'Yes, hand over to it' }).click();
+    await status.getByText('was used and does nothing any more').waitFor();
+    expect(await calls(page, 'giveTransfer')).toHaveLength(1);
+    expect(complaints).toEqual([]);
+    await close();
+  });
+
+  it('asks before a link with a ticket is followed, shows the number, and follows it', async () => {
     const { page, complaints, close } = await visit(on.browser, carrying('welcome', '0right'), { viewport, colorScheme });
     await page.getByRole('heading', { name: 'Continue on this device?' }).waitFor();
     // Not in the address, nor in what lies behind it.
@@ -75,11 +98,21 @@ describe.each([
     expect(await violations(page)).toEqual([]);
     // Nothing has happened by itself, however long one looks.
     await page.waitForTimeout(500);
-    expect(await calls(page, 'recover')).toEqual([]);
+    expect(await calls(page, 'askTransfer')).toEqual([]);
     await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+    const status = page.locator('main [role=status]');
+    await status.getByText('Say yes there if it is this one').waitFor();
+    expect(await status.innerText()).toContain('402 917');
+    expect(await page.locator('.warning').count()).toBe(0);
+    expect(await page.getByRole('button').allInnerTexts()).toEqual(['No, begin anew']);
+    await until(() => name(page), 'Continue on this device?');
+    expect(await violations(page)).toEqual([]);
+    // Nothing is here before the other device has said yes.
+    expect(await calls(page, 'recover')).toEqual([]);
+    await gives(page);
     await until(() => page.locator('article').count(), 13);
     // With the link as the business gave it.
-    expect(await calls(page, 'recover')).toEqual([['0right', '#k=abc']]);
+    expect(await calls(page, 'askTransfer')).toEqual([['0right', '#k=abc']]);
     expect(await calls(page, 'begin')).toEqual([]);
     expect(complaints).toEqual([]);
     await close();
@@ -128,6 +161,66 @@ it('a link that is opened in the tab of another is followed as well, and as clea
   await close();
 });
 
+it.each([
+  ['transfer-expired', 'ten minutes are over'],
+  ['transfer-refused', 'is not from your other device'],
+  ['unreachable', 'could not be reached'],
+] as const)('a ticket that ends by itself (%s) is gone, with a sentence, and another can be shown', async (problem, sentence) => {
+  const { page, complaints, close } = await visit(on.browser, on.url('code'), { viewport: PHONE });
+  await openCode(page);
+  await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).click();
+  await picture(page).waitFor();
+  await transferFails(page, problem);
+  await page.locator('dialog section [role=status]').getByText(sentence).waitFor();
+  expect(await picture(page).count()).toBe(0);
+  await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).click();
+  await picture(page).waitFor();
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it('a no gives nothing, and says so; a yes that comes too late says that too', async () => {
+  const { page, complaints, close } = await visit(on.browser, on.url('code-taken'), { viewport: PHONE });
+  await openCode(page);
+  const show = page.locator('dialog').getByRole('button', { name: 'Show the QR code' });
+  const status = page.locator('dialog section [role=status]');
+  await show.click();
+  await picture(page).waitFor();
+  await asks(page, '000042');
+  await page.locator('dialog').getByRole('button', { name: 'No, stop' }).click();
+  await status.getByText('Nothing was handed over').waitFor();
+  expect(await calls(page, 'giveTransfer')).toEqual([]);
+  await until(async () => (await calls(page, 'stopTransfer')).length, 1);
+  await show.click();
+  await picture(page).waitFor();
+  await asks(page, '000042');
+  await page.locator('dialog').getByRole('button', { name: 'Yes, hand over to it' }).click();
+  await status.getByText('Another device has used this QR code already').waitFor();
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it('a second device is told that it was not the first', async () => {
+  const { page, complaints, close } = await visit(on.browser, carrying('welcome', '3used'), { viewport: PHONE });
+  await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+  await page.locator('main').getByRole('alert').getByText('Another device has used this QR code already').waitFor();
+  expect(await calls(page, 'recover')).toEqual([]);
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it('whoever stops while the other device is asked begins anew, and waits for nothing', async () => {
+  const { page, complaints, close } = await visit(on.browser, carrying('welcome', '0right'), { viewport: PHONE });
+  await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+  await page.locator('main [role=status]').getByText('402 917').waitFor();
+  await page.getByRole('button', { name: 'No, begin anew', exact: true }).click();
+  await page.getByLabel('Your message').waitFor();
+  expect(await calls(page, 'stopTransfer')).toHaveLength(1);
+  expect(await calls(page, 'recover')).toEqual([]);
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 it('by the keyboard alone: the code, the QR code and away again', async () => {
   const { page, complaints, close } = await visit(on.browser, on.url('code'), { viewport: DESKTOP });
   await page.locator('.offer').getByRole('button', { name: 'Show the code' }).focus();
@@ -151,17 +244,35 @@ it('by the keyboard alone: the code, the QR code and away again', async () => {
   await close();
 });
 
-it('by the keyboard alone: a refused code, then anew; a hasty Enter does nothing', async () => {
+it('by the keyboard alone: the yes is another button than the one that has the focus', async () => {
+  const { page, complaints, close } = await visit(on.browser, on.url('code'), { viewport: DESKTOP });
+  await openCode(page);
+  await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).focus();
+  await press(page, 'Enter');
+  await picture(page).waitFor();
+  await asks(page, '402917');
+  // A hasty Enter is a no.
+  await until(() => name(page), 'No, stop');
+  await press(page, 'Tab');
+  await until(() => name(page), 'Yes, hand over to it');
+  await press(page, 'Enter');
+  await page.locator('dialog section [role=status]').getByText('was used').waitFor();
+  expect(await calls(page, 'giveTransfer')).toHaveLength(1);
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it('by the keyboard alone: a refused ticket, then anew; a hasty Enter does nothing', async () => {
   const { page, complaints, close } = await visit(on.browser, carrying('welcome', '1wrong'), { viewport: DESKTOP });
   await until(() => name(page), 'Continue on this device?');
   await press(page, 'Enter', 'Space');
-  expect(await calls(page, 'recover')).toEqual([]);
+  expect(await calls(page, 'askTransfer')).toEqual([]);
   await press(page, 'Tab');
   await until(() => name(page), 'Continue here');
   await press(page, 'Enter');
-  // The sentence of one that was mistyped; nothing was sent.
-  await page.locator('main').getByRole('alert').getByText('mistyped').waitFor();
-  expect(await calls(page, 'recover')).toEqual([['1wrong', '#k=abc']]);
+  // The sentence of one that is not whole; nothing was sent.
+  await page.locator('main').getByRole('alert').getByText('This link is not whole').waitFor();
+  expect(await calls(page, 'askTransfer')).toEqual([['1wrong', '#k=abc']]);
   await until(() => name(page), 'Continue here');
   await press(page, 'Tab');
   await until(() => name(page), 'No, begin anew');
@@ -175,26 +286,28 @@ it('by the keyboard alone: a refused code, then anew; a hasty Enter does nothing
   await press(page, 'Enter');
   await page.locator('article', { hasText: 'Hello' }).waitFor();
   expect(await calls(page, 'begin')).toHaveLength(1);
-  expect(await calls(page, 'recover')).toHaveLength(1);
+  expect(await calls(page, 'recover')).toEqual([]);
   expect(complaints).toEqual([]);
   await close();
 });
 
-it('anew is anew: the code is in no field, and another opening does not ask again', async () => {
+it('anew is anew: the ticket is in no field, and another opening does not ask again', async () => {
   const { page, complaints, close } = await visit(on.browser, carrying('welcome', '0right'), { viewport: PHONE });
   await page.getByRole('button', { name: 'No, begin anew', exact: true }).click();
   await page.getByLabel('Your message').waitFor();
   expect(await page.locator('input').evaluateAll((fields) => fields.map((field) => (field as HTMLInputElement).value))).toEqual(['', '']);
   await page.reload();
   await page.getByLabel('Your message').waitFor();
-  expect(await calls(page, 'recover')).toEqual([]);
+  expect(await calls(page, 'askTransfer')).toEqual([]);
   expect(complaints).toEqual([]);
   await close();
 });
 
-it('a code that the business does not know leads to the first screen with a sentence, and is not tried again', async () => {
+it('a customer whom the business does not know comes to the first screen with a sentence, and it is not tried again', async () => {
   const { page, complaints, close } = await visit(on.browser, carrying('welcome', '2nobody'), { viewport: PHONE });
   await page.getByRole('button', { name: 'Continue here', exact: true }).click();
+  await page.locator('main [role=status]').getByText('402 917').waitFor();
+  await gives(page);
   await page.locator('#code-problem', { hasText: 'knows nobody with this code' }).waitFor();
   await page.getByLabel('Your message').waitFor();
   expect(await calls(page, 'recover')).toHaveLength(1);
@@ -204,10 +317,10 @@ it('a code that the business does not know leads to the first screen with a sent
 
 it.each(['chat', 'moved'])('a device that has a conversation (%s) keeps it, and says so', async (state) => {
   const { page, complaints, close } = await visit(on.browser, carrying(state, '0right'), { viewport: PHONE });
-  await page.locator('.toast').getByText('This device already has a conversation with Cortado Coffee. The code in the link was not used and nothing was changed.').waitFor();
+  await page.locator('.toast').getByText('This device already has a conversation with Cortado Coffee. The QR code was not used and nothing was changed.').waitFor();
   expect(page.url()).toBe(on.url(state));
   expect(await page.locator('article').count()).toBe(13);
-  expect(await calls(page, 'recover')).toEqual([]);
+  expect(await calls(page, 'askTransfer')).toEqual([]);
   expect(await page.getByText('Continue on this device?').count()).toBe(0);
   // Once: it was about that link.
   await page.reload();
@@ -225,7 +338,7 @@ it('where the page was opened without its link, it is the one of before', async 
   await openCode(page);
   await page.locator('dialog').getByRole('button', { name: 'Show the QR code' }).click();
   await picture(page).waitFor();
-  expect(await scanned(page)).toBe(`${on.origin}/@cortado#k=abc&c=${BARE}`);
+  expect(await scanned(page)).toBe(`${on.origin}/@cortado#k=abc&c=${TICKET}`);
   await close();
 
   const never = await visit(on.browser, `${on.origin}/?state=code`, { viewport: DESKTOP });

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { Browser, BrowserContext, BrowserContextOptions, Frame, Page } from 'playwright-core';
 import { expect } from 'vitest';
-import type { EngineEvent, Message, Status } from '../../src/lib/engine/types';
+import type { EngineErrorCode, EngineEvent, Message, Status } from '../../src/lib/engine/types';
 import { PHONE } from './browser';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -67,6 +67,9 @@ interface ScriptedOnPage {
     say(event: EngineEvent): void;
     receive(line: object): Message;
     progress(message: Message, status: Status): void;
+    asks(number: string): void;
+    gives(): void;
+    transferFails(code: EngineErrorCode): void;
   };
 }
 
@@ -74,6 +77,11 @@ export const receive = (page: Page | Frame, line: object) => page.evaluate((line
 export const say = (page: Page, event: EngineEvent) => page.evaluate((event) => (globalThis as unknown as ScriptedOnPage).engine.say(event), event);
 export const progress = (page: Page, message: Message, status: Status) =>
   page.evaluate(([message, status]) => (globalThis as unknown as ScriptedOnPage).engine.progress(message, status), [message, status] as const);
+/** The other device of a transfer: asks with the ticket that is shown, or says yes to what was asked. */
+export const asks = (page: Page, number: string) => page.evaluate((number) => (globalThis as unknown as ScriptedOnPage).engine.asks(number), number);
+export const gives = (page: Page) => page.evaluate(() => (globalThis as unknown as ScriptedOnPage).engine.gives());
+export const transferFails = (page: Page, code: EngineErrorCode) =>
+  page.evaluate((code) => (globalThis as unknown as ScriptedOnPage).engine.transferFails(code), code);
 export const calls = (page: Page | Frame, call: string) =>
   page.evaluate((call) => (globalThis as unknown as ScriptedOnPage).engine.calls.filter((made) => made.call === call).map((made) => made.args), call);
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DESKTOP, launch, PHONE } from './browser';
-import { until, violations, visit } from './page';
+import { asks, until, violations, visit } from './page';
 import { serve, type Served } from './serve';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -61,12 +61,18 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['code-offer', 'code', '.offer'],
   ['code', 'code', '.offer', (page) => page.locator('.offer .primary').click().then(() => page.locator('.code').waitFor())],
   ['qr', 'code', '.offer', showQr],
+  ['qr-asked', 'code', '.offer', async (page) => (await showQr(page), await asks(page, '402917'), await page.locator('dialog .number').waitFor())],
+  ['qr-used', 'code', '.offer', async (page) => (await showQr(page), await asks(page, '402917'), await page.locator('dialog section .button').last().click(), await page.locator('dialog section .help:not(:empty)').waitFor())],
   ['continue', 'welcome&c=0right', 'main .warning'],
+  ['continue-number', 'welcome&c=0right', 'main .warning', async (page) => (await page.locator('main .button').first().click(), await page.locator('main .number').waitFor())],
   ['continue-refused', 'welcome&c=1wrong', 'main .warning', async (page) => (await page.locator('main .button').first().click(), await page.locator('.problem:not(:empty)').waitFor())],
   ['continue-passed-over', 'chat&c=0right', '.toast p'],
   ['before', 'welcome', 'form', async (page) => (await page.locator('summary').last().click(), await page.locator('#code').waitFor())],
   ['outdated', 'outdated', '.banner'],
   ['superseded', 'superseded', '.banner'],
+  ['old-page', 'old-page', '.banner .button'],
+  ['old-relay', 'old-relay', '.banner'],
+  ['cleared', 'cleared', 'main .mark'],
   ['long', 'long', 'article'],
   ['hostile', 'hostile', 'article'],
   ['know', 'chat', 'article', async (page) => page.locator('.know').click()],

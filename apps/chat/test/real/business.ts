@@ -60,7 +60,7 @@ export class Business {
     private readonly folder: string,
     private readonly webhook: Server,
     private relay: ChildProcess,
-    private readonly relayAddress: string,
+    readonly relayAddress: string,
     private readonly gateway: ChildProcess,
     private readonly ready: Ready,
   ) {}
@@ -160,12 +160,18 @@ export class Business {
       headers: { authorization: `Bearer ${access_token}` },
       body: form,
     });
-    expect(answer.status).toBe(200);
-    return ((await answer.json()) as { id: string }).id;
+    const value = (await answer.json()) as { id: string };
+    if (!answer.ok) throw new Error(`the API answers ${answer.status}: ${JSON.stringify(value)}`);
+    return value.id;
   }
 
   async shows(recipient: string, media: string, caption: string): Promise<string> {
     const sent = await this.call({ recipient, type: 'image', image: { id: media, caption } });
+    return sent.messages![0]!.id;
+  }
+
+  async files(recipient: string, media: string, caption: string): Promise<string> {
+    const sent = await this.call({ recipient, type: 'document', document: { id: media, caption } });
     return sent.messages![0]!.id;
   }
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { onlyHere, placeOf, takeCode, withCode } from '../../src/lib/carry';
+import { onlyHere, placeOf, takeTicket, withTicket } from '../../src/lib/carry';
 
+const TICKET = 'n3Jz0b7cQk2VtWxYpL5mRd8sFgHhJ4aBcDeFgUiOpQw';
 const K = 'AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE';
 
 it.each([
@@ -19,26 +20,26 @@ it.each([
   ['#k=abc&%63=0W3G%2dE1R7', '#k=abc', '0W3G-E1R7'],
   ['#k=abc&c=%zz', '#k=abc', '%zz'],
   ['#k=abc&c=a=b', '#k=abc', 'a=b'],
-])('of the fragment %j is left %j', (hash, left, code) => {
-  expect(takeCode(hash)).toEqual({ hash: left, code });
+])('of the fragment %j is left %j', (hash, left, ticket) => {
+  expect(takeTicket(hash)).toEqual({ hash: left, ticket });
 });
 
 it('any fragment is taken apart once: nothing is left to take, and the link stays', () => {
   const pieces = ['k=abc', 'c=', 'c=1', '%63=2', '&', '#', '=', 'c', 'x=c=3', '%', ' c=4'];
   for (let seed = 0; seed < pieces.length ** 3; seed += 1) {
     const at = (place: number) => pieces[Math.floor(seed / pieces.length ** place) % pieces.length]!;
-    const { hash } = takeCode(`#${at(0)}&${at(1)}&${at(2)}`);
-    expect(takeCode(hash)).toEqual({ hash, code: null });
+    const { hash } = takeTicket(`#${at(0)}&${at(1)}&${at(2)}`);
+    expect(takeTicket(hash)).toEqual({ hash, ticket: null });
     expect(hash.includes('k=abc')).toBe([0, 1, 2].some((place) => at(place) === 'k=abc'));
   }
 });
 
-it('the link for another device is the business’s, with the code and nothing else of the address', () => {
+it('the link for another device is the business’s, with the ticket and nothing else of the address', () => {
   const place = placeOf(`https://shop.example/@cortado?ref=flyer&frame#x=1&k=${K}&y=2`);
   expect(place).toBe(`/@cortado#k=${K}`);
-  const link = withCode('https://shop.example', place!, '0W3G-E1R7-0W3G-E1R7-0W3G-E1R7-0YJ5');
-  expect(link).toBe(`https://shop.example/@cortado#k=${K}&c=0W3GE1R70W3GE1R70W3GE1R70YJ5`);
-  expect(takeCode(new URL(link).hash)).toEqual({ hash: `#k=${K}`, code: '0W3GE1R70W3GE1R70W3GE1R70YJ5' });
+  const link = withTicket('https://shop.example', place!, TICKET);
+  expect(link).toBe(`https://shop.example/@cortado#k=${K}&c=${TICKET}`);
+  expect(takeTicket(new URL(link).hash)).toEqual({ hash: `#k=${K}`, ticket: TICKET });
   for (const none of ['https://shop.example/', 'https://shop.example/@cortado', 'https://shop.example/#k=a', 'https://shop.example/@cortado#k=', 'https://shop.example/@cortado#kk=a']) expect(placeOf(none)).toBeNull();
 });
 
@@ -61,7 +62,7 @@ async function opened(hash: string, parent?: object) {
 }
 afterEach(() => void vi.unstubAllGlobals());
 
-it('a code is out of the address before anybody else looks at it; in a frame it is nobody’s', async () => {
+it('a ticket is out of the address before anybody else looks at it; in a frame it is nobody’s', async () => {
   const out = [['kept', '', '/@cortado?ref=a#k=abc']];
   expect(await opened('#k=abc')).toEqual({ carried: null, replaced: [] });
   expect(await opened('#k=abc&c=0W3G')).toEqual({ carried: '0W3G', replaced: out });

@@ -50,3 +50,56 @@ describe('linkify', () => {
     expect(looksDifferent(plain)).toBe(false);
   });
 });
+
+/** What looks like a letter, a dot, a slash or an @ and is another (UTS 39, the ones that people have been caught with), by what it looks like. */
+const CONFUSABLES: Record<string, string> = {
+  a: 'аɑαａ𝐚𝖺', b: 'Ьｂ𝐛', c: 'сϲⅽｃ𝐜', d: 'ԁⅾｄ𝐝', e: 'еҽｅ𝐞℮', g: 'ɡց𝐠ｇ', h: 'һհｈ𝐡', i: 'іıɩｉⅰ𝐢', j: 'јϳｊ𝐣', k: 'κкｋ𝐤', l: 'ӏⅼ1Iｌ𝐥',
+  m: 'ｍⅿ𝐦rn', n: 'ոｎ𝐧', o: 'оοօ0ｏ𝐨', p: 'рρｐ𝐩', q: 'ԛｑ𝐪', r: 'гｒ𝐫', s: 'ѕꜱｓ𝐬', t: 'тｔ𝐭', u: 'υսｕ𝐮', v: 'νѵⅴｖ𝐯', w: 'ԝաｗ𝐰', x: 'хⅹｘ𝐱', y: 'уүｙ𝐲', z: 'ｚ𝐳',
+  '.': '。．｡․', '/': '⁄∕／⧸', '@': '＠﹫',
+};
+const BIDI = ['\u061c', '\u200e', '\u200f', '\u202a', '\u202b', '\u202c', '\u202d', '\u202e', '\u2066', '\u2067', '\u2068', '\u2069'];
+const UNSEEN = ['\u00ad', '\u034f', '\u115f', '\u180b', '\u180e', '\u200b', '\u200c', '\u200d', '\u2060', '\u2063', '\u3164', '\ufe0f', '\ufeff', '\uffa0', '\u{e0061}'];
+/** With these, signs of some languages and emoji are spelled; where a host has one, it is shown beside. */
+const VARIES = ['\u180b', '\ufe0f'];
+const NAMES = ['paypal.example', 'login.microsoft.example', 'sparkasse.example', 'apple.example', 'wikipedia.example', 'accounts.google.example', 'deutsche-bank.example', 'qwertyuiop.example'];
+
+function corpus(): string[] {
+  const all: string[] = [];
+  for (const name of NAMES) {
+    const letters = [...name];
+    const put = (at: number, text: string, over: number) => all.push(`https://${[...letters.slice(0, at), text, ...letters.slice(at + over)].join('')}/x?y=z`);
+    letters.forEach((letter, at) => {
+      for (const other of CONFUSABLES[letter] ?? '') put(at, other, 1);
+      for (const mark of [...BIDI, ...UNSEEN]) put(at, mark, 0);
+    });
+    for (const slash of CONFUSABLES['/']!) all.push(`https://${name}${slash}login.evil.example/`, `https:/${slash}${name}/`);
+    for (const sign of CONFUSABLES['@']!) all.push(`https://${name}${sign}evil.example/`);
+    for (const mark of [...BIDI, ...UNSEEN]) all.push(`https://${name}/${mark}x`, `https://${name}${mark}.evil.example/`, `https://evil.example/${mark}https://${name}/`);
+    all.push(`https://${name}\\@evil.example/`, `https://${name}:443@evil.example/`, `https://${name}%2eevil.example/`, `https://${name}%00.evil.example/`, `https://evil.example#@${name}/`, `https://evil.example?//${name}/`);
+  }
+  return all;
+}
+
+it('DEV-11: of thousands of disguised addresses each is no link, or the host that one reads is the one that is dialled', () => {
+  const all = corpus();
+  expect(all.length).toBeGreaterThan(3_000);
+  let [linked, beside] = [0, 0];
+  for (const address of all) {
+    for (const piece of linkify(`see ${address} now`)) {
+      if (piece.kind !== 'link') continue;
+      linked += 1;
+      const dialled = new URL(piece.href);
+      expect([address, dialled.username + dialled.password]).toEqual([address, '']);
+      // What is shown beside is what is dialled, in letters that have no doubles.
+      expect(piece.host).toBe(dialled.host);
+      expect([address, /^[a-z0-9.:[\]-]+$/.test(piece.host)]).toEqual([address, true]);
+      // Nothing in it turns what is read around, or is there without being seen.
+      expect([address, [...BIDI, ...UNSEEN.filter((mark) => !VARIES.includes(mark))].some((mark) => piece.text.includes(mark))]).toEqual([address, false]);
+      if (looksDifferent(piece)) beside += 1;
+      // Read as somebody reads it: up to the first slash, letter by letter.
+      else expect([address, /^https?:\/\/([^/?#\\:]+)/i.exec(piece.text)![1]!.toLowerCase()]).toEqual([address, dialled.hostname]);
+    }
+  }
+  // The corpus is no heap of what is not an address.
+  expect([linked > 1_500, beside > 500]).toEqual([true, true]);
+});

@@ -136,6 +136,11 @@ impl Plain {
                     "another copy of this data folder is in use, and it holds the mailbox: this one has stopped sending. Stop the other copy and start this one again"
                 )
             }
+            Event::Connection(Connection::NoCommonVersion { update_here }) => note(if update_here {
+                "the relay speaks a newer version of the protocol only: update this program. What you write is kept"
+            } else {
+                "the relay speaks an older version of the protocol only, and is to be updated. What you write is kept"
+            }),
             Event::Connection(Connection::Offline { retry_in_ms }) => {
                 note(&format!(
                     "no connection to the relay, trying again in {:.1} s; what you write is kept",

@@ -135,12 +135,18 @@ impl<'a> Feed<'a> {
         let words = match connection {
             Connection::Offline { .. } if !self.offline => "relay: not reachable, trying again; nothing is lost",
             Connection::Online if self.offline => "relay: connected again",
+            Connection::NoCommonVersion { update_here: true } => {
+                "relay: it speaks a newer version of the protocol only; update this program. Nothing is lost"
+            }
+            Connection::NoCommonVersion { .. } => {
+                "relay: it speaks an older version of the protocol only and is to be updated. Nothing is lost"
+            }
             Connection::Superseded => {
                 "another copy of this business's data is in use: this one has stopped sending. Stop the other copy and start this one again"
             }
             _ => return Vec::new(),
         };
-        self.offline = matches!(connection, Connection::Offline { .. });
+        self.offline = matches!(connection, Connection::Offline { .. } | Connection::NoCommonVersion { .. });
         self.last = None;
         vec![format!("{}   {words}", now())]
     }

@@ -112,6 +112,9 @@ pub enum CommandError {
     /// The endpoint has stopped, or its store failed while this was being made durable: whether it happened is not known.
     #[error("the endpoint has stopped")]
     Stopped,
+    /// It could not be kept: the store fails, and is opened again.
+    #[error("this could not be kept, so nothing of it happened: the store fails. Is the disk full?")]
+    NotKept,
 }
 
 impl Engine {

@@ -184,8 +184,12 @@ impl Engine {
             tracing::warn!("a relay introduced itself in a way that this version does not understand");
             return Ok(());
         };
-        if self.superseded || !hello.versions.contains(&VERSION) {
+        if self.superseded {
             return Ok(());
+        }
+        if !hello.versions.contains(&VERSION) {
+            let update_here = hello.versions.iter().all(|version| *version > VERSION);
+            return self.tell_connection(ctx, Connection::NoCommonVersion { update_here });
         }
         let up = Up { name, challenge, work_bits: hello.work_bits };
         let link = self.links.entry(key.clone()).or_default();
@@ -295,7 +299,8 @@ impl Engine {
                 *mailbox = Mailbox::new(mailbox.record.clone());
             }
             self.subscriptions.retain(|(k, _), _| k != key);
-            if !self.superseded {
+            // A relay that speaks another version ends every connection: which it is stays said, until one holds.
+            if !self.superseded && !matches!(self.told, Some(Connection::NoCommonVersion { .. })) {
                 self.tell_connection(ctx, Connection::Offline { retry_in_ms })?;
             }
         } else {

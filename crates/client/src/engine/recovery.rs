@@ -9,7 +9,7 @@ use bulla_e2ee::certificate::Role;
 use bulla_e2ee::conversation::{Conversation as Mls, Sender};
 use bulla_e2ee::envelope::Kind;
 use bulla_e2ee::hello::Hello;
-use bulla_e2ee::identity::UserId;
+use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::tag::Purpose;
 use bulla_e2ee::turned_away::{self, Reason, TurnedAwayError};
@@ -36,6 +36,11 @@ impl Engine {
         let record = self.known(ctx, of)?;
         let stored = record.code.as_ref().ok_or(CommandError::NoCode)?;
         Ok(code_of(stored)?)
+    }
+
+    /// The business of a customer's conversation.
+    pub fn business_of(&self, ctx: &Ctx<'_, '_>, of: ConversationId) -> Result<IdentityHash, CommandError> {
+        Ok(IdentityHash::new(*self.known(ctx, of)?.business))
     }
 
     /// The code of this store, made when it is first needed.

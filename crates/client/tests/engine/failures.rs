@@ -115,6 +115,36 @@ impl Store for FullDisk {
     }
 }
 
+/// Whoever says something while nothing can be kept is told so: it has not happened, and can be said again.
+#[tokio::test]
+async fn what_cannot_be_kept_is_said_to_be_so_and_has_not_happened() {
+    let world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (alice, conversation) = world.customer("Alice", &link).await;
+    alice.endpoint.shutdown().await;
+    let root = keyfile::load_or_create(&alice.folder.join("key"), None, &mut OsRng).unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let store = FullDisk { inner: SqliteStore::open(&alice.folder).unwrap(), full: full.clone() };
+    let options = Options {
+        role: RoleOptions::Customer,
+        suites: bulla_e2ee::suite::Suites::DEFAULT,
+        clock: Arc::new(world.clock.clone()),
+        restored: false,
+    };
+    let (endpoint, _events) = Endpoint::start_over(store, root, options, Box::new(NoProjector)).unwrap();
+    full.store(true, Ordering::SeqCst);
+    let lost = endpoint.send(conversation.id, text("lost")).await;
+    assert!(matches!(lost, Err(CommandError::NotKept)), "{lost:?}");
+    full.store(false, Ordering::SeqCst);
+    endpoint.send(conversation.id, text("kept")).await.unwrap();
+    assert_eq!(cortado.incoming().await.shown, Shown::Text("kept".into()));
+    assert_eq!(endpoint.messages(conversation.id, None, 10).await.unwrap().len(), 1);
+    endpoint.shutdown().await;
+    let after = endpoint.send(conversation.id, text("after")).await;
+    assert!(matches!(after, Err(CommandError::Stopped)), "{after:?}");
+}
+
 #[tokio::test]
 async fn nothing_is_acknowledged_while_the_store_fails() {
     let world = World::new().await;

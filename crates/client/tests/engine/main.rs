@@ -15,5 +15,6 @@ mod restore;
 mod secrets;
 mod staying;
 mod suites;
+mod transfer;
 mod tx;
 mod world;

@@ -30,13 +30,13 @@ use crate::beginnings::knock;
 use crate::impostors::Business;
 use crate::world::{Actor, World};
 
-fn text(body: &str) -> Draft {
+pub(crate) fn text(body: &str) -> Draft {
     Draft::Text { body: body.into(), reply_to: None }
 }
 
 impl Actor {
     /// Waits until a conversation's past is as it should be, or was.
-    async fn past(&mut self, past: Past) {
+    pub(crate) async fn past(&mut self, past: Past) {
         let is_it = |e: &Event| match e {
             Event::Conversation(c) if c.past == Some(past) => Some(()),
             _ => None,
@@ -64,17 +64,17 @@ fn seen(all: &[Message], is_customer: bool) -> Vec<Seen> {
 }
 
 /// Alice and a shop, who have said a few things.
-struct Two {
-    world: World,
-    cortado: Actor,
-    link: Link,
-    alice: Actor,
-    at_alice: Conversation,
+pub(crate) struct Two {
+    pub(crate) world: World,
+    pub(crate) cortado: Actor,
+    pub(crate) link: Link,
+    pub(crate) alice: Actor,
+    pub(crate) at_alice: Conversation,
     at_shop: ConversationId,
 }
 
 impl Two {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::new().await;
         let mut cortado = world.business().await;
         let link = world.link(&cortado).await;
@@ -85,7 +85,7 @@ impl Two {
         Self { world, cortado, link, alice, at_alice, at_shop }
     }
 
-    async fn shop_says(&mut self, draft: Draft) -> MessageId {
+    pub(crate) async fn shop_says(&mut self, draft: Draft) -> MessageId {
         let id = self.cortado.endpoint.send(self.at_shop, draft).await.unwrap().id;
         assert_eq!(self.alice.incoming().await.id, id);
         self.world.clock.advance(1_000);
@@ -101,7 +101,7 @@ impl Two {
         id
     }
 
-    async fn code(&self) -> RecoveryCode {
+    pub(crate) async fn code(&self) -> RecoveryCode {
         self.alice.endpoint.recovery_code(self.at_alice.id).await.unwrap()
     }
 

@@ -1,7 +1,9 @@
 //! Relays and endpoints that stop, start again, or are run twice.
 
 use bulla_client::endpoint::CommandError;
-use bulla_client::event::{Connection, Draft, Shown, Status};
+use bulla_client::event::{Connection, Draft, Event, Shown, Status};
+use bulla_protocol::frame::{ServerFrame, ServerHello, server_frame};
+use futures_util::SinkExt as _;
 
 use crate::world::World;
 
@@ -105,6 +107,57 @@ async fn a_business_that_was_away_answers_what_waited() {
     let heard = cortado.incoming().await;
     cortado.endpoint.send(heard.conversation, text("now, yes")).await.unwrap();
     assert_eq!(alice.incoming().await.shown, Shown::Text("now, yes".into()));
+}
+
+/// A relay that speaks these versions and nothing else: it says so, and ends what then comes.
+async fn of_other_versions(at: std::net::SocketAddr, versions: Vec<u32>) -> tokio::task::JoinHandle<()> {
+    let hello = ServerHello {
+        versions,
+        name: "relay.test".into(),
+        instance: vec![1; 16],
+        now: 0,
+        challenge: vec![2; 32],
+        work_bits: 1,
+    };
+    let hello = ServerFrame::new(0, server_frame::Body::Hello(hello)).to_bytes();
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await {
+                // Whoever has gone meanwhile comes again.
+                let _ = socket.send(tokio_tungstenite::tungstenite::Message::Binary(hello.clone())).await;
+                let _ = socket.close(None).await;
+            }
+        }
+    })
+}
+
+/// An old program at a new relay, and the reverse: which of the two is to be updated is said and stays said, and nothing is lost.
+#[tokio::test]
+async fn a_relay_without_a_common_version_is_told_and_what_was_said_meanwhile_arrives() {
+    let mut world = World::new().await;
+    let mut cortado = world.business().await;
+    let link = world.link(&cortado).await;
+    let (mut alice, conversation) = world.customer("Alice", &link).await;
+    for (versions, update_here) in [(vec![2, 3], true), (vec![0], false)] {
+        alice.connection(Connection::Online).await;
+        world.stop_relay().await;
+        let other = of_other_versions(world.relay_addr, versions).await;
+        alice.connection(Connection::NoCommonVersion { update_here }).await;
+        let said = alice.endpoint.send(conversation.id, text("meanwhile")).await.unwrap();
+        other.abort();
+        let _ = other.await;
+        world.start_relay().await;
+        assert_eq!(cortado.incoming().await.id, said.id);
+        let told =
+            alice.seen.iter().rev().take_while(|e| !matches!(e, Event::Connection(Connection::NoCommonVersion { .. })));
+        assert!(
+            !told.into_iter().any(|e| matches!(e, Event::Connection(Connection::Offline { .. }))),
+            "{:#?}",
+            alice.seen
+        );
+    }
 }
 
 #[tokio::test]

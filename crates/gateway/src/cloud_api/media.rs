@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
@@ -79,7 +79,9 @@ pub(crate) fn is_upload(method: &axum::http::Method, path: &super::Path<'_>, hea
 pub(crate) async fn upload(business: &Arc<Business>, parts: Parts, body: Body) -> Result<Value, ApiError> {
     let malformed = || ApiError::parameter("The request body is not valid multipart/form-data.");
     let mut product = Params::of_query(&parts).root().text("messaging_product").ok().flatten();
-    let request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, body);
+    // How large a file may be is looked at where it is sealed, piece by piece; axum's own limit is 2 MB.
+    DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
     let (mut sealed, mut said_type, mut name, mut file_type) = (None, None, None, None);
     let mut fields = 0;

@@ -208,6 +208,8 @@ fn classify(e: &reqwest::Error) -> EgressError {
 
 #[cfg(test)]
 mod tests {
+    use bulla_testkit::alone::Alone;
+
     use super::*;
 
     #[test]
@@ -239,6 +241,44 @@ mod tests {
         let error = Egress::new(Outside::default()).unwrap().get_text(&url).await.unwrap_err();
         assert_eq!(error, EgressError::Connect);
         assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    /// Counted and not only answered: in a network where every address has a route, not one packet leaves for an inside one, nor goes to this machine.
+    #[test]
+    fn gw_03_no_packet_leaves_for_an_inside_address() {
+        let Some(alone) = Alone::enter("egress::tests::gw_03_no_packet_leaves_for_an_inside_address").unwrap() else {
+            return;
+        };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let post = |egress: &Egress, url: &str| {
+            let (egress, url) = (egress.clone(), url.to_owned());
+            async move { egress.post_outside(&url, vec![1], HeaderMap::new()).await }
+        };
+        // The count is alive: an outside address is tried, of either kind.
+        let egress = Egress::new(Outside::default()).unwrap();
+        let mut before = alone.sent().unwrap();
+        for outside in ["https://8.8.8.8/", "https://[2606:4700::1]/"] {
+            let tried = runtime()
+                .block_on(async { tokio::time::timeout(Duration::from_millis(300), post(&egress, outside)).await });
+            assert!(tried.is_err(), "{outside}: nobody answers here: {tried:?}");
+            let after = alone.sent().unwrap();
+            assert!(after.out > before.out, "{outside}: {after:?}");
+            before = after;
+        }
+        let refused = std::net::TcpStream::connect("127.0.0.1:1");
+        assert!(refused.is_err() && alone.sent().unwrap().looped > before.looped, "{refused:?}");
+
+        let egress = Egress::new(Outside::default()).unwrap();
+        let before = alone.sent().unwrap();
+        let urls = outside::tests::inside_urls();
+        assert!(urls.len() > 1_200, "{}", urls.len());
+        runtime().block_on(async {
+            for url in &urls {
+                let refused = post(&egress, url).await;
+                assert_eq!(refused, Err(OutsideError::Address(AddressError::Inside)), "{url}");
+            }
+        });
+        assert_eq!(alone.sent().unwrap(), before, "for {} URLs", urls.len());
     }
 
     /// The guard's reason comes through the client, for a name as for an address.

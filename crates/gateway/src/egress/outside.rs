@@ -110,7 +110,7 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Every way to write an IPv4 address that people have got past such guards with; the URL parser makes an address of each first.
@@ -149,8 +149,8 @@ mod tests {
         all
     }
 
-    #[test]
-    fn gw_03_no_spelling_of_an_inside_address_is_admitted() {
+    /// Every inside address in every spelling, under every scheme and port that might get past.
+    pub(in crate::egress) fn inside_urls() -> Vec<String> {
         let mut hosts = Vec::new();
         for (network, length) in NOT_PUBLIC_V4 {
             let network = Ipv4Net::new(network, length).unwrap();
@@ -178,17 +178,18 @@ mod tests {
             "[ff02::1]",
         ];
         hosts.extend(inside_v6.map(str::to_owned));
+        let ports = |host: &String, scheme| ["", ":443", ":8443"].map(|port| format!("{scheme}://{host}{port}/x"));
+        hosts.iter().flat_map(|host| ["https", "http"].into_iter().flat_map(|scheme| ports(host, scheme))).collect()
+    }
+
+    #[test]
+    fn gw_03_no_spelling_of_an_inside_address_is_admitted() {
         let outside = Outside::default();
-        let mut tried = 0;
-        for host in &hosts {
-            for scheme in ["https", "http"] {
-                for rest in ["", ":443", ":8443"] {
-                    let url = format!("{scheme}://{host}{rest}/x");
-                    assert_eq!(outside.admit(&url).map(String::from), Err(AddressError::Inside), "{url}");
-                    tried += 1;
-                }
-            }
+        let urls = inside_urls();
+        for url in &urls {
+            assert_eq!(outside.admit(url).map(String::from), Err(AddressError::Inside), "{url}");
         }
+        let tried = urls.len();
         assert!(tried > 1_200, "{tried}");
         // The spellings are of addresses, not of something that is refused for its form: a public one is admitted in each but IPv6's.
         for host in &spellings(Ipv4Addr::new(8, 8, 4, 4))[..13] {

@@ -49,9 +49,9 @@ async function preview(bitmap: ImageBitmap): Promise<Preview | null> {
 export async function prepare(file: File, original: boolean): Promise<Prepared> {
   const as = { file, name: file.name, mediaType: file.type || 'application/octet-stream' };
   if (!looksLikePicture(file)) return { ...as, preview: null };
-  // What this browser cannot decode goes as the file that it is.
+  // What this browser cannot decode goes as the file that it is, and is not called a picture: its type was its name's word.
   const bitmap = await createImageBitmap(file).catch(() => null);
-  if (!bitmap) return { ...as, preview: null };
+  if (!bitmap) return { ...as, mediaType: 'application/octet-stream', preview: null };
   try {
     const small = await preview(bitmap);
     if (original || file.type === 'image/gif') return { ...as, preview: small };

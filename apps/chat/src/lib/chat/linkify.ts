@@ -4,7 +4,8 @@
  */
 export type Piece = { kind: 'text'; text: string } | { kind: 'link'; text: string; href: string; host: string };
 
-const CANDIDATE = /https?:\/\/[^\s<>"'`\u0000-\u001f\u200b-\u200f\u2028-\u202e\u2060-\u2069]+/giu;
+// Ends before whatever steers or is there without being seen, but what varies a sign: with that, words and emoji are spelled.
+const CANDIDATE = /https?:\/\/[^\s<>"'`\u0000-\u001f\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\u{e0000}-\u{e007f}]+/giu;
 const TRAILING = /[.,;:!?…*_~]+$/u;
 const CLOSING: Record<string, string> = { ')': '(', ']': '[', '}': '{' };
 

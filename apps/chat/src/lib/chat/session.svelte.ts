@@ -1,5 +1,5 @@
 /** What the page knows: the engine's answers and events, as state that the components show. */
-import { placeOf } from '../carry';
+import { placeOf, withTicket } from '../carry';
 import { framed } from '../frame';
 import { has, t } from '../i18n';
 import { keep, kept } from '../keep';
@@ -22,7 +22,7 @@ import type { Prepared } from './files';
 import { plainName, plainText } from './plain';
 import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
 
-export type Problem = EngineErrorCode | 'taken-over';
+export type Problem = EngineErrorCode | 'taken-over' | 'cleared';
 export type Phase =
   | { kind: 'opening' }
   | { kind: 'problem'; problem: Problem }
@@ -100,7 +100,7 @@ export class Session {
   byId = $derived(new Map(this.messages.map((message) => [message.id, message])));
   urgent = $derived(this.notices.filter(mustBeSeen).filter((notice) => !this.confirmed.includes(notice.id)));
   confirmed = $state.raw<string[]>([]);
-  /** A code that came in the address, until the person has said what becomes of it. Nothing is done with it before. */
+  /** A ticket that came in the address, until the person has said what becomes of it. Nothing is done with it before. */
   carried = $state.raw<string | null>(null);
   /** One came, and this device has a conversation: it is left alone, and the person is told. */
   passedOver = $state(false);
@@ -163,7 +163,11 @@ export class Session {
 
   /** Comes back with the code that was written down. Whether the business knows it is heard later: until then the conversation is `sought`. */
   async recover(link: string, code: string): Promise<void> {
-    this.conversation = clean(await this.#engine.recover(link, code));
+    await this.#comeBack(await this.#engine.recover(link, code));
+  }
+
+  async #comeBack(as: Conversation): Promise<void> {
+    this.conversation = clean(as);
     this.carried = null;
     await this.#sayIdentity();
     await this.#enter();
@@ -188,6 +192,33 @@ export class Session {
       this.identified = (await this.kept<boolean>('identified')) ?? false;
       console.error(`bulla: the identity was not taken (${problemOf(thrown)}).`);
     }
+  }
+
+  /** A link for another device, which shows its ticket; null where the conversation's own link is not known. */
+  async offerTransfer(): Promise<string | null> {
+    const place = await this.place();
+    return place && withTicket(location.origin, place, await this.#engine.offerTransfer(location.origin + place));
+  }
+
+  transferAsked(): Promise<string> {
+    return this.#engine.transferAsked();
+  }
+
+  giveTransfer(): Promise<void> {
+    return this.#engine.giveTransfer();
+  }
+
+  /** Ended or gone with the worker, it is over. */
+  stopTransfer(): void {
+    this.#engine.stopTransfer().catch(() => undefined);
+  }
+
+  askTransfer(link: string, ticket: string): Promise<string> {
+    return this.#engine.askTransfer(link, ticket);
+  }
+
+  async takeTransfer(link: string): Promise<void> {
+    await this.#comeBack(await this.#engine.takeTransfer(link));
   }
 
   async recoveryCode(): Promise<string | null> {
@@ -454,6 +485,10 @@ export class Session {
         break;
       case 'taken-over':
         this.phase = { kind: 'problem', problem: 'taken-over' };
+        break;
+      case 'cleared':
+        // Where it was taken over, what is stored is the other tab's.
+        if (this.phase.kind !== 'problem') this.phase = { kind: 'problem', problem: 'cleared' };
         break;
       case 'continued':
         this.#note({ kind: 'continued' });

@@ -44,6 +44,24 @@ export class WorkerEngine implements Engine {
   recoveryCode() {
     return this.#call<string | null>('recoveryCode');
   }
+  offerTransfer(link: string) {
+    return this.#call<string>('offerTransfer', link);
+  }
+  transferAsked() {
+    return this.#call<string>('transferAsked');
+  }
+  giveTransfer() {
+    return this.#call<void>('giveTransfer');
+  }
+  askTransfer(link: string, ticket: string) {
+    return this.#call<string>('askTransfer', link, ticket);
+  }
+  takeTransfer(link: string) {
+    return this.#call<Conversation>('takeTransfer', link);
+  }
+  stopTransfer() {
+    return this.#call<void>('stopTransfer');
+  }
   takeBack() {
     return this.#call<void>('takeBack');
   }

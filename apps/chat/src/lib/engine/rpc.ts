@@ -2,7 +2,8 @@
 import type { EngineErrorCode, EngineEvent } from './types';
 
 export const CALLS = [
-  'open', 'card', 'begin', 'recover', 'recoveryCode', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'identify', 'push', 'messages',
+  'open', 'card', 'begin', 'recover', 'recoveryCode', 'offerTransfer', 'transferAsked', 'giveTransfer', 'askTransfer',
+  'takeTransfer', 'stopTransfer', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'identify', 'push', 'messages',
   'attach', 'uploads', 'cancelUpload', 'retryUpload', 'isHere', 'openFile', 'stopFile',
 ] as const;
 export type Call = (typeof CALLS)[number];
@@ -21,6 +22,7 @@ export type Reply =
 const CODES: readonly EngineErrorCode[] = [
   'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated',
   'code-length', 'code-symbol', 'code-mistyped', 'moved',
+  'transfer-link', 'transfer-used', 'transfer-expired', 'transfer-refused',
   'too-large', 'too-many-files', 'file', 'gone', 'damaged', 'stopped', 'unknown',
 ];
 

@@ -149,7 +149,9 @@ export type Connection =
   | { kind: 'online' }
   | { kind: 'offline'; retryInMs: number }
   /** Another copy of this device's data is in use: this one has stopped. */
-  | { kind: 'superseded' };
+  | { kind: 'superseded' }
+  /** The relay speaks no version that this page speaks; `updateHere`: the page is the older one. What is said is kept until both do. */
+  | { kind: 'noCommonVersion'; updateHere: boolean };
 
 export type EngineEvent =
   | { type: 'connection'; connection: Connection }
@@ -172,6 +174,8 @@ export type EngineEvent =
   | { type: 'gap'; missing: number }
   /** Messages of before are here now, older than all others. */
   | { type: 'history'; added: number }
+  /** The browser has taken away what was stored here: nothing more can be kept. */
+  | { type: 'cleared' }
   /** Said by the worker, not by the device: another tab took the engine over, and this one has stopped. */
   | { type: 'taken-over' };
 
@@ -184,7 +188,8 @@ export type Draft =
 /**
  * `bad-link`: not a link, or without a fingerprint; `wrong-key`: what the origin serves is not of the link's key; `unreachable`: nothing
  * came; `storage`: this browser does not store (private mode, full, refused); `other-tab`: the engine runs in another tab; `wasm`: refused or
- * not supported; `code-length`, `code-symbol`, `code-mistyped`: not a recovery code, and nothing was sent; `moved`: the conversation goes on on
+ * not supported; `code-length`, `code-symbol`, `code-mistyped`: not a recovery code, and nothing was sent; of transfers `transfer-link`: not a ticket;
+ * `transfer-used`: another device was first; `transfer-expired`: its time has passed; `transfer-refused`: it is not from the other device; `moved`: the conversation goes on on
  * another device; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
  * more; `gone`: the relay has it no more; `damaged`: it is not what was sent; `stopped`: it was stopped, and goes on from there the next time.
  */
@@ -201,6 +206,10 @@ export type EngineErrorCode =
   | 'code-length'
   | 'code-symbol'
   | 'code-mistyped'
+  | 'transfer-link'
+  | 'transfer-used'
+  | 'transfer-expired'
+  | 'transfer-refused'
   | 'moved'
   | 'too-large'
   | 'too-many-files'
@@ -234,6 +243,21 @@ export interface Engine {
   recover(link: string, code: string): Promise<Conversation>;
   /** The code to write down; null if this conversation has none. */
   recoveryCode(): Promise<string | null>;
+  /**
+   * A ticket to show to another device of this customer's, which gets the recovery code for it once: it is good for ten minutes, until the next is
+   * offered or `stopTransfer`. `link` is the conversation's.
+   */
+  offerTransfer(link: string): Promise<string>;
+  /** The number of the device that asks with the ticket; waits until one does. Nothing is given by that. */
+  transferAsked(): Promise<string>;
+  /** The person has compared the number and said yes. */
+  giveTransfer(): Promise<void>;
+  /** Asks with a ticket that was scanned; the number to compare. */
+  askTransfer(link: string, ticket: string): Promise<string>;
+  /** Waits for the yes, and comes back as `recover` does. */
+  takeTransfer(link: string): Promise<Conversation>;
+  /** Ends a transfer, at either end; whoever waits in it is told `stopped`. */
+  stopTransfer(): Promise<void>;
   /** Brings a conversation back that has `moved`. */
   takeBack(): Promise<void>;
   /** Asks the business for older messages than are here; they come with `history`. */

@@ -103,6 +103,10 @@ fn head(model: &Model, columns: usize, tall: bool) -> Vec<Line<'static>> {
     let (states, style): (&[&str], _) = match model.connection {
         Connection::Online => (&["● online"], palette.good()),
         Connection::Offline { .. } => (&["○ offline, trying again", "○ offline"], palette.waits()),
+        Connection::NoCommonVersion { update_here: true } => {
+            (&["✗ too old for the relay: update this program", "✗ update this"], palette.wrong())
+        }
+        Connection::NoCommonVersion { .. } => (&["✗ the relay is too old", "✗ old relay"], palette.wrong()),
         Connection::Superseded => (&["✗ this copy has stopped", "✗ stopped"], palette.wrong()),
         _ => (&["◌ connecting"], palette.waits()),
     };

@@ -619,6 +619,14 @@ fn the_connection_is_told_in_words() {
     desk.must_show("○ offline");
     desk.hear(Event::Connection(Connection::Connecting));
     desk.must_show("◌ connecting");
+    desk.hear(Event::Connection(Connection::NoCommonVersion { update_here: true }));
+    desk.must_show("✗ update this");
+    desk.hear(Event::Connection(Connection::NoCommonVersion { update_here: false }));
+    desk.must_show("✗ old relay");
+    desk.resize(120, 20);
+    desk.must_show("✗ the relay is too old");
+    desk.hear(Event::Connection(Connection::NoCommonVersion { update_here: true }));
+    desk.must_show("✗ too old for the relay: update this program");
 }
 
 #[test]
