@@ -5,6 +5,7 @@
 //! what others use of the machine: if that is much, or the build is no release, the result is called a draft.
 
 mod bench;
+mod crowd;
 mod endpoint;
 mod latency;
 mod machine;
@@ -85,6 +86,8 @@ enum Measurement {
     Handover,
     /// The relay stores envelopes for readers who are away, and they come back.
     Store,
+    /// The relay with thousands who wait, stall or send far too much, beside live traffic.
+    Crowd,
     /// End-to-end encryption alone.
     Seal,
     /// An endpoint with its durable store receives and sends.
@@ -190,6 +193,7 @@ async fn measure(what: Measurement, bench: &Bench) -> Result<Vec<Group>> {
         Measurement::Disk => vec![machine::disk(bench)?],
         Measurement::Handover => vec![relay::hand_over(bench).await?],
         Measurement::Store => relay::store_and_drain(bench).await?.into(),
+        Measurement::Crowd => vec![crowd::measure(bench).await?],
         Measurement::Seal => vec![sealing::measure(bench)?],
         Measurement::Endpoint => vec![endpoint::measure(bench).await?],
         Measurement::Latency => vec![latency::measure(bench).await?],

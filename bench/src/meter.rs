@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bulla_testkit::process::{Stat, children};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A tick of `/proc`, as Linux shows it to programs on every architecture (`USER_HZ`).
@@ -95,6 +96,18 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     };
     let own = of(pid).context("the measured program has ended")?;
     Ok(own + family(pid).iter().filter_map(|(child, _)| of(*child)).sum::<u64>())
+}
+
+/// A limit of 1,024 open files is usual, and everybody may raise it; children inherit it.
+pub(crate) fn raise_files(needed: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let maximum = limit.maximum.unwrap_or(u64::MAX);
+        ensure!(maximum >= needed, "{needed} open files are needed, {maximum} are allowed (ulimit -Hn)");
+        let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
+    }
+    Ok(())
 }
 
 fn ticks(count: u64) -> Duration {

@@ -17,13 +17,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::sleep;
 
 use crate::bench::{Bench, Group};
-use crate::meter::{Meter, Taken, micros_each, resident};
+use crate::meter::{Meter, Taken, micros_each, raise_files, resident};
 use crate::report::Compared;
 use crate::stats::percentile;
 
@@ -203,18 +202,6 @@ pub(crate) async fn measure(
         }
     }
     Ok((groups.into_vec(), compared))
-}
-
-/// A limit of 1,024 open files is usual, and everybody may raise it; children inherit it.
-fn raise_files(needed: u64) -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let maximum = limit.maximum.unwrap_or(u64::MAX);
-        ensure!(maximum >= needed, "{needed} open files are needed, {maximum} are allowed (ulimit -Hn)");
-        let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
-    }
-    Ok(())
 }
 
 /// One system, one run: online, paced; stored, drained, killed; idle. Each with a server of its own.

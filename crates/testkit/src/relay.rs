@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use bulla_protocol::frame::{
-    Ack, ClaimSlot, ClientFrame, ClientHello, Create, Deliver, Open, ReadSlot, Role, Send, ServerFrame, ServerHello,
-    Subscribe, client_frame::Body as Ask, server_frame::Body as Answer,
+    Ack, ClaimSlot, ClientFrame, ClientHello, Code, Create, Deliver, Open, ReadSlot, Role, Send, ServerFrame,
+    ServerHello, Subscribe, client_frame::Body as Ask, server_frame::Body as Answer,
 };
 use bulla_protocol::id::{Challenge, GrantId, Incarnation, IncarnationNonce, MailboxId, SendId, SlotId, TagBlock};
 use bulla_protocol::ownership::{sign_create, sign_open};
@@ -112,6 +112,15 @@ impl Mailbox {
     #[must_use]
     pub fn permit(&self, now: u64) -> (Permit, PermitMac) {
         self.permit_of(Class::Ordinary, 96, now)
+    }
+
+    /// A right to write to it, for a day, so often a minute.
+    #[must_use]
+    pub fn permit_at_rate(&self, now: u64, rate: u16) -> (Permit, PermitMac) {
+        let (mut permit, _) = self.permit(now);
+        permit.rate = rate;
+        let mac = self.root.grant_key(&permit.grant).mac(&permit);
+        (permit, mac)
     }
 
     /// A right to say Hello to it, for a day.
@@ -244,6 +253,29 @@ impl Owner {
         }
     }
 
+    /// Reads and confirms all that waits; how much that was.
+    pub async fn waiting(&mut self) -> Result<u64> {
+        let mut count = 0;
+        loop {
+            match next_frame(&mut self.socket).await? {
+                (0, Answer::Deliver(deliver)) => {
+                    count += 1;
+                    self.ack(deliver.number).await?;
+                }
+                (0, Answer::CaughtUp(_)) => return Ok(count),
+                other => bail!("{other:?}"),
+            }
+        }
+    }
+
+    /// Answers the relay's pings until the connection ends.
+    pub async fn waits(&mut self) -> Result<()> {
+        while let Some(message) = self.socket.next().await {
+            message?;
+        }
+        Ok(())
+    }
+
     /// The next envelope.
     pub async fn deliver(&mut self) -> Result<Deliver> {
         loop {
@@ -290,6 +322,13 @@ impl Sender {
         Ok(Self { socket, name: name_of(&hello)?, permit, mac, next: 2, waiting: BTreeMap::new() })
     }
 
+    /// Connects, with a permit for so many envelopes a minute.
+    pub async fn at_rate(url: &str, mailbox: &Mailbox, rate: u16) -> Result<Self> {
+        let (socket, hello) = connect(url, Role::Anonymous).await?;
+        let (permit, mac) = mailbox.permit_at_rate(hello.now, rate);
+        Ok(Self { socket, name: name_of(&hello)?, permit, mac, next: 2, waiting: BTreeMap::new() })
+    }
+
     /// Connects, with a permit that somebody gave.
     pub async fn with_permit(url: &str, permit: Permit, mac: PermitMac) -> Result<Self> {
         let (socket, hello) = connect(url, Role::Anonymous).await?;
@@ -322,9 +361,18 @@ impl Sender {
 
     /// Waits for one answer; anything but `Accepted` is an error.
     pub async fn accepted(&mut self) -> Result<()> {
+        match self.answered().await? {
+            None => Ok(()),
+            Some(code) => bail!("not accepted: {code:?}"),
+        }
+    }
+
+    /// Waits for one answer: nothing where it is `Accepted`, or why it is not.
+    pub async fn answered(&mut self) -> Result<Option<Code>> {
         match next_frame(&mut self.socket).await? {
-            (request, Answer::Accepted(_)) if self.waiting.remove(&request).is_some() => Ok(()),
-            other => bail!("not accepted: {other:?}"),
+            (request, Answer::Accepted(_)) if self.waiting.remove(&request).is_some() => Ok(None),
+            (request, Answer::Failed(failed)) if self.waiting.remove(&request).is_some() => Ok(Some(failed.code())),
+            other => bail!("no answer: {other:?}"),
         }
     }
 }
