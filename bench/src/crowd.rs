@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::from_millis(20);
 const MOST_EACH: u64 = 500;
 
 /// Connections that have opened a mailbox and subscribed, and to which nobody writes.
-const IDLE: u64 = 8_000;
+const IDLE: u64 = 10_000;
 
 /// Readers that subscribe, and neither read nor confirm what is written to them.
 const STALLED: u64 = 2_000;
@@ -55,7 +55,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 const ENVELOPE: usize = 1_024;
 
 pub(crate) async fn measure(bench: &Bench) -> Result<Group> {
-    raise_files(2 * (IDLE + STALLED))?;
+    raise_files(IDLE + STALLED)?;
     let mut group = Group::new(
         "crowd",
         "Relay: a crowd beside live traffic",
