@@ -200,7 +200,8 @@ async fn stalled(bench: &Bench, group: &mut Group, each: u64) -> Result<()> {
         Ok(())
     });
     let (sent, spoken) = tokio::join!(sending, live(bench, group, BESIDE, relay, pairs, each));
-    (sent?, spoken?);
+    sent?;
+    spoken?;
     slow.shutdown().await;
     drop(stalled);
     let read = at_once(&mailboxes, |mailbox| async move {
