@@ -72,7 +72,7 @@ fn write(out: &mut String, all: &Disclosure, value: &Value, fields: &BTreeMap<&s
          <title>What this relay holds</title>\n<style>{STYLE}</style>\n<main>\n<h1>What this relay holds</h1>\n\
          <p>All that it could hand out today. The same, in full length, is what <code>bulla-relay disclose --json</code> prints.</p>\n\
          <dl class=\"sum\"><div><dt>Mailboxes</dt><dd>{}</dd></div><div><dt>Envelopes that wait</dt><dd>{waiting}</dd></div>\
-         <div><dt>Bytes of them</dt><dd>{bytes}</dd></div><div><dt>Sealed files</dt><dd>{}</dd></div><div><dt>Bytes of them</dt><dd>{blobs}</dd></div>\
+         <div><dt>Bytes of envelopes</dt><dd>{bytes}</dd></div><div><dt>Sealed files</dt><dd>{}</dd></div><div><dt>Bytes of files</dt><dd>{blobs}</dd></div>\
          <div><dt>Commit slots</dt><dd>{}</dd></div></dl>\n",
         all.mailboxes.len(),
         all.blobs.len(),
@@ -173,12 +173,12 @@ const STYLE: &str = "\
 main{max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.75rem;line-height:1.2}h2{margin-top:2.5rem;font-size:1.25rem}\
 code{font:.875em ui-monospace,monospace;overflow-wrap:anywhere}\
-.sum{display:flex;flex-wrap:wrap;gap:1rem}.sum div{flex:1 1 8rem;border:1px solid #8888;border-radius:.5rem;padding:.5rem .75rem}\
+th code{white-space:nowrap}.sum{display:flex;flex-wrap:wrap;gap:1rem}.sum div{display:block;flex:1 1 8rem;border:1px solid #8888;border-radius:.5rem;padding:.5rem .75rem}\
 .sum dd{margin:0;font-size:1.5rem;font-variant-numeric:tabular-nums}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid #8884}\
 caption{text-align:left;padding-bottom:.5rem}\
 .days td:last-child{width:60%}.days svg{width:100%;height:.75rem;display:block;margin-top:.35rem}rect{fill:#3a7d6b}\
-dl div{display:flex;gap:.75rem;flex-wrap:wrap}main>dl,details dl{margin:.5rem 0}dt{min-width:10rem}dd{margin:0}\
+section dl div,main>dl:not(.sum) div{display:flex;gap:.75rem;flex-wrap:wrap}main>dl,details dl{margin:.5rem 0}dt{min-width:10rem}dd{margin:0}\
 details{margin:.5rem 0;padding-left:.75rem;border-left:2px solid #8886}summary{cursor:pointer;font-weight:600}\
 section+section{border-top:1px solid #8884}";
 
