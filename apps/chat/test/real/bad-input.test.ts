@@ -137,29 +137,35 @@ it.each([
   expect(await page.locator('article .breach').count()).toBe(0);
 });
 
-it('no room any more: what was written is still in the field, and goes once there is room', { timeout: 300_000 }, async () => {
+it('no room any more: what was written is still in the field, and goes once there is room', { timeout: 120_000 }, async () => {
   await page.goto(business.link);
   await begin('there is room');
   await bubble('there is room').getByLabel('Delivered', { exact: true }).waitFor();
-  const storage = await context.newCDPSession(page);
-  await storage.send('Storage.overrideQuotaForOrigin', { origin: business.origin, quotaSize: 1 });
+  // A full disk ends a transaction. Chromium's own quota does so only when it has used up what it handed out in advance, which may take minutes.
+  const [engine] = page.workers();
+  if (!engine) throw new Error('no engine runs');
+  await engine.evaluate(() => {
+    const put = IDBObjectStore.prototype.put;
+    IDBObjectStore.prototype.put = function (...args) {
+      const request = put.apply(this, args);
+      const { transaction } = this;
+      queueMicrotask(() => {
+        try {
+          transaction.abort();
+        } catch {
+          // It has ended already.
+        }
+      });
+      return request;
+    };
+    Object.assign(globalThis, { room: () => (IDBObjectStore.prototype.put = put) });
+  });
   const field = page.getByLabel('Message', { exact: true });
-  const refused = page.getByText('does not let the page keep anything', { exact: false }).first();
-  // Chromium hands out room for half a minute in advance, and may have just done so once more: what is in that still goes.
-  let words = '';
-  await expect
-    .poll(
-      async () => {
-        words = `is there room? ${crypto.randomUUID()}`;
-        await write(words);
-        return (await refused.isVisible()) || (await field.inputValue()) === words;
-      },
-      { timeout: 150_000, interval: 1_000 },
-    )
-    .toBe(true);
-  await refused.waitFor();
+  const words = 'is there room?';
+  await write(words);
+  await page.getByText('does not let the page keep anything', { exact: false }).first().waitFor();
   expect(await field.inputValue()).toBe(words);
-  await storage.send('Storage.overrideQuotaForOrigin', { origin: business.origin });
+  await engine.evaluate(() => (globalThis as unknown as { room(): void }).room());
   // The engine looks for room by itself.
   await expect
     .poll(
