@@ -134,7 +134,6 @@ async fn live(
     for (what, percent) in [("p50", 50.0), ("p99", 99.0), ("slowest", 100.0)] {
         group.add(what, beside, "ms", percentile(&took, percent));
     }
-    group.add_samples(beside, took);
     Ok(pairs)
 }
 

@@ -230,9 +230,9 @@ impl FjallStore {
             return Ok(());
         }
         // The count is believed only where the store says the same: a key too many is destroyed later, a row too many would be lost.
-        if let Some(Backlog { name, .. }) = self.keys.backlog(&id) {
-            let from = self.keys.backlog(&id).map_or(0, |backlog| backlog.inner(known.from));
-            if self.rows.range(rows::row_key(&name, from)..=rows::row_key(&name, u64::MAX)).next().is_some() {
+        if let Some(backlog) = self.keys.backlog(&id) {
+            let from = rows::row_key(&backlog.name, backlog.inner(known.from));
+            if self.rows.range(from..=rows::row_key(&backlog.name, u64::MAX)).next().is_some() {
                 tracing::error!("rows of a mailbox were counted wrongly");
                 self.counts().remove(&id);
                 return Ok(());
