@@ -227,7 +227,7 @@ impl Engine {
         if member.is_in() {
             self.say_awaited_to(ctx, number, record.peer, member.number, false)?;
         } else if member.is_other_side() {
-            self.introduce_left_out(ctx, number)?;
+            self.introduce_left_out(ctx, number, true)?;
         }
         if !self.changes(ctx, number)?.is_nothing() {
             self.wanted.commits.insert(number);

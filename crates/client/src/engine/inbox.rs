@@ -219,7 +219,7 @@ impl Engine {
         }
         // One that comes with a spare has asked already.
         let lacks = match &content.extensions.introduced {
-            Some(introduced) if introduced.spare.is_none() => self.is_left_out(ctx, number, introduced)?,
+            Some(introduced) if introduced.spare.is_none() => self.lacks(ctx, number, introduced)?,
             _ => false,
         };
         if is_answer || lacks {

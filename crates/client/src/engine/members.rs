@@ -52,16 +52,16 @@ impl Member {
         !self.record.own_side
     }
 
+    /// The group lacks it, and it was not removed.
+    fn is_left_out(&self) -> bool {
+        self.record.out && !self.record.leaving
+    }
+
     /// The purpose under which something goes to it. Among a customer's own devices everything goes under `control`, which always stands:
     /// `service` is what the customer's writing gives the business.
     pub(super) fn purpose(&self, purpose: Purpose) -> Purpose {
         if self.record.own_side { Purpose::Control } else { purpose }
     }
-}
-
-/// A device of the other side that the group lacks, and that was not removed.
-fn is_left_out(member: &Member) -> bool {
-    member.is_other_side() && !member.is_in() && !member.record.leaving
 }
 
 pub(super) fn member_key(conversation: u64, number: Number) -> Vec<u8> {
@@ -377,12 +377,18 @@ impl Engine {
         self.introduce_those(ctx, number, Member::is_in, false)
     }
 
-    /// A device of the customer that the group lacks has left a spare with the business, which can let in nobody: the customer's others can.
-    pub(super) fn introduce_left_out(&mut self, ctx: &mut Ctx<'_, '_>, number: u64) -> Result<(), StoreError> {
+    /// A business says to a customer's devices which of them their group lacks: it can let in nobody, they can. With its spare where that one has
+    /// just left it.
+    pub(super) fn introduce_left_out(
+        &mut self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        with_spare: bool,
+    ) -> Result<(), StoreError> {
         if broken(Rule::LeftOutIntroduced) {
             return Ok(());
         }
-        self.introduce_those(ctx, number, is_left_out, true)
+        self.introduce_those(ctx, number, |member| member.is_other_side() && member.is_left_out(), with_spare)
     }
 
     /// Says to the group how some of those who are known here can be written to, and with what they come in.
@@ -428,10 +434,7 @@ impl Engine {
         record: &ConversationRecord,
     ) -> Result<(), StoreError> {
         if self.own_role() == Role::Business {
-            if broken(Rule::LeftOutIntroduced) {
-                return Ok(());
-            }
-            return self.introduce_those(ctx, number, is_left_out, false);
+            return self.introduce_left_out(ctx, number, false);
         }
         if record.pseudonym.is_none() || self.members(ctx, number)?.iter().filter(|m| m.is_in()).count() < 2 {
             return Ok(());
@@ -468,12 +471,7 @@ impl Engine {
     }
 
     /// Whether it is a device of ours that the group lacks.
-    pub(super) fn is_left_out(
-        &self,
-        ctx: &Ctx<'_, '_>,
-        number: u64,
-        introduced: &Introduced,
-    ) -> Result<bool, StoreError> {
+    pub(super) fn lacks(&self, ctx: &Ctx<'_, '_>, number: u64, introduced: &Introduced) -> Result<bool, StoreError> {
         let is_it = |m: &Member| m.record.own_side && m.record.endpoint == introduced.endpoint && !m.is_in();
         Ok(introduced.role == self.own_role() && self.members(ctx, number)?.iter().any(is_it))
     }

@@ -1,9 +1,9 @@
 //! The store on `fjall`, a log-structured engine.
 //!
 //! A batch goes to the journal, is synced with `fdatasync`, and only then becomes visible to reads. Deleted envelopes stay in
-//! journal and tables until the engine drops these: so they are sealed under keys that are kept elsewhere and destroyed ([`keys`](super::keys)).
+//! journal and tables until the engine drops these: so they are sealed under keys that are kept elsewhere and destroyed ([`keys`](super::keys)), and
+//! stand under names that go with these keys, not under their mailboxes' ids.
 //! Reads of more than one key are of a snapshot: what the engine shows without one is a batch that it is just applying, half of it.
-//! For the same reason rows do not stand under their mailbox's id but under a name that dies with its key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, TryLockError};
