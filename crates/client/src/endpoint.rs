@@ -20,6 +20,7 @@ use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::link::Link;
 use bulla_e2ee::recovery::RecoveryCode;
 use bulla_e2ee::suite::{Suite, Suites};
+use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::BlobId;
 use bulla_protocol::work::Task;
 use bytes::Bytes;
@@ -316,6 +317,17 @@ impl Endpoint {
     /// Tells the business where this device can be woken when nothing of it runs (Web Push), or with `None` that it cannot any more.
     pub async fn push(&self, to: ConversationId, subscription: Option<PushSubscription>) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.push(ctx, to, subscription)).await
+    }
+
+    /// The customer decides whether the business may write for a purpose (notifications, marketing), under the words that the person saw.
+    pub async fn decide(
+        &self,
+        to: ConversationId,
+        purpose: Purpose,
+        given: bool,
+        wording: String,
+    ) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.decide(ctx, to, purpose, given, &wording)).await
     }
 
     /// Says that we are typing, if the other side can be told at once.

@@ -1,6 +1,6 @@
 //! What programs say to an endpoint and hear from it. No key material appears here.
 
-use bulla_e2ee::content::{MessageId, PushSubscription};
+use bulla_e2ee::content::{Answer, Consent, Interactive, Location, MessageId, Person, PushSubscription};
 use bulla_e2ee::identity::UserId;
 use bulla_protocol::id::BlobId;
 
@@ -36,6 +36,35 @@ pub enum Draft {
         /// The message it answers.
         reply_to: Option<MessageId>,
     },
+    /// A business's message with something to choose. A template goes under the permit of its category: `marketing`, or `notifications` outside of
+    /// the service window.
+    Interactive {
+        /// What is shown.
+        interactive: Box<Interactive>,
+        /// The message it answers.
+        reply_to: Option<MessageId>,
+    },
+    /// What a customer chose in such a message.
+    Answer {
+        /// The message that offers it.
+        to: MessageId,
+        /// The choice.
+        answer: Answer,
+    },
+    /// A place.
+    Location {
+        /// Which.
+        location: Location,
+        /// The message it answers.
+        reply_to: Option<MessageId>,
+    },
+    /// Persons and how they are reached.
+    Contacts {
+        /// At least one.
+        persons: Vec<Person>,
+        /// The message it answers.
+        reply_to: Option<MessageId>,
+    },
     /// New text for an own message.
     Edit {
         /// The own message.
@@ -56,6 +85,10 @@ impl std::fmt::Debug for Draft {
             Self::Text { .. } => "Draft::Text(redacted)",
             Self::Reaction { .. } => "Draft::Reaction(redacted)",
             Self::Attachment { .. } => "Draft::Attachment(redacted)",
+            Self::Interactive { .. } => "Draft::Interactive(redacted)",
+            Self::Answer { .. } => "Draft::Answer(redacted)",
+            Self::Location { .. } => "Draft::Location(redacted)",
+            Self::Contacts { .. } => "Draft::Contacts(redacted)",
             Self::Edit { .. } => "Draft::Edit(redacted)",
             Self::Delete { .. } => "Draft::Delete(redacted)",
         })
@@ -115,6 +148,12 @@ pub enum Failure {
     /// Larger than the permit allows.
     #[n(3)]
     TooLarge,
+    /// The customer has withdrawn what it had agreed to (131050).
+    #[n(4)]
+    Withdrawn,
+    /// The customer never agreed to be written to for this purpose (131026).
+    #[n(5)]
+    NoConsent,
 }
 
 /// What a message shows.
@@ -125,6 +164,14 @@ pub enum Shown {
     Text(String),
     /// A file.
     File(Box<FileCard>),
+    /// Something to choose from, and the file above it.
+    Interactive(Box<Interactive>, Option<Box<FileCard>>),
+    /// What was chosen in [`Message::reply_to`].
+    Answer(Answer),
+    /// A place.
+    Location(Location),
+    /// Persons and how they are reached.
+    Contacts(Vec<Person>),
     /// A reaction to [`Message::reply_to`]; `None` takes it back.
     Reaction(Option<String>),
     /// An edit of [`Message::replaces`].
@@ -142,6 +189,10 @@ impl std::fmt::Debug for Shown {
         f.write_str(match self {
             Self::Text(_) => "Text(redacted)",
             Self::File(_) => "File(redacted)",
+            Self::Interactive(..) => "Interactive(redacted)",
+            Self::Answer(_) => "Answer(redacted)",
+            Self::Location(_) => "Location(redacted)",
+            Self::Contacts(_) => "Contacts(redacted)",
             Self::Reaction(_) => "Reaction(redacted)",
             Self::Edit(_) => "Edit(redacted)",
             Self::Deleted => "Deleted",
@@ -186,7 +237,7 @@ pub struct Message {
     pub reference: Option<String>,
     /// The customer's id at the business, as a token that nobody has checked.
     pub identity: Option<String>,
-    /// A business wrote under a `service` permit outside of its window.
+    /// A business wrote under a permit for something else: outside of its window, or marketing where it may answer.
     pub breach: bool,
     /// An outgoing message that another of this customer's devices said: its name.
     pub by: Option<String>,
@@ -215,7 +266,23 @@ pub struct Conversation {
     pub past: Option<Past>,
     /// At a customer: the business sends pushes, under this key (RFC 8292: a P-256 point, uncompressed).
     pub push_key: Option<Vec<u8>>,
+    /// What the customer has decided of notifications and marketing; nothing of what it was never asked.
+    pub consents: Vec<Decision>,
 }
+
+/// What a customer has decided: whether the business may write for a purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Notifications or marketing.
+    pub purpose: Purpose,
+    /// It may.
+    pub given: bool,
+    /// When, by the customer's clock, Unix ms.
+    pub at_ms: u64,
+}
+
+/// What a permit is for.
+pub use bulla_e2ee::tag::Purpose;
 
 /// How much of what was said before a device came is here. The business has it, and gives it page by page ([`crate::endpoint::Endpoint::older`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -427,6 +494,15 @@ pub enum Event {
         /// What it said. Nobody has looked at the address yet.
         subscription: Option<Box<PushSubscription>>,
     },
+    /// At a business: the customer has decided whether it may be written to for a purpose.
+    Consent {
+        /// Where.
+        conversation: ConversationId,
+        /// What it says.
+        consent: Consent,
+        /// The signed statement, for others to see.
+        statement: Vec<u8>,
+    },
     /// Messages from before this device came are here now, older than all others; nobody is to be told of each.
     History {
         /// Where.
@@ -462,6 +538,7 @@ impl Event {
             | Self::Devices { conversation, .. }
             | Self::History { conversation, .. }
             | Self::Push { conversation, .. }
+            | Self::Consent { conversation, .. }
             | Self::KeyChange { conversation, .. } => Some(*conversation),
         }
     }

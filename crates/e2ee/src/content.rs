@@ -8,18 +8,31 @@
 //! version does not know are kept as they came and are shown as unsupported; they are never an error. What *is* an error:
 //! CBOR that is not deterministic, anything over its limit, and known things of a wrong type.
 
+mod answer;
 mod attachment;
+mod consent;
 mod extensions;
 mod history;
 mod id;
+mod interactive;
+mod location;
 mod part;
+mod person;
 mod push;
 
+pub use answer::{Answer, FieldProblem, FieldValue, Ordered, QUANTITY};
 pub use attachment::{Attachment, Preview};
+pub use consent::{Consent, ConsentError};
 pub use extensions::{Extensions, Introduced, PermitsExtension, Reader};
 pub use history::{HistoryItem, HistoryPage, HistoryReaction, HistoryRequest};
 pub use id::{MessageId, MessageIdError, RoomUri, SenderUri};
+pub use interactive::{
+    Action, BUTTONS, Button, Category, Field, FieldKind, FieldOption, Form, FormKind, Header, Interactive, List,
+    PRODUCTS, Product, Products, ROWS, Row, Screen, Section, TemplateName,
+};
+pub use location::Location;
 pub use part::{Body, Receipt};
+pub use person::{Address, Email, Name, Organization, PERSONS, Page, Person, Phone};
 pub use push::{PUSH_KEY, PushSubscription};
 
 pub(crate) use extensions::{read_readers, write_readers};

@@ -62,6 +62,8 @@ labels! {
     DEVICE_JOIN = "bulla/1/device-join";
     /// Ed25519, business identity key: a device is told that the conversation goes on without it.
     TURNED_AWAY = "bulla/1/turned-away";
+    /// Ed25519, pseudonym key or leaf key of a linked device: a customer agrees to be written to, or does no more.
+    CONSENT = "bulla/1/consent";
     /// HKDF info: a pseudonym's key from a recovery code.
     RECOVERY = "bulla/1/recovery";
     /// SHA-256: the checksum of a recovery code that is written down.

@@ -252,6 +252,12 @@ impl Device {
         Ok(self.endpoint.push(self.current()?, to).await.map_err(Refused::from)?)
     }
 
+    /// The person lets the business write for a purpose, `notifications` or `marketing`, or does no more, under the words that it saw.
+    pub async fn decide(&self, purpose: &str, given: bool, wording: String) -> Result<(), JsValue> {
+        let purpose = shapes::purpose_from_text(purpose)?;
+        Ok(self.endpoint.decide(self.current()?, purpose, given, wording).await.map_err(Refused::from)?)
+    }
+
     /// What the person calls herself.
     #[wasm_bindgen(js_name = setName)]
     pub async fn set_name(&self, name: String) -> Result<(), JsValue> {

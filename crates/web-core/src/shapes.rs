@@ -5,8 +5,9 @@ use bulla_client::event::{self, ConversationState, Direction, Past};
 use bulla_client::media::{self, MediaError};
 use bulla_client::store::StoreError;
 use bulla_e2ee::attachment::AttachmentError;
-use bulla_e2ee::content::{MessageId, PushSubscription};
+use bulla_e2ee::content::{Answer, Interactive, Location, MessageId, Person, PushSubscription};
 use bulla_e2ee::recovery::RecoveryError;
+use bulla_e2ee::tag::Purpose;
 use bulla_e2ee::transfer;
 use data_encoding::BASE64URL_NOPAD;
 use js_sys::Reflect;
@@ -45,6 +46,8 @@ impl From<CommandError> for Refused {
             CommandError::NotReady => "not-ready",
             CommandError::OutOfDate => "outdated",
             CommandError::Moved => "moved",
+            CommandError::NotOffered => "not-offered",
+            CommandError::NotFitting => "not-fitting",
             CommandError::Store(_) | CommandError::NotKept => "storage",
             _ => "unknown",
         };
@@ -139,6 +142,28 @@ pub enum Shown {
     File {
         /// What is known of it.
         file: File,
+    },
+    /// Something to choose from.
+    Interactive {
+        /// What is shown.
+        interactive: Box<Interactive>,
+        /// The file above it.
+        file: Option<File>,
+    },
+    /// What was chosen.
+    Answer {
+        /// The choice.
+        answer: Answer,
+    },
+    /// A place; degrees.
+    Location {
+        /// Which.
+        location: Location,
+    },
+    /// Persons.
+    Contacts {
+        /// At least one.
+        persons: Vec<Person>,
     },
     /// A reaction, or none any more.
     Reaction {
@@ -313,6 +338,12 @@ impl From<event::Message> for Message {
         let shown = match m.shown {
             event::Shown::Text(text) => Shown::Text { text },
             event::Shown::File(card) => Shown::File { file: (*card).into() },
+            event::Shown::Interactive(interactive, file) => {
+                Shown::Interactive { interactive, file: file.map(|card| (*card).into()) }
+            }
+            event::Shown::Answer(answer) => Shown::Answer { answer },
+            event::Shown::Location(location) => Shown::Location { location },
+            event::Shown::Contacts(persons) => Shown::Contacts { persons },
             event::Shown::Reaction(emoji) => Shown::Reaction { emoji },
             event::Shown::Edit(text) => Shown::Edit { text },
             event::Shown::Deleted => Shown::Deleted,
@@ -331,6 +362,7 @@ impl From<event::Message> for Message {
             event::Failure::WindowClosed => "window-closed",
             event::Failure::NoReceipt => "no-receipt",
             event::Failure::TooLarge => "too-large",
+            event::Failure::Withdrawn | event::Failure::NoConsent => "no-consent",
             _ => "refused",
         });
         let reactions = m.reactions.into_iter().map(|(whose, emoji)| Reaction { own: is_own(whose), emoji });
@@ -379,6 +411,25 @@ pub struct Conversation {
     unread: u64,
     past: Option<&'static str>,
     push_key: Option<String>,
+    consents: Vec<Decision>,
+}
+
+/// What the person has decided about a purpose.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    purpose: &'static str,
+    given: bool,
+    at_ms: u64,
+}
+
+/// A purpose that a person decides about.
+pub fn purpose_from_text(text: &str) -> Result<Purpose, Refused> {
+    match text {
+        "notifications" => Ok(Purpose::Notifications),
+        "marketing" => Ok(Purpose::Marketing),
+        _ => Err(Refused { code: "unknown", message: "not a purpose that is decided about".into() }),
+    }
 }
 
 impl From<event::Conversation> for Conversation {
@@ -409,6 +460,15 @@ impl From<event::Conversation> for Conversation {
                 _ => "more",
             }),
             push_key: c.push_key.map(|key| BASE64URL_NOPAD.encode(&key)),
+            consents: c
+                .consents
+                .into_iter()
+                .map(|of| Decision {
+                    purpose: if of.purpose == Purpose::Marketing { "marketing" } else { "notifications" },
+                    given: of.given,
+                    at_ms: of.at_ms,
+                })
+                .collect(),
         }
     }
 }
@@ -561,6 +621,25 @@ pub enum Draft {
         to: String,
         emoji: Option<String>,
     },
+    Answer {
+        to: String,
+        answer: Answer,
+    },
+    Location {
+        latitude: f64,
+        longitude: f64,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        address: Option<String>,
+        #[serde(default)]
+        reply_to: Option<String>,
+    },
+    Contacts {
+        persons: Vec<Person>,
+        #[serde(default)]
+        reply_to: Option<String>,
+    },
     Edit {
         of: String,
         body: String,
@@ -585,6 +664,15 @@ impl TryFrom<Draft> for event::Draft {
                 Self::Text { body, reply_to: reply_to.as_deref().map(id_from_text).transpose()? }
             }
             Draft::Reaction { to, emoji } => Self::Reaction { to: id_from_text(&to)?, emoji },
+            Draft::Answer { to, answer } => Self::Answer { to: id_from_text(&to)?, answer },
+            Draft::Location { latitude, longitude, name, address, reply_to } => {
+                let nowhere = || Refused { code: "unknown", message: "no place has these coordinates".into() };
+                let location = Location { name, address, ..Location::at(latitude, longitude).ok_or_else(nowhere)? };
+                Self::Location { location, reply_to: reply_to.as_deref().map(id_from_text).transpose()? }
+            }
+            Draft::Contacts { persons, reply_to } => {
+                Self::Contacts { persons, reply_to: reply_to.as_deref().map(id_from_text).transpose()? }
+            }
             Draft::Edit { of, body } => Self::Edit { of: id_from_text(&of)?, body },
             Draft::Delete { of } => Self::Delete { of: id_from_text(&of)? },
         })

@@ -1,6 +1,6 @@
 //! What programs ask for. Each is validated before it changes anything, runs inside one transaction, and is answered once that is durable.
 
-use bulla_e2ee::content::{Body, Content, MessageId, PushSubscription};
+use bulla_e2ee::content::{Body, Category, Content, MessageId, PushSubscription};
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::limits as content_limits;
 use bulla_e2ee::tag::Purpose;
@@ -37,6 +37,12 @@ pub enum CommandError {
     /// Only a message's author may edit or delete it.
     #[error("only its author can change a message")]
     NotYours,
+    /// What was chosen is not among what that message offers, or not filled in as it asks.
+    #[error("that message does not offer this, or the form is not filled in as it asks")]
+    NotOffered,
+    /// Something in it is longer than it may be, or more than there may be.
+    #[error("something in this message is too long, empty, or more than there may be")]
+    NotFitting,
     /// The draft has nothing in it.
     #[error("the message is empty")]
     Empty,
@@ -135,6 +141,7 @@ impl Engine {
         content.extensions.permits = self.give(ctx, to.0, &mut record, Carrier::Message)?;
         let bytes = self.say(ctx, &mut record, &mut content)?;
         let id = Self::id_of(&record, Direction::Outgoing, &content, &bytes)?;
+        let purpose = self.purpose_for(ctx, &record, &content);
         let new = NewMessage {
             id,
             direction: Direction::Outgoing,
@@ -142,9 +149,10 @@ impl Engine {
             content: &content,
             breach: false,
             by: None,
+            purpose,
         };
         let place = self.store_message(ctx, to.0, &mut record, &new)?;
-        let intent = OutboxRecord::message(place, Purpose::Service.to_wire());
+        let intent = OutboxRecord::message(place, purpose.to_wire());
         self.enqueue(ctx, to.0, &mut record, &intent)?;
         self.save_conversation(ctx, to.0, &record)?;
         if record.state == ConversationState::Greeting {
@@ -152,6 +160,18 @@ impl Engine {
         }
         self.pump(ctx, to.0)?;
         Ok(view(place, &Self::message_record(ctx, place)?))
+    }
+
+    /// Under which permit something goes: a template under that of its category, what is not an offer as an answer while the window is open.
+    fn purpose_for(&self, ctx: &Ctx<'_, '_>, record: &ConversationRecord, content: &Content) -> Purpose {
+        let RoleOptions::Business(options) = &self.role else { return Purpose::Service };
+        let Body::Interactive(interactive) = &content.body else { return Purpose::Service };
+        let in_window = ctx.tx.now_ms() < record.last_heard_ms.saturating_add(options.window_ms);
+        match interactive.template.as_ref().map(|template| template.category) {
+            Some(Category::Marketing) => Purpose::Marketing,
+            Some(_) if !in_window => Purpose::Notifications,
+            _ => Purpose::Service,
+        }
     }
 
     fn content_of(&self, ctx: &Ctx<'_, '_>, to: ConversationId, draft: &Draft) -> Result<Content, CommandError> {
@@ -168,6 +188,12 @@ impl Engine {
                 Direction::Incoming => Err(CommandError::NotYours),
             }
         };
+        let answering = |content: Content, reply_to: Option<&MessageId>| {
+            content.encode().map_err(|_| CommandError::NotFitting)?;
+            let Some(id) = reply_to else { return Ok(content) };
+            find(id)?;
+            Ok(content.in_reply_to(*id))
+        };
         match draft {
             Draft::Text { body, reply_to } => {
                 let content = Content::new(salt, text(body)?);
@@ -181,6 +207,30 @@ impl Engine {
                 let Some(id) = reply_to else { return Ok(content) };
                 find(id)?;
                 Ok(content.in_reply_to(*id))
+            }
+            Draft::Interactive { interactive, reply_to } => {
+                if !matches!(self.role, RoleOptions::Business(_)) {
+                    return Err(CommandError::WrongRole);
+                }
+                answering(Content::new(salt, Body::Interactive(interactive.clone())), reply_to.as_ref())
+            }
+            Draft::Location { location, reply_to } => {
+                answering(Content::new(salt, Body::Location(location.clone())), reply_to.as_ref())
+            }
+            Draft::Contacts { persons, reply_to } => {
+                answering(Content::new(salt, Body::Contacts(persons.clone())), reply_to.as_ref())
+            }
+            Draft::Answer { to: offer, answer } => {
+                let stored = find(offer)?;
+                let offered = Content::decode(&stored.content.0).ok().map(|content| content.body);
+                match offered {
+                    Some(Body::Interactive(interactive))
+                        if stored.direction == Direction::Incoming && interactive.offers(answer) =>
+                    {
+                        answering(Content::new(salt, Body::Answer(answer.clone())), Some(offer))
+                    }
+                    _ => Err(CommandError::NotOffered),
+                }
             }
             Draft::Reaction { to: under, emoji: Some(emoji) } => {
                 find(under)?;

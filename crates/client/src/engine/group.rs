@@ -22,7 +22,7 @@ use minicbor::bytes::ByteVec;
 use super::continues::is_ours;
 use super::lanes::{Lane, LaneId};
 use super::members::Member;
-use super::messages::{Wait, message_key};
+use super::messages::{Wait, message_key, purpose_of};
 use super::permits::Carrier;
 use super::record::{ConversationRecord, GroupRecord, MessageRecord, OutboxRecord, Place};
 use super::suites::suite_of;
@@ -507,11 +507,11 @@ impl Engine {
             let waits =
                 stored.status < Status::Delivered || (awaited.contains(&order) && stored.status != Status::Failed);
             if is_ours(&stored) && waits && !stored.deleted && !broken(Rule::SaidAgain) {
-                again.push(Place { conversation: number, order });
+                again.push((Place { conversation: number, order }, purpose_of(&stored)));
             }
         }
-        for place in again.into_iter().rev() {
-            self.enqueue(ctx, number, record, &OutboxRecord::message(place, Purpose::Service.to_wire()))?;
+        for (place, purpose) in again.into_iter().rev() {
+            self.enqueue(ctx, number, record, &OutboxRecord::message(place, purpose))?;
         }
         if !delivered.is_empty() || !read.is_empty() {
             self.owe_receipts(ctx, number, record.peer, &delivered, &read, Wait::AtOnce)?;

@@ -252,6 +252,7 @@ impl Engine {
             breach: false,
             withdraws_from: None,
             by: None,
+            purpose: None,
             inline: false,
         }
     }

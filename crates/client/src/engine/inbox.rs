@@ -3,7 +3,7 @@
 //! Every envelope ends in one of three ways, all acknowledged after the commit: it changed something; it was a duplicate; or it could not be
 //! read, and is kept as it came. Only a failing store leaves it unacknowledged, and then the relay delivers it again.
 
-use bulla_e2ee::content::{Body, Content};
+use bulla_e2ee::content::{Body, Category, Content};
 use bulla_e2ee::continues::Reason;
 use bulla_e2ee::conversation::OpenError;
 use bulla_e2ee::envelope::{EnvelopeError, EnvelopeKey, Kind};
@@ -212,10 +212,15 @@ impl Engine {
                     self.history_came(ctx, number, record, page)?;
                 }
             }
+            Body::Consent(statement) => {
+                if member.record.own_side || matches!(self.role, RoleOptions::Business(_)) {
+                    self.decided(ctx, number, record, member, statement)?;
+                }
+            }
             _ if member.is_other_side() && !Self::may_carry_content(purpose) => {
                 tracing::warn!("content under a control permit: not shown");
             }
-            _ => self.heard_message(ctx, number, record, member, bytes, content)?,
+            _ => self.heard_message(ctx, number, record, member, purpose, bytes, content)?,
         }
         // One that comes with a spare has asked already.
         let lacks = match &content.extensions.introduced {
@@ -238,12 +243,14 @@ impl Engine {
         self.pump(ctx, number)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what came, from whom, and how")]
     fn heard_message(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
         record: &mut ConversationRecord,
         member: &Member,
+        purpose: Purpose,
         bytes: &[u8],
         content: &Content,
     ) -> Result<(), StoreError> {
@@ -254,10 +261,10 @@ impl Engine {
         // Owed also for a duplicate under a new ciphertext: its sender has not heard of the first.
         if Self::place_of(ctx, None, &id)?.is_none() {
             let late = ctx.tx.now_ms() > record.last_said_ms.saturating_add(WINDOW_MS);
-            let breach = matches!(self.role, RoleOptions::Customer)
-                && late
+            let late = late
                 && content.extensions.sent_ms.is_none_or(|sent| sent > record.last_said_ms.saturating_add(WINDOW_MS));
-            let new = NewMessage { id, direction: Direction::Incoming, bytes, content, breach, by: None };
+            let breach = matches!(self.role, RoleOptions::Customer) && is_breach(purpose, late, content);
+            let new = NewMessage { id, direction: Direction::Incoming, bytes, content, breach, by: None, purpose };
             self.store_message(ctx, number, record, &new)?;
         }
         self.owe_receipts(ctx, number, record.peer, &[id], &[], Wait::Gather)
@@ -277,7 +284,8 @@ impl Engine {
         let id = Self::id_of(record, Direction::Outgoing, content, bytes)?;
         if Self::place_of(ctx, None, &id)?.is_none() {
             let by = Some(member.record.endpoint.as_str());
-            let new = NewMessage { id, direction: Direction::Outgoing, bytes, content, breach: false, by };
+            let purpose = Purpose::Service;
+            let new = NewMessage { id, direction: Direction::Outgoing, bytes, content, breach: false, by, purpose };
             self.store_message(ctx, number, record, &new)?;
             record.control_given = 0;
             self.save_conversation(ctx, number, record)?;
@@ -306,7 +314,7 @@ impl Engine {
             self.introduced(ctx, number, record, introduced)?;
         }
         if member.record.own_side {
-            return Ok(false);
+            return self.learn_decisions(ctx, number, record, &extensions.decisions);
         }
         record.heard_counter = record.heard_counter.max(extensions.counter.unwrap_or(0));
         let mut changed = false;
@@ -368,5 +376,19 @@ impl Engine {
         let record =
             UnreadableRecord { reason: reason.to_owned(), envelope: ByteVec::from(envelope.to_vec()), stored_ms: now };
         ctx.tx.put(Table::Unreadable, &key, Scope::Endpoint, &record)
+    }
+}
+
+/// Whether a business wrote under a permit that is for something else: an answer when it is too late for answers, an offer where it may answer, or
+/// anything but what the customer has agreed to under the permits that are for that.
+fn is_breach(purpose: Purpose, late: bool, content: &Content) -> bool {
+    let category = match &content.body {
+        Body::Interactive(interactive) => interactive.template.as_ref().map(|template| template.category),
+        _ => None,
+    };
+    match purpose {
+        Purpose::Notifications => !matches!(category, Some(Category::Utility | Category::Authentication)),
+        Purpose::Marketing => category.is_none(),
+        _ => late || category == Some(Category::Marketing),
     }
 }

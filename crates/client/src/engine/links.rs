@@ -71,6 +71,7 @@ enum Pending {
     Subscribe(MailboxId),
     Bundle(u32),
     Send(LaneId, SendId),
+    Revoke(MailboxId, u32),
     Claim(u64, [u8; 32]),
     Read(u64, [u8; 32]),
     /// Its answer changes nothing.
@@ -172,6 +173,18 @@ impl Engine {
         let key = LinkKey::owner(&held.record.relay);
         let frame = bulla_protocol::frame::PublishBundle { mailbox: mailbox.to_vec(), bundle };
         self.request(out, &key, client_frame::Body::PublishBundle(frame), Pending::Bundle(serial));
+    }
+
+    pub(super) fn request_revoke(
+        &mut self,
+        out: &mut Effects,
+        key: &LinkKey,
+        mailbox: MailboxId,
+        grant: [u8; 16],
+        serial: u32,
+    ) {
+        let frame = bulla_protocol::frame::Revoke { mailbox: mailbox.to_vec(), grant: grant.to_vec() };
+        self.request(out, key, client_frame::Body::Revoke(frame), Pending::Revoke(mailbox, serial));
     }
 
     pub(super) fn link_up(
@@ -345,12 +358,17 @@ impl Engine {
                 }
                 let subscribe = Subscribe { mailboxes: vec![id.to_vec()] };
                 self.request(ctx.out, key, client_frame::Body::Subscribe(subscribe), Pending::Subscribe(id));
+                // Before anything else: until then the relay lets pass what is not wanted any more.
+                self.tell_revoked(ctx)?;
                 self.renew_bundle(ctx)?;
                 self.reform_some(ctx)?;
                 self.pump_all(ctx)?;
                 self.pump_commits(ctx)?;
             }
             (server_frame::Body::Done(_), Some(Pending::Bundle(serial))) => self.bundle_published(ctx, serial)?,
+            (server_frame::Body::Done(_), Some(Pending::Revoke(mailbox, serial))) => {
+                self.revocation_confirmed(ctx, mailbox, serial)?;
+            }
             (server_frame::Body::Subscribed(answer), Some(Pending::Subscribe(id))) => {
                 if let (Some(number), Some(mailbox)) = (answer.subscriptions.first(), self.mailboxes.get_mut(&id)) {
                     mailbox.subscription = Some(*number);

@@ -14,6 +14,7 @@ use bulla_e2ee::tag::Purpose;
 
 use super::continues::{SAID_AGAIN, is_ours};
 use super::lanes::LaneId;
+use super::messages::purpose_of;
 use super::record::{Awaited, ConversationRecord, MemberRecord, MessageRecord, OutboxRecord, Place};
 use super::{Ctx, Engine};
 use crate::event::{ConversationId, ConversationState, Event, Status};
@@ -285,7 +286,7 @@ impl Engine {
                 continue;
             }
             Self::note_awaited(ctx, member, place, peer, Awaited::Queued)?;
-            let message = OutboxRecord::message(place, Purpose::Service.to_wire());
+            let message = OutboxRecord::message(place, purpose_of(&stored));
             self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member), ..message })?;
         }
         Ok(())
@@ -402,7 +403,7 @@ impl Engine {
         let mut record = self.conversation_record(ctx, number)?;
         for member in self.members(ctx, number)?.into_iter().filter(are_meant) {
             let mut given = None;
-            for purpose in [Purpose::Service, Purpose::Control] {
+            for purpose in [Purpose::Service, Purpose::Control, Purpose::Notifications, Purpose::Marketing] {
                 if let Some((relay, permit)) = self.choose(ctx, number, member.number, purpose)? {
                     let permits = given.get_or_insert_with(|| PermitsExtension { relay, permits: Vec::new() });
                     permits.permits.push(permit);

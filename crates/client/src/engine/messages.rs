@@ -11,7 +11,7 @@ use super::permits::Carrier;
 use super::record::{ConversationRecord, MessageRecord, OutboxRecord, Place, ReceiptsRecord, SecretVec};
 use super::uploads::forget_attached;
 use super::{Ctx, Engine, Timer, damaged};
-use crate::event::{ConversationId, ConversationState, Direction, Event, Failure, Message, Shown, Status};
+use crate::event::{ConversationId, ConversationState, Decision, Direction, Event, Failure, Message, Shown, Status};
 use crate::media::FileCard;
 use crate::store::vault::Scope;
 use crate::store::{Order, StoreError, Table};
@@ -45,6 +45,13 @@ pub(super) struct NewMessage<'a> {
     pub(super) breach: bool,
     /// Another device of ours said it: its name.
     pub(super) by: Option<&'a str>,
+    /// Under which it goes, or came.
+    pub(super) purpose: Purpose,
+}
+
+/// The purpose under which a message of ours goes, also when it is said again.
+pub(super) fn purpose_of(stored: &MessageRecord) -> u8 {
+    stored.purpose.unwrap_or(Purpose::Service.to_wire())
 }
 
 impl Engine {
@@ -149,6 +156,7 @@ impl Engine {
             breach: new.breach,
             withdraws_from,
             by: new.by.map(str::to_owned),
+            purpose: (outgoing && new.purpose != Purpose::Service).then(|| new.purpose.to_wire()),
             inline: false,
         };
         Self::save_message(ctx, place, record.peer, &stored)?;
@@ -346,6 +354,15 @@ impl Engine {
         record.counter += 1;
         content.extensions.counter = Some(record.counter);
         content.extensions.sent_ms = Some(ctx.tx.now_ms());
+        if content.extensions.permits.is_some() && record.is_customer() {
+            // For another device of ours that has just come in.
+            content.extensions.decisions = record
+                .consents
+                .iter()
+                .flatten()
+                .filter_map(|of| Some((Purpose::from_wire(u64::from(of.purpose))?, of.given, of.at_ms)))
+                .collect();
+        }
         // Drafts are checked before they come here; what fails now is our own mistake.
         content.encode().map_err(|_| damaged(Table::Outbox))
     }
@@ -453,6 +470,13 @@ pub(super) fn view(place: Place, stored: &MessageRecord) -> Message {
                 Body::Text { body, .. } if replaces.is_some() => Shown::Edit(body),
                 Body::Text { body, .. } => Shown::Text(stored.edited.clone().unwrap_or(body)),
                 Body::Attachment(attachment) => Shown::File(Box::new(FileCard::from(&*attachment))),
+                Body::Interactive(mut interactive) => {
+                    let file = interactive.file.take().map(|file| Box::new(FileCard::from(&file)));
+                    Shown::Interactive(interactive, file)
+                }
+                Body::Answer(answer) => Shown::Answer(answer),
+                Body::Location(location) => Shown::Location(location),
+                Body::Contacts(persons) => Shown::Contacts(persons),
                 Body::Reaction { emoji } => Shown::Reaction(Some(emoji)),
                 Body::Deleted => Shown::Deleted,
                 Body::Unsupported { content_type, .. } => Shown::Unsupported(content_type),
@@ -501,5 +525,14 @@ pub(super) fn conversation_view(
         unread: record.unread,
         past: record.past.as_ref().map(super::history::past_of),
         push_key: record.push_key.as_ref().map(|key| key.to_vec()),
+        consents: record
+            .consents
+            .iter()
+            .flatten()
+            .filter_map(|of| {
+                let purpose = Purpose::from_wire(u64::from(of.purpose))?;
+                Some(Decision { purpose, given: of.given, at_ms: of.at_ms })
+            })
+            .collect(),
     })
 }

@@ -21,6 +21,7 @@
 mod business;
 pub mod commands;
 mod commits;
+mod consent;
 mod continues;
 mod customer;
 mod devices;

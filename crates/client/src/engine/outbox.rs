@@ -16,10 +16,10 @@ use bulla_protocol::id::MailboxId;
 
 use super::lanes::LaneId;
 use super::members::{Member, Number, member_key};
-use super::messages::Wait;
+use super::messages::{Wait, purpose_of};
 use super::record::{Awaited, BodyRecord, ConversationRecord, OutboxRecord, Place, SealedRecord, SecretVec};
 use super::sending::{is_alone, wrap};
-use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, damaged};
+use super::{Ctx, Engine, LinkKey, RoleOptions, Timer, consent, damaged};
 use crate::event::{ConversationState, Failure, Status};
 use crate::store::vault::Scope;
 use crate::store::{StoreError, Table};
@@ -246,7 +246,12 @@ impl Engine {
             }
             return Ok(Head::Wait);
         }
-        self.give_up(ctx, key, entry, Failure::Refused)
+        let failure = match record.decision(purpose) {
+            Some(decision) if !decision.given => Failure::Withdrawn,
+            None if consent::PURPOSES.contains(&purpose) => Failure::NoConsent,
+            _ => Failure::Refused,
+        };
+        self.give_up(ctx, key, entry, failure)
     }
 
     /// Whether somebody of the other side can be written to now, and has nothing on its way.
@@ -433,7 +438,7 @@ impl Engine {
                 if is_past(&how) && !in_lane.contains(&order) {
                     let place = Place { conversation: number, order };
                     Self::note_awaited(ctx, member.number, place, peer, Awaited::Queued)?;
-                    let again = OutboxRecord::message(place, Purpose::Service.to_wire());
+                    let again = OutboxRecord::message(place, purpose_of(&Self::message_record(ctx, place)?));
                     self.enqueue_first(ctx, number, peer, &OutboxRecord { only: Some(member.number), ..again })?;
                 }
             }

@@ -38,11 +38,11 @@ const CONTROL_KIB: u16 = 64;
 /// Largest envelope under any other permit, in KiB.
 const CONTENT_KIB: u16 = 96;
 
-fn grant_key(conversation: u64, purpose: Purpose) -> Vec<u8> {
+pub(super) fn grant_key(conversation: u64, purpose: Purpose) -> Vec<u8> {
     [b"grant".as_slice(), &conversation.to_be_bytes(), &[purpose.to_wire()]].concat()
 }
 
-fn permit_key(conversation: u64, member: Number, purpose: Purpose) -> Vec<u8> {
+pub(super) fn permit_key(conversation: u64, member: Number, purpose: Purpose) -> Vec<u8> {
     [conversation.to_be_bytes().as_slice(), &[member, purpose.to_wire()]].concat()
 }
 
@@ -78,7 +78,8 @@ impl Engine {
         Ok((serial, record))
     }
 
-    fn give_one(
+    /// A permit for a purpose.
+    pub(super) fn give_one(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
         number: u64,
@@ -121,6 +122,9 @@ impl Engine {
             given.push(self.give_one(ctx, number, record, Purpose::Service)?);
         }
         if renew {
+            for purpose in record.agreed().filter(|_| record.is_customer()).collect::<Vec<_>>() {
+                given.push(self.give_one(ctx, number, record, purpose)?);
+            }
             let control = self.give_one(ctx, number, record, Purpose::Control)?;
             record.control_given = control.permit.expires;
             given.push(control);

@@ -5,6 +5,8 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use bulla_e2ee::tag::Purpose;
+
 use crate::event::{ConversationState, Direction, Failure, Status};
 use crate::media::UploadFailure;
 
@@ -230,6 +232,24 @@ pub struct ConversationRecord {
     /// A customer: the business's word for who this is there, until it is told.
     #[n(31)]
     pub identity: Option<String>,
+    /// What the customer has decided of notifications and marketing: the newest word for each.
+    #[n(32)]
+    pub consents: Option<Vec<DecisionRecord>>,
+}
+
+/// A customer's word for one purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct DecisionRecord {
+    /// The purpose.
+    #[n(0)]
+    pub purpose: u8,
+    /// It may be written to.
+    #[n(1)]
+    pub given: bool,
+    /// By the customer's clock, Unix ms.
+    #[n(2)]
+    pub at_ms: u64,
 }
 
 /// How much of what was said before a device came is here.
@@ -269,6 +289,18 @@ impl ConversationRecord {
         self.pseudonym.is_some() || self.device.is_some()
     }
 
+    /// What the customer has decided of a purpose.
+    #[must_use]
+    pub fn decision(&self, purpose: Purpose) -> Option<&DecisionRecord> {
+        self.consents.iter().flatten().find(|decision| decision.purpose == purpose.to_wire())
+    }
+
+    /// Purposes that the customer has agreed to.
+    pub fn agreed(&self) -> impl Iterator<Item = Purpose> {
+        let given = self.consents.iter().flatten().filter(|decision| decision.given);
+        given.filter_map(|decision| Purpose::from_wire(u64::from(decision.purpose)))
+    }
+
     /// An empty one, to be filled.
     #[must_use]
     pub fn new() -> Self {
@@ -305,6 +337,7 @@ impl ConversationRecord {
             past: None,
             push_key: None,
             identity: None,
+            consents: None,
         }
     }
 }
@@ -405,6 +438,9 @@ pub struct MessageRecord {
     /// An outgoing message that another device of ours said: its name.
     #[n(12)]
     pub by: Option<String>,
+    /// An outgoing message: the purpose under which it goes; nothing for `service`.
+    #[n(13)]
+    pub purpose: Option<u8>,
     /// Its row is of before and has the content too.
     #[cbor(skip)]
     pub inline: bool,

@@ -303,6 +303,7 @@ pub(super) fn forget_attached(out: &mut Effects, content: &[u8]) {
 fn attachment_in(content: &[u8]) -> Option<Attachment> {
     match bulla_e2ee::content::Content::decode(content).ok()?.body {
         Body::Attachment(attachment) => Some(*attachment),
+        Body::Interactive(interactive) => interactive.file,
         _ => None,
     }
 }

@@ -100,6 +100,7 @@ fn every_stored_record_loads() {
         past: None,
         push_key: None,
         identity: None,
+        consents: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {
@@ -138,6 +139,7 @@ fn every_stored_record_loads() {
         breach: true,
         withdraws_from: Some(hash),
         by: None,
+        purpose: None,
         inline: false,
     };
     check("message", &message);

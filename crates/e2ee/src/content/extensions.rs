@@ -7,6 +7,7 @@ use crate::certificate::Role;
 use crate::content::{ContentError, PUSH_KEY};
 use crate::limits;
 use crate::permits::GivenPermit;
+use crate::tag::Purpose;
 
 const SENT: &str = "bulla/sent";
 const COUNTER: &str = "bulla/counter";
@@ -19,6 +20,10 @@ const INTRODUCED: &str = "bulla/introduced";
 const RESUMES: &str = "bulla/resumes";
 const PUSH: &str = "bulla/push";
 const IDENTITY: &str = "bulla/identity";
+const DECISIONS: &str = "bulla/decisions";
+
+/// Purposes that a customer can decide about, and some to spare.
+const MAX_DECISIONS: usize = 8;
 
 /// The longest name of an extension, in bytes, as the draft has it.
 const KEY: usize = 255;
@@ -96,6 +101,8 @@ pub struct Extensions {
     pub identity: Option<String>,
     /// The key under which the business sends pushes (RFC 8292): a P-256 point, uncompressed.
     pub push_key: Option<[u8; PUSH_KEY]>,
+    /// A customer's devices tell each other what it has decided: purpose, whether it is given, when (Unix ms).
+    pub decisions: Vec<(Purpose, bool, u64)>,
     /// Extensions that this version does not know: encoded key and encoded value, as they came.
     pub unknown: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -166,6 +173,15 @@ impl Extensions {
         if let Some(key) = &self.push_key {
             put(PUSH, new().bytes(key));
         }
+        if !self.decisions.is_empty() {
+            if self.decisions.len() > MAX_DECISIONS {
+                return Err(ContentError::Limit);
+            }
+            let list = self.decisions.iter().fold(new().array(self.decisions.len()), |w, (purpose, given, at_ms)| {
+                w.array(3).uint(u64::from(purpose.to_wire())).bool(*given).uint(*at_ms)
+            });
+            put(DECISIONS, new().bytes(&list.finish()));
+        }
         if entries.len() > limits::EXTENSIONS || entries.iter().any(|(_, v)| v.len() > limits::EXTENSION_VALUE) {
             return Err(ContentError::Limit);
         }
@@ -227,6 +243,16 @@ impl Extensions {
             Some(RESUMES) => self.resumes = v.bool()?,
             Some(IDENTITY) => self.identity = Some(read_text(&mut v, limits::IDENTITY)?),
             Some(PUSH) => self.push_key = Some(v.exact()?),
+            Some(DECISIONS) => {
+                let mut r = cbor::Reader::new(v.bytes(limits::EXTENSION_VALUE)?)?;
+                for _ in 0..r.list_max(MAX_DECISIONS).map_err(|Malformed| ContentError::Limit)? {
+                    let more = r.array(3)?;
+                    let (purpose, given, at_ms) = (r.uint()?, r.bool()?, r.uint()?);
+                    r.skip_rest(more)?;
+                    // A purpose of a later version says nothing here.
+                    self.decisions.extend(Purpose::from_wire(purpose).map(|purpose| (purpose, given, at_ms)));
+                }
+            }
             Some(_) | None => self.unknown.push((key.to_vec(), value.to_vec())),
         }
         Ok(())

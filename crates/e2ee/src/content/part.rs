@@ -4,7 +4,10 @@ use crate::cbor::{self, Malformed, Writer};
 use crate::content::attachment::{self, External};
 use crate::content::history::{self, HistoryPage, HistoryRequest};
 use crate::content::push::{self, PushSubscription};
-use crate::content::{Attachment, ContentError, MessageId, Preview};
+use crate::content::{
+    Answer, Attachment, ContentError, Interactive, Location, MessageId, Person, Preview, answer, consent, interactive,
+    location, person,
+};
 use crate::limits;
 
 const TEXT: &str = "text/plain;charset=utf-8";
@@ -12,6 +15,11 @@ const RECEIPT: &str = "application/vnd.bulla.receipt+cbor";
 const TYPING: &str = "application/vnd.bulla.typing+cbor";
 const PUSH: &str = "application/vnd.bulla.push+cbor";
 const HISTORY: &str = "application/vnd.bulla.history+cbor";
+const INTERACTIVE: &str = "application/vnd.bulla.interactive+cbor";
+const ANSWER: &str = "application/vnd.bulla.answer+cbor";
+const LOCATION: &str = "application/vnd.bulla.location+cbor";
+const CONTACTS: &str = "application/vnd.bulla.contacts+cbor";
+const CONSENT: &str = "application/vnd.bulla.consent+cbor";
 const VERSION: u64 = 1;
 
 /// Dispositions of the draft that this version writes.
@@ -52,6 +60,16 @@ pub enum Body {
     Deleted,
     /// A file that lies sealed at the relay.
     Attachment(Box<Attachment>),
+    /// Something to choose from.
+    Interactive(Box<Interactive>),
+    /// What was chosen in `in_reply_to`.
+    Answer(Answer),
+    /// A place.
+    Location(Location),
+    /// Persons and how they are reached.
+    Contacts(Vec<Person>),
+    /// A customer's signed word that it may be written to for a purpose, or may no more: see [`crate::content::Consent`].
+    Consent(Vec<u8>),
     /// Receipts.
     Receipt(Receipt),
     /// The sender began or stopped typing.
@@ -82,6 +100,11 @@ impl core::fmt::Debug for Body {
             Self::Reaction { .. } => f.write_str("Reaction"),
             Self::Deleted => f.write_str("Deleted"),
             Self::Attachment(attachment) => attachment.fmt(f),
+            Self::Interactive(interactive) => interactive.fmt(f),
+            Self::Answer(answer) => answer.fmt(f),
+            Self::Location(location) => location.fmt(f),
+            Self::Contacts(persons) => write!(f, "Contacts({})", persons.len()),
+            Self::Consent(statement) => write!(f, "Consent({} bytes)", statement.len()),
             Self::Receipt(receipt) => receipt.fmt(f),
             Self::Typing { on } => write!(f, "Typing({on})"),
             Self::HistoryRequest(_) => f.write_str("HistoryRequest"),
@@ -104,7 +127,12 @@ impl Body {
     pub const fn is_for_programs(&self) -> bool {
         matches!(
             self,
-            Self::Receipt(_) | Self::Typing { .. } | Self::HistoryRequest(_) | Self::HistoryPage(_) | Self::Push(_)
+            Self::Receipt(_)
+                | Self::Typing { .. }
+                | Self::HistoryRequest(_)
+                | Self::HistoryPage(_)
+                | Self::Push(_)
+                | Self::Consent(_)
         )
     }
 
@@ -114,6 +142,11 @@ impl Body {
             Self::Reaction { emoji } => is_emoji(emoji),
             Self::Receipt(r) => r.delivered.len() <= limits::RECEIPT_IDS && r.read.len() <= limits::RECEIPT_IDS,
             Self::Attachment(attachment) => return attachment.check(),
+            Self::Interactive(interactive) => return interactive.check(),
+            Self::Answer(answer) => answer.fits(),
+            Self::Location(location) => location.fits(),
+            Self::Contacts(persons) => person::fit(persons),
+            Self::Consent(statement) => consent::fits(statement),
             Self::Deleted | Self::Typing { .. } => true,
             Self::HistoryRequest(request) => request.fits(),
             Self::HistoryPage(page) => page.fits(),
@@ -132,6 +165,17 @@ impl Body {
             Self::Text { body, language } => single(w, RENDER, language, TEXT, body.as_bytes()),
             Self::Reaction { emoji } => single(w, REACTION, "", TEXT, emoji.as_bytes()),
             Self::Attachment(attachment) => attachment.write(w),
+            Self::Interactive(interactive) => match &interactive.file {
+                None => single(w, RENDER, "", INTERACTIVE, &interactive.encode()),
+                Some(file) => {
+                    let unit = w.array(5).uint(RENDER).text("").uint(3).uint(attachment::SINGLE_UNIT).array(2);
+                    file.write(single(unit, RENDER, "", INTERACTIVE, &interactive.encode()))
+                }
+            },
+            Self::Answer(answer) => single(w, RENDER, "", ANSWER, &answer.encode()),
+            Self::Location(location) => single(w, RENDER, "", LOCATION, &location.encode()),
+            Self::Contacts(persons) => single(w, RENDER, "", CONTACTS, &person::encode(persons)),
+            Self::Consent(statement) => single(w, UNSPECIFIED, "", CONSENT, &consent::encode(statement)),
             Self::Deleted => w.array(3).uint(RENDER).text("").uint(0),
             Self::Receipt(r) => {
                 let inner = ids(ids(Writer::new().array(5).uint(VERSION), &r.delivered), &r.read);
@@ -168,24 +212,31 @@ impl Body {
                 HISTORY => history::read(content)?.unwrap_or_else(|| unsupported(content_type)),
                 PUSH => push::read(content)?
                     .map_or_else(|| unsupported(content_type), |subscription| Self::Push(subscription.map(Box::new))),
+                INTERACTIVE => interactive::read(content, None)?
+                    .map_or_else(|| unsupported(content_type), |read| Self::Interactive(Box::new(read))),
+                ANSWER if in_reply_to => answer::read(content)?.map_or_else(|| unsupported(content_type), Self::Answer),
+                LOCATION => location::read(content)?.map_or_else(|| unsupported(content_type), Self::Location),
+                CONTACTS => person::read(content)?.map_or_else(|| unsupported(content_type), Self::Contacts),
+                CONSENT => consent::read(content)?.map_or_else(|| unsupported(content_type), Self::Consent),
                 TYPING => read_typing(content)?.map_or_else(|| unsupported(content_type), |on| Self::Typing { on }),
                 _ => unsupported(content_type),
             },
-            Part::External(external) => {
-                read_attachment(&external, None).unwrap_or_else(|| unsupported(external.content_type))
-            }
-            Part::Multi { semantics, parts } => match (semantics, parts.as_slice()) {
+            Part::External(ref external) => as_attachment(&part)
+                .map_or_else(|| unsupported(external.content_type), |file| Self::Attachment(Box::new(file))),
+            Part::Multi { semantics, ref parts } => match (semantics, parts.as_slice()) {
                 (
                     attachment::SINGLE_UNIT,
-                    [
-                        Part::External(external),
-                        Part::Single { disposition: attachment::PREVIEW, content_type, content, .. },
-                    ],
-                ) => {
-                    let preview = Preview { media_type: (*content_type).to_owned(), bytes: content.to_vec() };
-                    // A preview that may not be shown is left out; the file is there.
-                    let preview = Some(preview).filter(Preview::is_good);
-                    read_attachment(external, preview).unwrap_or_else(|| unsupported(external.content_type))
+                    [Part::External(external), Part::Single { disposition: attachment::PREVIEW, .. }],
+                ) => as_attachment(&part)
+                    .map_or_else(|| unsupported(external.content_type), |file| Self::Attachment(Box::new(file))),
+                (attachment::SINGLE_UNIT, [Part::Single { content_type, content, .. }, file])
+                    if essence(content_type) == INTERACTIVE =>
+                {
+                    match as_attachment(file) {
+                        Some(file) => interactive::read(content, Some(file))?
+                            .map_or_else(|| unsupported(content_type), |read| Self::Interactive(Box::new(read))),
+                        None => unsupported(content_type),
+                    }
                 }
                 (0, _) => unsupported("multipart/alternative"),
                 (1, _) => unsupported("multipart/related"),
@@ -196,8 +247,23 @@ impl Body {
     }
 }
 
-fn read_attachment(external: &External<'_>, preview: Option<Preview>) -> Option<Body> {
-    Attachment::read(external, preview).map(|attachment| Body::Attachment(Box::new(attachment)))
+/// A file, alone or with its preview beside it.
+fn as_attachment(part: &Part<'_>) -> Option<Attachment> {
+    match part {
+        Part::External(external) => Attachment::read(external, None),
+        Part::Multi { semantics: attachment::SINGLE_UNIT, parts } => match parts.as_slice() {
+            [
+                Part::External(external),
+                Part::Single { disposition: attachment::PREVIEW, content_type, content, .. },
+            ] => {
+                let preview = Preview { media_type: (*content_type).to_owned(), bytes: content.to_vec() };
+                // A preview that may not be shown is left out; the file is there.
+                Attachment::read(external, Some(preview).filter(Preview::is_good))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// A media type without its parameters. `text/plain` in another charset than UTF-8 stays whole, and so is unknown.

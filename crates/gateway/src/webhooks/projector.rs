@@ -169,6 +169,7 @@ mod tests {
             unread: 0,
             past: None,
             push_key: None,
+            consents: Vec::new(),
         }
     }
 

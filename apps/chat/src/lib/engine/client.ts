@@ -1,7 +1,7 @@
 /** The engine as the page has it: calls go to a worker, each with a number, and come back under it; events come in between. */
 import type { Call, Reply, Request } from './rpc';
 import { describe } from './rpc';
-import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId, type NewFile, type OpenedFile, type PushTo, type Upload } from './types';
+import { EngineError, type Card, type Conversation, type Draft, type Engine, type EngineEvent, type Message, type MessageId, type NewFile, type OpenedFile, type Purpose, type PushTo, type Upload } from './types';
 
 /** What this needs of a `Worker`. */
 export interface Port {
@@ -98,6 +98,10 @@ export class WorkerEngine implements Engine {
   typing(on: boolean) {
     return this.#call<void>('typing', on);
   }
+  decide(purpose: Purpose, given: boolean, wording: string) {
+    return this.#call<void>('decide', purpose, given, wording);
+  }
+
   setName(name: string) {
     return this.#call<void>('setName', name);
   }

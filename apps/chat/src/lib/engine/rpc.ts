@@ -3,7 +3,7 @@ import type { EngineErrorCode, EngineEvent } from './types';
 
 export const CALLS = [
   'open', 'card', 'begin', 'recover', 'recoveryCode', 'offerTransfer', 'transferAsked', 'giveTransfer', 'askTransfer',
-  'takeTransfer', 'stopTransfer', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'identify', 'push', 'messages',
+  'takeTransfer', 'stopTransfer', 'takeBack', 'older', 'send', 'markRead', 'typing', 'setName', 'decide', 'identify', 'push', 'messages',
   'attach', 'uploads', 'cancelUpload', 'retryUpload', 'isHere', 'openFile', 'stopFile',
 ] as const;
 export type Call = (typeof CALLS)[number];
@@ -21,7 +21,7 @@ export type Reply =
 
 const CODES: readonly EngineErrorCode[] = [
   'bad-link', 'wrong-key', 'unreachable', 'storage', 'other-tab', 'wasm', 'too-long', 'not-ready', 'outdated',
-  'code-length', 'code-symbol', 'code-mistyped', 'moved',
+  'code-length', 'code-symbol', 'code-mistyped', 'moved', 'not-offered', 'not-fitting',
   'transfer-link', 'transfer-used', 'transfer-expired', 'transfer-refused',
   'too-large', 'too-many-files', 'file', 'gone', 'damaged', 'stopped', 'unknown',
 ];

@@ -6,11 +6,17 @@ export type MessageId = string;
 /** How far a message came. Incoming ones are `received` or `read`. */
 export type Status = 'queued' | 'sent' | 'delivered' | 'read' | 'failed' | 'received';
 
-export type Failure = 'window-closed' | 'refused' | 'no-receipt' | 'too-large';
+export type Failure = 'window-closed' | 'refused' | 'no-receipt' | 'too-large' | 'no-consent';
 
 export type Shown =
   | { kind: 'text'; text: string }
   | { kind: 'file'; file: FileCard }
+  /** Something to choose from, and the file above it. */
+  | { kind: 'interactive'; interactive: Interactive; file: FileCard | null }
+  /** What was chosen in `replyTo`. */
+  | { kind: 'answer'; answer: Answer }
+  | { kind: 'location'; location: Location }
+  | { kind: 'contacts'; persons: Person[] }
   /** A reaction to `replyTo`; null takes it back. */
   | { kind: 'reaction'; emoji: string | null }
   /** An edit of `replaces`. */
@@ -19,6 +25,94 @@ export type Shown =
   /** A kind that this version cannot show. */
   | { kind: 'unsupported'; contentType: string }
   | { kind: 'unreadable' };
+
+/** What a business shows with something to choose. */
+export interface Interactive {
+  header: { kind: 'text'; value: string } | { kind: 'location'; value: Location } | null;
+  body: string;
+  footer: string | null;
+  action:
+    | { kind: 'nothing' }
+    | { kind: 'buttons'; value: Button[] }
+    | { kind: 'list'; value: { button: string; sections: { title: string; rows: Row[] }[] } }
+    /** The customer is asked where he is. */
+    | { kind: 'location' }
+    | { kind: 'form'; value: Form }
+    | { kind: 'products'; value: { catalog: string; button: string; items: Product[] } };
+  /** It is a template: a text that the business sends to many. */
+  template: { name: string; language: string; category: 'authentication' | 'marketing' | 'utility' } | null;
+}
+
+export type Button =
+  | { kind: 'reply'; id: string; title: string }
+  | { kind: 'url'; title: string; url: string }
+  | { kind: 'phone'; title: string; number: string }
+  | { kind: 'copy'; title: string; code: string };
+
+export interface Row {
+  id: string;
+  title: string;
+  description: string | null;
+}
+
+export interface Form {
+  kind: 'flow' | 'address' | 'contact';
+  button: string;
+  screens: { title: string; text: string | null; fields: Field[]; button: string }[];
+  token: string | null;
+}
+
+export interface Field {
+  name: string;
+  label: string;
+  kind: 'text' | 'area' | 'number' | 'email' | 'phone' | 'date' | 'one' | 'some' | 'yes';
+  required: boolean;
+  options: { id: string; title: string }[];
+  hint: string | null;
+  value: string | null;
+  /** Characters. */
+  min: number | null;
+  max: number | null;
+}
+
+export interface Product {
+  id: string;
+  name: string;
+  description: string | null;
+  /** In thousandths of the currency. */
+  price: number;
+  /** ISO 4217. */
+  currency: string;
+  section: string | null;
+}
+
+export type Answer =
+  | { kind: 'button'; id: string; title: string }
+  | { kind: 'row'; id: string; title: string; description: string | null }
+  | { kind: 'form'; values: { name: string; values: string[] }[] }
+  | { kind: 'order'; items: { id: string; quantity: number }[]; text: string };
+
+/** Degrees (WGS 84). */
+export interface Location {
+  latitude: number;
+  longitude: number;
+  name: string | null;
+  address: string | null;
+}
+
+/** A person's card, with the Cloud API's names. */
+export interface Person {
+  name: { formatted_name?: string; first_name?: string; last_name?: string };
+  phones?: { phone?: string; type?: string }[];
+  emails?: { email?: string; type?: string }[];
+  addresses?: { street?: string; city?: string; state?: string; zip?: string; country?: string; type?: string }[];
+  urls?: { url?: string; type?: string }[];
+  org?: { company?: string; department?: string; title?: string };
+  birthday?: string;
+}
+
+/** What a person decides about: whether the business may write for it without having been asked. */
+export type Purpose = 'notifications' | 'marketing';
 
 /** What is known of a file without its bytes. All of it is its sender's word. */
 export interface FileCard {
@@ -119,6 +213,8 @@ export interface Conversation {
   past?: Past | null;
   /** The business sends pushes under this key (P-256, uncompressed, base64url); else null. */
   pushKey?: string | null;
+  /** What the person has decided; nothing of what it has not. */
+  consents: { purpose: Purpose; given: boolean; atMs: number }[];
   /** As in `Card`; kept, so that they can be shown without the link and without a connection. */
   fingerprint?: string;
   relay?: string;
@@ -182,6 +278,9 @@ export type EngineEvent =
 export type Draft =
   | { kind: 'text'; body: string; replyTo?: MessageId }
   | { kind: 'reaction'; to: MessageId; emoji: string | null }
+  | { kind: 'answer'; to: MessageId; answer: Answer }
+  | { kind: 'location'; latitude: number; longitude: number; name?: string; address?: string; replyTo?: MessageId }
+  | { kind: 'contacts'; persons: Person[]; replyTo?: MessageId }
   | { kind: 'edit'; of: MessageId; body: string }
   | { kind: 'delete'; of: MessageId };
 
@@ -190,7 +289,7 @@ export type Draft =
  * came; `storage`: this browser does not store (private mode, full, refused); `other-tab`: the engine runs in another tab; `wasm`: refused or
  * not supported; `code-length`, `code-symbol`, `code-mistyped`: not a recovery code, and nothing was sent; of transfers `transfer-link`: not a ticket;
  * `transfer-used`: another device was first; `transfer-expired`: its time has passed; `transfer-refused`: it is not from the other device; `moved`: the conversation goes on on
- * another device; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
+ * another device; `not-offered`: that message does not offer this, or the form is not filled in as it asks; `not-fitting`: too long, or empty; `too-long`, `not-ready`, `outdated`, `unknown`: as they say. Of files: `too-large`, `too-many-files`; `file`: it cannot be read any
  * more; `gone`: the relay has it no more; `damaged`: it is not what was sent; `stopped`: it was stopped, and goes on from there the next time.
  */
 export type EngineErrorCode =
@@ -211,6 +310,8 @@ export type EngineErrorCode =
   | 'transfer-expired'
   | 'transfer-refused'
   | 'moved'
+  | 'not-offered'
+  | 'not-fitting'
   | 'too-large'
   | 'too-many-files'
   | 'file'
@@ -278,6 +379,8 @@ export interface Engine {
   markRead(id: MessageId): Promise<void>;
   typing(on: boolean): Promise<void>;
   setName(name: string): Promise<void>;
+  /** Lets the business write for a purpose, or no more, under the words that the person saw. */
+  decide(purpose: Purpose, given: boolean, wording: string): Promise<void>;
   /** Gives the business's own word for who this is; it goes with the next message. Only the business's gateway looks at it. */
   identify(token: string): Promise<void>;
   /** Tells the business where this browser is woken when the page is closed; null: nowhere any more. Durable once it returns. */

@@ -58,5 +58,6 @@ pub(super) fn conversation() -> Conversation {
         unread: 0,
         past: None,
         push_key: None,
+        consents: Vec::new(),
     }
 }
