@@ -14,6 +14,12 @@
 //! | 131053 | 400 | a file that cannot be taken |
 //! | 2200 | 400 | a webhook did not answer its challenge |
 //! | 131016 | 503 | the gateway cannot store or has stopped: try again |
+//!
+//! Those of templates, numbers and other things that are managed are in [`management`].
+
+mod management;
+
+pub(crate) use management::Lint;
 
 use axum::Json;
 use axum::http::header::WWW_AUTHENTICATE;
@@ -33,6 +39,8 @@ pub(crate) struct ApiError {
     kind: &'static str,
     message: String,
     details: Option<String>,
+    /// For people: a title and a sentence.
+    user: Option<(&'static str, String)>,
     transient: bool,
 }
 
@@ -45,6 +53,7 @@ impl ApiError {
             kind: "OAuthException",
             message: message.into(),
             details: None,
+            user: None,
             transient: false,
         }
     }
@@ -154,6 +163,10 @@ impl ApiError {
         }
         if let Some(details) = self.details {
             error.insert("error_data".into(), json!({"messaging_product": "whatsapp", "details": details}));
+        }
+        if let Some((title, words)) = self.user {
+            error.insert("error_user_title".into(), title.into());
+            error.insert("error_user_msg".into(), words.into());
         }
         if self.transient {
             error.insert("is_transient".into(), true.into());

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value | sealed for |
 //! |---|---|---|---|
-//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters | the endpoint |
+//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters, templates | the endpoint |
 //! | `App1` contacts | conversation | who the customer is at the API | the customer |
 //! | `App2` numbers | blinded `wa_id` | conversation | the customer |
 //! | `App3` users | blinded `user_id` | `wa_id` | the customer |
@@ -20,6 +20,7 @@ pub(crate) mod facts;
 pub(crate) mod media;
 pub(crate) mod pushes;
 pub(crate) mod queue;
+pub(crate) mod templates;
 
 use bulla_client::engine::record::ConversationRecord;
 use bulla_client::event::ConversationId;
@@ -38,8 +39,14 @@ pub(crate) const OUTGOING: Table = Table::App7;
 pub(crate) const MEDIA: Table = Table::App8;
 pub(crate) const PUSHES: Table = Table::App9;
 
+/// In the queue, the place of webhooks that are about no customer. Conversations are numbered from 1.
+pub(crate) const BUSINESS: ConversationId = ConversationId(0);
+
 /// The customer's key: the one that seals the engine's own rows of a conversation, so that erasing a customer is destroying one key.
 pub(crate) fn scope(tx: &Tx<'_>, conversation: ConversationId) -> Result<Scope, StoreError> {
+    if conversation == BUSINESS {
+        return Ok(Scope::Endpoint);
+    }
     let record = tx.get::<ConversationRecord>(Table::Conversations, &conversation.0.to_be_bytes())?;
     record.map(|r| Scope::Peer(r.peer)).ok_or(StoreError::Format { table: Table::Conversations })
 }
