@@ -10,7 +10,7 @@
 //! | 131009 | 400 | a parameter of the message has a wrong value |
 //! | 131030 | 400 | the recipient never wrote to this business |
 //! | 131051 | 400 | a message type that does not exist or is not supported yet |
-//! | 131052 | 404 | the file is gone from the relay |
+//! | 131052 | 400, 404 | a file cannot be fetched from its link; it is gone from the relay |
 //! | 131053 | 400 | a file that cannot be taken |
 //! | 2200 | 400 | a webhook did not answer its challenge |
 //! | 131016 | 503 | the gateway cannot store or has stopped: try again |
@@ -125,6 +125,12 @@ impl ApiError {
             .details("No customer with this id has written to this business; customers always write first.")
     }
 
+    /// Not one of so many users could be blocked, or unblocked.
+    pub(crate) fn block_failed(users: usize) -> Self {
+        Self::bad(139_100, "Failed to block/unblock users")
+            .details(format!("None of the {users} users has written to this business."))
+    }
+
     /// A message type that does not exist, or not yet here.
     pub(crate) fn unsupported_type(details: impl Into<String>) -> Self {
         Self::bad(131_051, "Unsupported message type").details(details)
@@ -133,6 +139,11 @@ impl ApiError {
     /// A file that cannot be taken.
     pub(crate) fn media_upload(details: &str) -> Self {
         Self::bad(131_053, "Media upload error").details(details)
+    }
+
+    /// A file that could not be fetched from where it was said to be.
+    pub(crate) fn media_download(details: &str) -> Self {
+        Self::bad(131_052, "Media download error").details(details)
     }
 
     /// A file that the relay has no more.

@@ -4,8 +4,13 @@
 //! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist; there are no other
 //! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
 
+pub(crate) mod at;
+mod blocks;
+mod consents;
+mod contents;
 mod error;
 pub(crate) mod fields;
+pub(crate) mod interactive;
 pub(crate) mod media;
 pub(crate) mod message;
 mod nodes;
@@ -57,6 +62,10 @@ enum Action {
     UploadMedia,
     Media,
     DeleteMedia,
+    ListBlocked,
+    Block,
+    Unblock,
+    Consents,
     Phone,
     ConfigurePhone,
     Waba,
@@ -82,6 +91,10 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Phone, "media", Action::UploadMedia),
     ("GET", Node::Media, "", Action::Media),
     ("DELETE", Node::Media, "", Action::DeleteMedia),
+    ("GET", Node::Phone, "block_users", Action::ListBlocked),
+    ("POST", Node::Phone, "block_users", Action::Block),
+    ("DELETE", Node::Phone, "block_users", Action::Unblock),
+    ("GET", Node::Phone, "consents", Action::Consents),
     ("GET", Node::Phone, "", Action::Phone),
     ("POST", Node::Phone, "", Action::ConfigurePhone),
     ("GET", Node::Waba, "", Action::Waba),
@@ -217,6 +230,10 @@ async fn dispatch(
         Action::Media => media::node(&business, &api.urls, path.id, &headers, &params).await,
         Action::DeleteMedia => media::remove(&business, path.id).await,
         Action::Messages => send::run(&business, message::parse(&params)?).await,
+        Action::ListBlocked => blocks::list(&business).await,
+        Action::Block => blocks::change(&business, &params, true).await,
+        Action::Unblock => blocks::change(&business, &params, false).await,
+        Action::Consents => consents::list(&business, &params).await,
         Action::Phone => nodes::phone(&business, &params).await,
         Action::ConfigurePhone => subscriptions::phone_configure(&business, &params).await,
         Action::Waba => nodes::waba(&business, &params),
@@ -338,6 +355,10 @@ mod tests {
                 "POST Phone/media",
                 "GET Media/",
                 "DELETE Media/",
+                "GET Phone/block_users",
+                "POST Phone/block_users",
+                "DELETE Phone/block_users",
+                "GET Phone/consents",
                 "GET Phone/",
                 "POST Phone/",
                 "GET Waba/",

@@ -3,8 +3,6 @@
 //! Every gap takes exactly one value and every value goes into a gap: otherwise the customer would read a text that nobody approved. Values
 //! stand on one line, as the Cloud API has it, so that none can look like a paragraph of the business's own.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "messages of type template are its caller"))]
-
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
@@ -63,7 +61,6 @@ pub(crate) enum Button {
 }
 
 /// Finds the template that a message names, and fills it. `send` is the message's `template`.
-#[cfg_attr(test, expect(dead_code, reason = "messages of type template are its caller"))]
 pub(crate) async fn for_sending(business: &Business, send: &Value) -> Result<Rendered, ApiError> {
     let (name, language) = named(send)?;
     let (wanted, code) = (name.to_owned(), language.to_owned());

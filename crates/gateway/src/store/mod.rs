@@ -10,11 +10,13 @@
 //! | `App5` waiting | conversation | tries of its oldest webhook | the endpoint |
 //! | `App6` age | sequence | conversation, when it was queued | the endpoint |
 //! | `App8` media | media id | a customer's message with a file, or an own file at the relay | the customer, the endpoint |
+//! | `App10` consents | when, conversation, purpose | the ledger: what the customer agreed to and withdrew, signed | the customer |
 //! | `App9` pushes | conversation | where its devices are woken; that one is owed it | the customer, the endpoint |
 //! | `App7` outgoing | message id | what the sender wants to hear again in statuses | the customer |
 //!
 //! Keys are local numbers, message ids and blinded hashes: nothing readable lies in the file.
 
+pub(crate) mod consents;
 pub(crate) mod contacts;
 pub(crate) mod facts;
 pub(crate) mod media;
@@ -38,6 +40,7 @@ pub(crate) const AGE: Table = Table::App6;
 pub(crate) const OUTGOING: Table = Table::App7;
 pub(crate) const MEDIA: Table = Table::App8;
 pub(crate) const PUSHES: Table = Table::App9;
+pub(crate) const CONSENTS: Table = Table::App10;
 
 /// In the queue, the place of webhooks that are about no customer. Conversations are numbered from 1.
 pub(crate) const BUSINESS: ConversationId = ConversationId(0);
