@@ -1,8 +1,8 @@
 //! The REST surface that WhatsApp SDKs take for the Cloud API.
 //!
 //! Every request goes the same way: version and trailing slash are taken off the path, the token names the business, the first
-//! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist; there are no other
-//! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
+//! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist (GW-01), but for what is fetched by its
+//! address alone: files, pictures, and the surface's own description ([`openapi`]). A node of another business is answered like one that does not exist.
 
 mod error;
 pub(crate) mod fields;
@@ -12,6 +12,7 @@ pub(crate) mod message;
 mod nodes;
 mod number;
 mod oauth;
+mod openapi;
 pub(crate) mod paging;
 pub(crate) mod params;
 mod profile;
@@ -85,6 +86,7 @@ enum Action {
     UpsertTemplates,
     DeleteTemplates,
     Template,
+    TemplateOfAccount,
     EditTemplate,
     UnpauseTemplate,
     Profile,
@@ -103,6 +105,7 @@ enum Action {
     Link,
     DeleteLink,
     Automate,
+    Call,
     BeginUpload,
     Upload,
     AppendUpload,
@@ -128,6 +131,8 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Waba, "message_templates", Action::CreateTemplate),
     ("DELETE", Node::Waba, "message_templates", Action::DeleteTemplates),
     ("POST", Node::Waba, "upsert_message_templates", Action::UpsertTemplates),
+    // `@kapso/whatsapp-cloud-api` asks the account for it.
+    ("GET", Node::Waba, "message_templates/{template_id}", Action::TemplateOfAccount),
     ("GET", Node::Template, "", Action::Template),
     ("POST", Node::Template, "", Action::EditTemplate),
     ("POST", Node::Template, "unpause", Action::UnpauseTemplate),
@@ -148,6 +153,7 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("GET", Node::Phone, "message_qrdls/{code}", Action::Link),
     ("DELETE", Node::Phone, "message_qrdls/{code}", Action::DeleteLink),
     ("POST", Node::Phone, "conversational_automation", Action::Automate),
+    ("POST", Node::Phone, "calls", Action::Call),
     ("POST", Node::App, "uploads", Action::BeginUpload),
     ("GET", Node::Upload, "", Action::Upload),
     ("POST", Node::Upload, "", Action::AppendUpload),
@@ -192,6 +198,9 @@ pub(crate) async fn answer(api: Api, request: Request) -> Response {
     let answer = match path.id {
         "media" => download(&api, &parts, &mut caller).await,
         "qr" | "picture" => picture(&api, &parts).await,
+        "openapi.json" if matches!(parts.method, Method::GET | Method::HEAD) && path.edge.is_empty() => {
+            Ok(openapi::answer(parts.method == Method::HEAD))
+        }
         _ => dispatch(&api, parts, body, &mut caller).await.map(|value| Json(value).into_response()),
     };
     let mut response = match answer {
@@ -311,6 +320,7 @@ async fn dispatch(
         Action::UpsertTemplates => templates::upsert(&business, &params).await,
         Action::DeleteTemplates => templates::delete(&business, &params).await,
         Action::Template => templates::show(&business, path.id, &params).await,
+        Action::TemplateOfAccount => templates::show(&business, last(path.edge), &params).await,
         Action::EditTemplate => templates::edit(&business, path.id, &params).await,
         Action::UnpauseTemplate => templates::unpause(&business, path.id).await,
         Action::Profile => profile::show(&business, &params, &origin).await,
@@ -329,6 +339,7 @@ async fn dispatch(
         Action::Link => links::show(&business, last(path.edge), &params, &origin).await,
         Action::DeleteLink => links::remove(&business, last(path.edge)).await,
         Action::Automate => number::automate(&business, &params).await,
+        Action::Call => Err(ApiError::calling()),
         Action::BeginUpload => uploads::begin(&business, &params).await,
         Action::Upload => uploads::show(&business, path.id).await,
         Action::AppendUpload => Err(ApiError::parameter("A piece of a file comes with a token in a header.")),

@@ -40,7 +40,7 @@ pub(crate) async fn register(business: &Business, params: &Params) -> Result<Val
 
 /// `POST /{phone-number-id}/deregister`.
 pub(crate) async fn deregister(business: &Business) -> Result<Value, ApiError> {
-    business.endpoint.with_store(|tx| number::deregister(tx)).await.map_err(failed)?;
+    business.endpoint.with_store(number::deregister).await.map_err(failed)?;
     business.set_deregistered(true);
     Ok(json!({"success": true}))
 }

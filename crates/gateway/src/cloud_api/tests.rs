@@ -27,6 +27,7 @@ fn gw_01_these_are_all_routes() {
             "POST Waba/message_templates",
             "DELETE Waba/message_templates",
             "POST Waba/upsert_message_templates",
+            "GET Waba/message_templates/{template_id}",
             "GET Template/",
             "POST Template/",
             "POST Template/unpause",
@@ -47,6 +48,7 @@ fn gw_01_these_are_all_routes() {
             "GET Phone/message_qrdls/{code}",
             "DELETE Phone/message_qrdls/{code}",
             "POST Phone/conversational_automation",
+            "POST Phone/calls",
             "POST App/uploads",
             "GET Upload/",
             "POST Upload/",
@@ -212,6 +214,7 @@ async fn a_template_is_made_shown_edited_and_removed_and_the_webhook_tells() {
     let shown = world.get(&id).await.ok();
     assert_eq!(shown["components"][0]["text"], "Hello {{1}}, your order is here.");
     assert_eq!((&shown["name"], &shown["parameter_format"]), (&"order".into(), &"POSITIONAL".into()));
+    assert_eq!(world.get(&format!("{}/{id}", world.templates())).await.ok(), shown);
     assert_eq!(world.get(&format!("{id}?fields=version,status")).await.ok()["version"], 1);
 
     let edit = json!({"components": [{"type": "BODY", "text": "Your order is here."}], "category": "MARKETING"});
@@ -467,6 +470,7 @@ async fn what_has_no_sense_here_says_so() {
     for (path, body, expected) in [
         (world.phone("request_code"), json!({"code_method": "SMS", "language": "en_US"}), (400, 136_024, 0)),
         (world.phone("verify_code"), json!({"code": "123456"}), (400, 136_025, 0)),
+        (world.phone("calls"), json!({"action": "connect"}), (400, 138_000, 0)),
         (format!("{}/phone_numbers", world.shop.waba_id), json!({"cc": "1", "phone_number": "5551234"}), (403, 3, 0)),
         (number.clone(), json!({"new_display_name": "Other"}), (403, 3, 0)),
         (number.clone(), json!({"pin": "12"}), (400, 100, 0)),
@@ -668,9 +672,11 @@ async fn gw_10_a_token_sees_nothing_of_another_business_on_any_route() {
     });
     for (method, node, edge, _) in ROUTES {
         let (theirs, nobodys) = ids(*node);
-        let at = |id: &str, code: &str| format!("{id}/{}", edge.replace("{code}", code));
-        let answer = async |id: &str, code: &str| {
-            let path = at(id, code);
+        let name = if edge.ends_with("{template_id}") { template["id"].as_str().unwrap() } else { code };
+        let begin = edge.split('{').next().unwrap_or_default();
+        let at = |id: &str, name: &str| format!("{id}/{begin}{}", if begin == *edge { "" } else { name });
+        let answer = async |id: &str, name: &str| {
+            let path = at(id, name);
             let query = if *method == "GET" {
                 format!("{path}?input_token={token}&client_id={}&client_secret=x", cafe.app_id)
             } else {
@@ -681,16 +687,29 @@ async fn gw_10_a_token_sees_nothing_of_another_business_on_any_route() {
             if let Some(error) = said.body["error"].as_object_mut() {
                 error.remove("fbtrace_id");
             }
-            (said.status, said.body.to_string().replace(id, "ID").replace(code, "CODE"))
+            (said.status, said.body.to_string().replace(id, "ID").replace(name, "NAME"))
         };
-        let (of_theirs, of_nobodys) = (answer(&theirs, code).await, answer(&nobodys, "nothing").await);
+        let (of_theirs, of_nobodys) = (answer(&theirs, name).await, answer(&nobodys, "nothing").await);
         assert_eq!(of_theirs, of_nobodys, "{method} {node:?}/{edge}");
         assert!(*node == Node::DebugToken || of_theirs.0 == 400, "{method} {node:?}/{edge}: {of_theirs:?}");
         if edge.contains('{') {
-            // The caller's own number, the other's code.
-            let own = world.shop.phone_number_id.as_str();
-            assert_eq!(answer(own, code).await, answer(own, "nothing").await, "{method} {node:?}/{edge}");
+            // The caller's own node, the other's name.
+            let own = if *node == Node::Waba { &world.shop.waba_id } else { &world.shop.phone_number_id };
+            assert_eq!(answer(own, name).await, answer(own, "nothing").await, "{method} {node:?}/{edge}");
         }
     }
     assert_eq!(everything().await, before);
+}
+
+#[tokio::test]
+async fn the_surface_describes_itself_without_a_token() {
+    let world = World::start().await;
+    for path in ["openapi.json", "v23.0/openapi.json"] {
+        let url = format!("http://{}/{path}", world.running.api_addr);
+        let document = said(world.http.get(url)).await.ok();
+        assert_eq!(document["openapi"], "3.1.0");
+        assert!(document["paths"]["/{waba_id}/message_templates"]["post"].is_object());
+    }
+    let url = format!("http://{}/openapi.json/x", world.running.api_addr);
+    assert_eq!(said(world.http.get(url)).await.error(), (401, 190, 0));
 }

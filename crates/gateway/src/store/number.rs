@@ -158,7 +158,7 @@ mod tests {
     fn the_first_pin_counts_until_another_is_set() {
         let mut store = TestStore::new();
         assert_eq!(store.tx(|tx| register(tx, "123456")), Pin::Good);
-        store.tx(|tx| deregister(tx));
+        store.tx(deregister);
         assert!(store.tx(|tx| number(tx)).is_deregistered);
         assert_eq!(store.tx(|tx| register(tx, "654321")), Pin::Wrong);
         assert!(store.tx(|tx| number(tx)).is_deregistered);
