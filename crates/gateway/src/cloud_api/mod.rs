@@ -19,7 +19,7 @@ mod profile;
 mod qr;
 mod send;
 mod subscriptions;
-mod template_lint;
+pub(crate) mod template_lint;
 pub(crate) mod template_params;
 mod templates;
 mod uploads;
