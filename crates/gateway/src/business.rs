@@ -22,6 +22,8 @@ const LOCKS: usize = 64;
 /// A business that is served.
 pub(crate) struct Business {
     pub(crate) account: Account,
+    /// The business's link, whole.
+    pub(crate) link: String,
     pub(crate) endpoint: Endpoint,
     pub(crate) egress: Egress,
     pub(crate) entropy: Entropy,
@@ -34,6 +36,8 @@ pub(crate) struct Business {
     pub(crate) stop: CancellationToken,
     locks: Vec<tokio::sync::Mutex<()>>,
     typing: Mutex<TypingTurns>,
+    /// Whether the number was taken off the API, once somebody has asked the store.
+    deregistered: Mutex<Option<bool>>,
 }
 
 #[derive(Default)]
@@ -44,7 +48,7 @@ struct TypingTurns {
 
 impl Business {
     pub(crate) fn new(
-        account: Account,
+        (account, link): (Account, String),
         endpoint: Endpoint,
         egress: Egress,
         (entropy, clock): (Entropy, Arc<dyn Clock>),
@@ -55,6 +59,7 @@ impl Business {
         let locks = (0..LOCKS).map(|_| tokio::sync::Mutex::new(())).collect();
         Arc::new(Self {
             account,
+            link,
             endpoint,
             egress,
             entropy,
@@ -65,6 +70,7 @@ impl Business {
             stop,
             locks,
             typing: Mutex::default(),
+            deregistered: Mutex::default(),
         })
     }
 
@@ -77,6 +83,16 @@ impl Business {
     pub(crate) async fn lock(&self, id: ConversationId) -> Option<MutexGuard<'_, ()>> {
         let at = usize::try_from(id.0).ok().and_then(|n| n.checked_rem(self.locks.len()))?;
         Some(self.locks.get(at)?.lock().await)
+    }
+
+    /// Whether the number was taken off the API; `None` if the store was not asked yet.
+    pub(crate) fn is_deregistered(&self) -> Option<bool> {
+        *self.deregistered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the store has.
+    pub(crate) fn set_deregistered(&self, is: bool) {
+        *self.deregistered.lock().unwrap_or_else(PoisonError::into_inner) = Some(is);
     }
 
     /// The typing indicator shows in a conversation; the number tells this time from later ones.

@@ -19,10 +19,11 @@ use serde_json::{Value, json};
 use crate::account::Account;
 use crate::cloud_api::message::{self, Request, Send, What};
 use crate::cloud_api::params::Params;
-use crate::cloud_api::{Path, fields};
+use crate::cloud_api::{Path, fields, template_lint, template_params};
 use crate::egress;
 use crate::entropy::Entropy;
 use crate::store::contacts::Contact;
+use crate::template::{self, Category, Gaps, Parts, Template};
 use crate::token;
 use crate::webhooks::payload::{self, About, Place};
 
@@ -53,6 +54,9 @@ pub fn cloud_api(bytes: &[u8]) -> bool {
             assert_eq!(shown["id"], node["id"]);
         }
     }
+    if let Some(components) = root.json("components") {
+        filled(&components, &root.json("template").unwrap_or_default());
+    }
     if let Ok(Some(url)) = root.text("callback_url")
         && let Ok(url) = egress::admit(&url)
     {
@@ -68,6 +72,21 @@ pub fn cloud_api(bytes: &[u8]) -> bool {
         }
         Ok(Request::Read { .. }) => true,
         Err(_) => false,
+    }
+}
+
+/// What the lint takes can be kept, read again as the same, and filled or refused.
+fn filled(components: &Value, send: &Value) {
+    for category in Category::ALL.map(|(category, _)| category) {
+        for gaps in [Gaps::Positional, Gaps::Named] {
+            let Ok((parts, components)) = template_lint::parts(components, category, gaps) else { continue };
+            let kept: Parts = minicbor::decode(&minicbor::to_vec(&parts).unwrap()).unwrap();
+            assert_eq!(kept, parts);
+            let (name, language) = ("order".to_owned(), "en".to_owned());
+            let (status, version, changed_ms) = (template::Status::Approved, 1, 1);
+            let template = Template { id: 1, name, language, category, status, parts, components, version, changed_ms };
+            let _ = template_params::render(&template, send);
+        }
     }
 }
 

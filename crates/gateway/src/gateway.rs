@@ -420,7 +420,8 @@ impl Shared<'_> {
             contact: self.origin.to_owned(),
         };
         let inputs = (self.entropy.clone(), Arc::clone(&self.config.clock));
-        let business = Business::new(account, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
+        let named = (account, link.to_string());
+        let business = Business::new(named, endpoint, self.egress.clone(), inputs, opaque, wakes, stop.clone());
         let (is_ready, ready) = watch::channel(false);
         let watched = watching::run(Arc::clone(&business), events, owe, self.feed.clone(), is_ready, stop.clone());
         let followed = console::follow(Arc::clone(&business), self.log.clone(), stop.clone());

@@ -1,8 +1,8 @@
 //! The REST surface that WhatsApp SDKs take for the Cloud API.
 //!
 //! Every request goes the same way: version and trailing slash are taken off the path, the token names the business, the first
-//! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist; there are no other
-//! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
+//! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist (GW-01), but for what is fetched by its
+//! address alone: files, pictures, and the surface's own description ([`openapi`]). A node of another business is answered like one that does not exist.
 
 pub(crate) mod at;
 mod blocks;
@@ -11,16 +11,24 @@ mod contents;
 mod error;
 pub(crate) mod fields;
 pub(crate) mod interactive;
+mod links;
 pub(crate) mod media;
 pub(crate) mod message;
 mod nodes;
+mod number;
+mod oauth;
+mod openapi;
 pub(crate) mod paging;
 pub(crate) mod params;
+mod profile;
+mod qr;
 mod send;
 mod subscriptions;
-mod template_lint;
+pub(crate) mod template_lint;
 pub(crate) mod template_params;
 mod templates;
+mod uploads;
+mod values;
 
 use std::sync::Arc;
 
@@ -34,6 +42,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
+use crate::account::Account;
 use crate::business::Business;
 use crate::console::record;
 use crate::entropy::Entropy;
@@ -53,6 +62,11 @@ enum Node {
     /// A file.
     Media,
     Template,
+    /// A file that comes in pieces.
+    Upload,
+    /// What hands out tokens, to who has no token yet.
+    Oauth,
+    DebugToken,
 }
 
 /// What a route does.
@@ -81,11 +95,32 @@ enum Action {
     UpsertTemplates,
     DeleteTemplates,
     Template,
+    TemplateOfAccount,
     EditTemplate,
     UnpauseTemplate,
+    Profile,
+    SetProfile,
+    Settings,
+    SetSettings,
+    Register,
+    Deregister,
+    RequestCode,
+    VerifyCode,
+    AddPhoneNumber,
+    AccessToken,
+    DebugToken,
+    ListLinks,
+    SetLink,
+    Link,
+    DeleteLink,
+    Automate,
+    Call,
+    BeginUpload,
+    Upload,
+    AppendUpload,
 }
 
-/// Method, node, edge, action: all there is.
+/// Method, node, edge, action: all there is. What stands in braces at the end of an edge is a name of the caller's.
 const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Phone, "messages", Action::Messages),
     ("POST", Node::Phone, "media", Action::UploadMedia),
@@ -109,9 +144,32 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Waba, "message_templates", Action::CreateTemplate),
     ("DELETE", Node::Waba, "message_templates", Action::DeleteTemplates),
     ("POST", Node::Waba, "upsert_message_templates", Action::UpsertTemplates),
+    // `@kapso/whatsapp-cloud-api` asks the account for it.
+    ("GET", Node::Waba, "message_templates/{template_id}", Action::TemplateOfAccount),
     ("GET", Node::Template, "", Action::Template),
     ("POST", Node::Template, "", Action::EditTemplate),
     ("POST", Node::Template, "unpause", Action::UnpauseTemplate),
+    ("GET", Node::Phone, "whatsapp_business_profile", Action::Profile),
+    ("POST", Node::Phone, "whatsapp_business_profile", Action::SetProfile),
+    ("GET", Node::Phone, "settings", Action::Settings),
+    ("POST", Node::Phone, "settings", Action::SetSettings),
+    ("POST", Node::Phone, "register", Action::Register),
+    ("POST", Node::Phone, "deregister", Action::Deregister),
+    ("POST", Node::Phone, "request_code", Action::RequestCode),
+    ("POST", Node::Phone, "verify_code", Action::VerifyCode),
+    ("POST", Node::Waba, "phone_numbers", Action::AddPhoneNumber),
+    ("GET", Node::Oauth, "access_token", Action::AccessToken),
+    ("POST", Node::Oauth, "access_token", Action::AccessToken),
+    ("GET", Node::DebugToken, "", Action::DebugToken),
+    ("GET", Node::Phone, "message_qrdls", Action::ListLinks),
+    ("POST", Node::Phone, "message_qrdls", Action::SetLink),
+    ("GET", Node::Phone, "message_qrdls/{code}", Action::Link),
+    ("DELETE", Node::Phone, "message_qrdls/{code}", Action::DeleteLink),
+    ("POST", Node::Phone, "conversational_automation", Action::Automate),
+    ("POST", Node::Phone, "calls", Action::Call),
+    ("POST", Node::App, "uploads", Action::BeginUpload),
+    ("GET", Node::Upload, "", Action::Upload),
+    ("POST", Node::Upload, "", Action::AppendUpload),
 ];
 
 /// Whose token it is.
@@ -150,10 +208,13 @@ pub(crate) async fn answer(api: Api, request: Request) -> Response {
     let path = Path::parse(parts.uri.path());
     let version = path.version.unwrap_or(VERSION).to_owned();
     let mut caller = None;
-    let answer = if path.id == "media" {
-        download(&api, &parts, &mut caller).await
-    } else {
-        dispatch(&api, parts, body, &mut caller).await.map(|value| Json(value).into_response())
+    let answer = match path.id {
+        "media" => download(&api, &parts, &mut caller).await,
+        "qr" | "picture" => picture(&api, &parts).await,
+        "openapi.json" if matches!(parts.method, Method::GET | Method::HEAD) && path.edge.is_empty() => {
+            Ok(openapi::answer(parts.method == Method::HEAD))
+        }
+        _ => dispatch(&api, parts, body, &mut caller).await.map(|value| Json(value).into_response()),
     };
     let mut response = match answer {
         Ok(response) => response,
@@ -185,6 +246,22 @@ async fn download(api: &Api, parts: &Parts, caller_is: &mut Option<Arc<Business>
     media::download(&api.businesses, &api.urls, path.edge, &params, token_of.as_deref()).await
 }
 
+/// What anybody may look at who has its address.
+async fn picture(api: &Api, parts: &Parts) -> Result<Response, ApiError> {
+    let path = Path::parse(parts.uri.path());
+    let unknown = || ApiError::unknown_node(parts.method.as_str(), path.id);
+    if parts.method != Method::GET {
+        return Err(unknown());
+    }
+    let (phone, name) = path.edge.split_once('/').unwrap_or((path.edge, ""));
+    let business = api.businesses.iter().find(|business| business.account.phone_number_id == phone);
+    match (path.id, business) {
+        ("qr", Some(business)) => links::image(business, name).await,
+        ("picture", Some(business)) if name.is_empty() => profile::picture(business).await,
+        _ => Err(unknown()),
+    }
+}
+
 async fn dispatch(
     api: &Api,
     parts: Parts,
@@ -205,6 +282,10 @@ async fn dispatch(
                 permit(&found, route(&found.0, &method, &path)?)?;
                 return media::upload(&found.0, parts, body).await;
             }
+            if route(&found.0, &method, &path) == Ok(Action::AppendUpload) {
+                permit(&found, Action::AppendUpload)?;
+                return uploads::append(&found.0, path.id, &parts.headers, body).await;
+            }
             headers = parts.headers.clone();
             params.read_body(parts, body).await?;
             found
@@ -212,10 +293,14 @@ async fn dispatch(
         None => {
             headers = parts.headers.clone();
             params.read_body(parts, body).await?;
+            if node_of(None, path.id) == Some(Node::Oauth) {
+                return access_token(api, &method, &path, &params, caller_is);
+            }
             authenticate(api, &query_token(&params).ok_or_else(ApiError::invalid_token)?)?
         }
     };
     *caller_is = Some(Arc::clone(&found.0));
+    let origin = paging::origin(&headers);
     let action = route(&found.0, &method, &path)?;
     permit(&found, action)?;
     let (business, _) = found;
@@ -229,13 +314,16 @@ async fn dispatch(
         }
         Action::Media => media::node(&business, &api.urls, path.id, &headers, &params).await,
         Action::DeleteMedia => media::remove(&business, path.id).await,
-        Action::Messages => send::run(&business, message::parse(&params)?).await,
+        Action::Messages => {
+            number::must_be_registered(&business).await?;
+            send::run(&business, message::parse(&params)?).await
+        }
         Action::ListBlocked => blocks::list(&business).await,
         Action::Block => blocks::change(&business, &params, true).await,
         Action::Unblock => blocks::change(&business, &params, false).await,
         Action::Consents => consents::list(&business, &params).await,
         Action::Phone => nodes::phone(&business, &params).await,
-        Action::ConfigurePhone => subscriptions::phone_configure(&business, &params).await,
+        Action::ConfigurePhone => number::configure(&business, &params).await,
         Action::Waba => nodes::waba(&business, &params),
         Action::PhoneNumbers => nodes::phone_numbers(&business, &params).await,
         Action::ListSubscribedApps => subscriptions::waba_list(&business).await,
@@ -249,14 +337,58 @@ async fn dispatch(
         Action::UpsertTemplates => templates::upsert(&business, &params).await,
         Action::DeleteTemplates => templates::delete(&business, &params).await,
         Action::Template => templates::show(&business, path.id, &params).await,
+        Action::TemplateOfAccount => templates::show(&business, last(path.edge), &params).await,
         Action::EditTemplate => templates::edit(&business, path.id, &params).await,
         Action::UnpauseTemplate => templates::unpause(&business, path.id).await,
+        Action::Profile => profile::show(&business, &params, &origin).await,
+        Action::SetProfile => profile::set(&business, &params).await,
+        Action::Settings => Ok(number::settings()),
+        Action::SetSettings => number::set_settings(&params),
+        Action::Register => number::register(&business, &params).await,
+        Action::Deregister => number::deregister(&business).await,
+        Action::RequestCode => number::request_code(),
+        Action::VerifyCode => number::verify_code(),
+        Action::AddPhoneNumber => number::add(),
+        Action::AccessToken => oauth::access_token(&api.businesses, &params).map(|(_, token)| token),
+        Action::DebugToken => oauth::debug_token(&business, &params),
+        Action::ListLinks => links::list(&business, &params, &origin).await,
+        Action::SetLink => links::set(&business, &params, &origin).await,
+        Action::Link => links::show(&business, last(path.edge), &params, &origin).await,
+        Action::DeleteLink => links::remove(&business, last(path.edge)).await,
+        Action::Automate => number::automate(&business, &params).await,
+        Action::Call => Err(ApiError::calling()),
+        Action::BeginUpload => uploads::begin(&business, &params).await,
+        Action::Upload => uploads::show(&business, path.id).await,
+        Action::AppendUpload => Err(ApiError::parameter("A piece of a file comes with a token in a header.")),
     }
+}
+
+/// `/oauth/access_token`: who asks has no token yet.
+fn access_token(
+    api: &Api,
+    method: &Method,
+    path: &Path<'_>,
+    params: &Params,
+    caller_is: &mut Option<Arc<Business>>,
+) -> Result<Value, ApiError> {
+    find(method, Node::Oauth, path).ok_or_else(|| ApiError::unknown_node(method.as_str(), path.id))?;
+    let (business, token) = oauth::access_token(&api.businesses, params)?;
+    *caller_is = Some(business);
+    Ok(token)
+}
+
+/// What an edge ends with.
+fn last(edge: &str) -> &str {
+    edge.rsplit_once('/').map_or("", |(_, last)| last)
 }
 
 fn permit((_, caller): &(Arc<Business>, Caller), action: Action) -> Result<(), ApiError> {
     let permitted = match action {
-        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => *caller != Caller::Pass,
+        Action::ListSubscriptions
+        | Action::SetSubscription
+        | Action::DeleteSubscription
+        | Action::AccessToken
+        | Action::DebugToken => *caller != Caller::Pass,
         Action::ListTemplates => *caller != Caller::App,
         _ => *caller == Caller::User,
     };
@@ -277,38 +409,59 @@ fn query_token(params: &Params) -> Option<String> {
 fn authenticate(api: &Api, token: &str) -> Result<(Arc<Business>, Caller), ApiError> {
     let mut found = None;
     for business in api.businesses.iter() {
-        let account = &business.account;
-        if account.token_hash.matches(token) {
-            found = Some((Arc::clone(business), Caller::User));
-        } else if api.passes.accepts(&account.waba_id, business.now_ms(), token) {
+        if let Some(caller) = caller_of(&business.account, token) {
+            found = Some((Arc::clone(business), caller));
+        } else if api.passes.accepts(&business.account.waba_id, business.now_ms(), token) {
             found = Some((Arc::clone(business), Caller::Pass));
-        } else if let Some((id, secret)) = token.split_once('|')
-            && id == account.app_id
-            && account.app_secret.matches(secret)
-        {
-            found = Some((Arc::clone(business), Caller::App));
         }
     }
     found.ok_or_else(ApiError::invalid_token)
 }
 
+/// Whose token it is, if it is one of this account's.
+fn caller_of(account: &Account, token: &str) -> Option<Caller> {
+    if account.token_hash.matches(token) {
+        return Some(Caller::User);
+    }
+    let (id, secret) = token.split_once('|')?;
+    (id == account.app_id && account.app_secret.matches(secret)).then_some(Caller::App)
+}
+
 fn route(business: &Business, method: &Method, path: &Path<'_>) -> Result<Action, ApiError> {
-    let account = &business.account;
-    let unknown = || ApiError::unknown_node(method.as_str(), path.id);
-    let node = match path.id {
-        id if id == account.phone_number_id => Node::Phone,
-        id if id == account.waba_id => Node::Waba,
-        id if id == account.app_id => Node::App,
-        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => match id.parse::<u64>() {
-            Ok(FIRST_ID..) => Node::Template,
-            _ => Node::Media,
+    let node = node_of(Some(&business.account), path.id);
+    let action = node.and_then(|node| find(method, node, path));
+    action.ok_or_else(|| ApiError::unknown_node(method.as_str(), path.id))
+}
+
+/// What an id names. A file, a template or an upload may still turn out not to be there.
+fn node_of(account: Option<&Account>, id: &str) -> Option<Node> {
+    match (account, id) {
+        (_, "oauth") => Some(Node::Oauth),
+        (_, "debug_token") => Some(Node::DebugToken),
+        (Some(account), id) if id == account.phone_number_id => Some(Node::Phone),
+        (Some(account), id) if id == account.waba_id => Some(Node::Waba),
+        (Some(account), id) if id == account.app_id => Some(Node::App),
+        (Some(_), id) if id.starts_with(uploads::PREFIX) => Some(Node::Upload),
+        (Some(_), id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => match id.parse::<u64>() {
+            Ok(FIRST_ID..) => Some(Node::Template),
+            _ => Some(Node::Media),
         },
-        _ => return Err(unknown()),
-    };
+        _ => None,
+    }
+}
+
+fn find(method: &Method, node: Node, path: &Path<'_>) -> Option<Action> {
     // What may be read may be asked for without a body.
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    let route = ROUTES.iter().find(|(m, n, e, _)| *m == method && *n == node && *e == path.edge);
-    route.map(|(.., action)| *action).ok_or_else(unknown)
+    let route = ROUTES.iter().find(|(m, n, edge, _)| *m == method && *n == node && is_edge(edge, path.edge));
+    route.map(|(.., action)| *action)
+}
+
+fn is_edge(known: &str, edge: &str) -> bool {
+    match known.split_once('{') {
+        None => known == edge,
+        Some((begin, _)) => edge.strip_prefix(begin).is_some_and(|name| !name.is_empty() && !name.contains('/')),
+    }
 }
 
 /// `/{version}/{id}/{edge}`; version and edge may be missing, and one slash may follow.
@@ -340,64 +493,4 @@ fn is_version(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new route changes this list, on purpose.
-    #[test]
-    fn gw_01_these_are_all_routes() {
-        let list: Vec<String> =
-            ROUTES.iter().map(|(method, node, edge, _)| format!("{method} {node:?}/{edge}")).collect();
-        assert_eq!(
-            list,
-            [
-                "POST Phone/messages",
-                "POST Phone/media",
-                "GET Media/",
-                "DELETE Media/",
-                "GET Phone/block_users",
-                "POST Phone/block_users",
-                "DELETE Phone/block_users",
-                "GET Phone/consents",
-                "GET Phone/",
-                "POST Phone/",
-                "GET Waba/",
-                "GET Waba/phone_numbers",
-                "GET Waba/subscribed_apps",
-                "POST Waba/subscribed_apps",
-                "DELETE Waba/subscribed_apps",
-                "GET App/subscriptions",
-                "POST App/subscriptions",
-                "DELETE App/subscriptions",
-                "GET Waba/message_templates",
-                "POST Waba/message_templates",
-                "DELETE Waba/message_templates",
-                "POST Waba/upsert_message_templates",
-                "GET Template/",
-                "POST Template/",
-                "POST Template/unpause",
-            ]
-        );
-    }
-
-    #[test]
-    fn paths_with_and_without_version_and_slash_are_the_same() {
-        let path = |version, id, edge| Path { version, id, edge };
-        for (text, expected) in [
-            ("/v23.0/1/messages", path(Some("v23.0"), "1", "messages")),
-            ("/v13/1/messages/", path(Some("v13"), "1", "messages")),
-            ("/1/messages", path(None, "1", "messages")),
-            ("/1/", path(None, "1", "")),
-            ("/v23.0/1", path(Some("v23.0"), "1", "")),
-            ("/v23.0", path(Some("v23.0"), "", "")),
-            ("/vx/1", path(None, "vx", "1")),
-            ("/v1.2.3/1", path(None, "v1.2.3", "1")),
-            ("/1/messages/x", path(None, "1", "messages/x")),
-            ("/1/messages//", path(None, "1", "messages/")),
-            ("/", path(None, "", "")),
-            ("", path(None, "", "")),
-        ] {
-            assert_eq!(Path::parse(text), expected, "{text}");
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::fields::project;
+use super::number;
 use super::params::Params;
 use crate::business::Business;
 use crate::numbers;
@@ -58,7 +59,7 @@ pub(crate) async fn phone_numbers(business: &Business, params: &Params) -> Resul
 async fn phone_node(business: &Business) -> Result<Value, ApiError> {
     let targets = targets(business).await?;
     let url = |target: &Option<facts::Target>| target.as_ref().map(|t| t.url.expose().to_owned());
-    Ok(json!({
+    let mut node = json!({
         "id": business.account.phone_number_id,
         "verified_name": business.account.name,
         "display_phone_number": numbers::display(&business.account.display_number),
@@ -66,11 +67,9 @@ async fn phone_node(business: &Business) -> Result<Value, ApiError> {
         "code_verification_status": "VERIFIED",
         "name_status": "APPROVED",
         "new_name_status": "NONE",
-        "status": "CONNECTED",
         "platform_type": "CLOUD_API",
         "account_mode": "LIVE",
         "is_official_business_account": false,
-        "is_pin_enabled": false,
         "throughput": {"level": "STANDARD"},
         "messaging_limit_tier": "TIER_UNLIMITED",
         "whatsapp_business_manager_messaging_limit": "TIER_UNLIMITED",
@@ -82,7 +81,11 @@ async fn phone_node(business: &Business) -> Result<Value, ApiError> {
             "whatsapp_business_account": url(&targets.waba),
             "application": url(&targets.app),
         },
-    }))
+    });
+    if let Value::Object(node) = &mut node {
+        node.extend(number::shown(business).await?);
+    }
+    Ok(node)
 }
 
 pub(crate) async fn targets(business: &Business) -> Result<Targets, ApiError> {

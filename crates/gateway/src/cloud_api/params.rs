@@ -79,6 +79,11 @@ impl Params {
         Ok(())
     }
 
+    /// The names at the top.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// As a value, to be looked into.
     pub(crate) fn root(&self) -> Node<'_> {
         Node(Object::Of(&self.0))

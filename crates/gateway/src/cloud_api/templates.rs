@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use super::error::{ApiError, Lint};
 use super::fields::project;
 use super::paging::{self, Place};
-use super::params::{Node, NotThat, Params};
+use super::params::{Node, Params};
 use super::template_lint as lint;
+use super::values::{mandatory, string, text};
 use crate::business::Business;
 use crate::store::{BUSINESS, templates};
 use crate::template::{Category, Gaps, Parts, Status, Template};
@@ -410,16 +411,4 @@ fn node(template: &Template) -> Value {
 
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
-}
-
-fn mandatory(node: &Node<'_>, name: &str) -> Result<String, ApiError> {
-    text(node, name)?.ok_or_else(|| ApiError::required(name))
-}
-
-fn text(node: &Node<'_>, name: &str) -> Result<Option<String>, ApiError> {
-    node.text(name).map_err(|NotThat| string(name))
-}
-
-fn string(name: &str) -> ApiError {
-    ApiError::parameter(&format!("Param {name} must be a string."))
 }

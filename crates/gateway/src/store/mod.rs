@@ -2,7 +2,7 @@
 //!
 //! | table | key | value | sealed for |
 //! |---|---|---|---|
-//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters, templates | the endpoint |
+//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters, templates, links, uploads, what is set about the number | the endpoint |
 //! | `App1` contacts | conversation | who the customer is at the API | the customer |
 //! | `App2` numbers | blinded `wa_id` | conversation | the customer |
 //! | `App3` users | blinded `user_id` | `wa_id` | the customer |
@@ -19,10 +19,13 @@
 pub(crate) mod consents;
 pub(crate) mod contacts;
 pub(crate) mod facts;
+pub(crate) mod links;
 pub(crate) mod media;
+pub(crate) mod number;
 pub(crate) mod pushes;
 pub(crate) mod queue;
 pub(crate) mod templates;
+pub(crate) mod uploads;
 
 use bulla_client::engine::record::ConversationRecord;
 use bulla_client::event::ConversationId;

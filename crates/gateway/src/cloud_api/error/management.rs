@@ -1,4 +1,4 @@
-//! Refusals of what is managed: templates, as they are made and as they are filled.
+//! Refusals of what is managed: templates, as they are made and as they are filled; numbers, apps.
 //!
 //! | code | HTTP | cause |
 //! |---|---|---|
@@ -9,11 +9,19 @@
 //! | 100 subcode 2388047, 2388072, 2388073 | 400 | header, body, footer: the gaps are wrong |
 //! | 100 subcode 2388299 | 400 | a body begins or ends with a gap |
 //! | 100 subcode 2593002 | 400 | no such template to remove |
+//! | 100 | 400 | a setting that there is not; a code in exchange for a token |
+//! | 1 | 400 | an app's id and secret that are not one app's |
+//! | 3 | 403 | what the Cloud API does and a gateway does not |
 //! | 132000 | 400 | more or fewer values than gaps |
 //! | 132001 | 404 | no template of this name in this language that was approved |
 //! | 132005 | 400 | too long once it is filled |
 //! | 132012 | 400 | a value of another kind than its gap |
 //! | 132015, 132016 | 400 | the template is paused, disabled |
+//! | 133005 | 400 | a wrong PIN |
+//! | 133008 | 400 | too many wrong PINs: for an hour none counts |
+//! | 133010 | 400 | the number was deregistered |
+//! | 136024, 136025 | 400 | a code for a number that needs no verification |
+//! | 138000 | 400 | calls |
 
 use axum::http::StatusCode;
 
@@ -93,6 +101,60 @@ impl ApiError {
                 .details("The template is disabled because of what its recipients think of it."),
             Status::Pending | Status::Approved | Status::Rejected => Self::template_unknown(name, language),
         }
+    }
+
+    /// A setting that there is not.
+    pub(crate) fn unknown_setting(name: &str) -> Self {
+        Self::bad(100, &format!("Param {} is not one that can be set here.", echo(name)))
+    }
+
+    /// Something that the Cloud API does and a gateway does not.
+    pub(crate) fn capability(details: &str) -> Self {
+        let message = "(#3) Application does not have the capability to make this API call.";
+        Self::new(StatusCode::FORBIDDEN, 3, message).details(details)
+    }
+
+    /// Calls are not carried.
+    pub(crate) fn calling() -> Self {
+        Self::bad(138_000, "Calling not enabled").details("Calls are not carried by this gateway.")
+    }
+
+    /// Another PIN than the one that was set.
+    pub(crate) fn pin_mismatch() -> Self {
+        Self::bad(133_005, "Two step verification PIN Mismatch")
+            .details("The PIN is not the one that was set for this number.")
+    }
+
+    /// PINs are not looked at for a while.
+    pub(crate) fn pin_guesses() -> Self {
+        Self::bad(133_008, "Too Many two step verification PIN Guesses")
+            .details("Too many wrong PINs: try again in an hour.")
+    }
+
+    /// The number was taken off the API.
+    pub(crate) fn not_registered() -> Self {
+        Self::bad(133_010, "Phone number not registered")
+            .details("The number was deregistered: register it with its PIN.")
+    }
+
+    /// There is nothing to verify.
+    pub(crate) fn request_code() -> Self {
+        Self::bad(136_024, "Request code error").details("The number is verified: it is the gateway's own.")
+    }
+
+    /// The same.
+    pub(crate) fn verify_code() -> Self {
+        Self::bad(136_025, "Verify code error").details("The number is verified: it is the gateway's own.")
+    }
+
+    /// A secret that is not the app's.
+    pub(crate) fn client_secret() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 1, "Error validating client secret.")
+    }
+
+    /// A code that nobody gave out.
+    pub(crate) fn verification_code() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 100, "Invalid verification code format.")
     }
 
     /// The error's code, for tests of others.
