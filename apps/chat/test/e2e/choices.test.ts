@@ -3,7 +3,7 @@ import type { BrowserContext, Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { BUTTONS, FORM, LIST, OFFER, TEMPLATE } from '../../dev/offers';
 import { DESKTOP } from './browser';
-import { calls, focused, progress, receive, until, violations, visit } from './page';
+import { calls, progress, receive, until, violations, visit } from './page';
 import { stage } from './stage';
 
 const on = stage();
@@ -85,7 +85,7 @@ it('from the keyboard: the newest message, its buttons, and the sheet that one o
   await until(() => page.evaluate(() => document.activeElement?.textContent?.trim() ?? ''), 'See the beans');
   await page.keyboard.press('Enter');
   await page.getByRole('dialog', { name: 'See the beans' }).waitFor();
-  await until(() => focused(page), 'H2');
+  await until(() => page.evaluate(() => document.activeElement?.tagName), 'H2');
   await page.keyboard.press('Tab');
   await page.keyboard.press('Tab');
   await page.keyboard.press('Tab');
@@ -242,7 +242,7 @@ it('the browser is asked where one is after a press and not before; then a place
   await dialog.getByLabel('What the place is called').fill('At the fountain');
   await dialog.getByRole('button', { name: 'Send', exact: true }).click();
   await until(() => sent(page), [{ kind: 'location', latitude: 52.51704, longitude: 13.38886, name: 'At the fountain', replyTo: 'm17' }]);
-  expect(await last(page).locator('.place').innerText()).toContain('At the fountain');
+  expect(await last(page).locator('.location').innerText()).toContain('At the fountain');
   await article(page, 'Where shall the courier go?').getByText('Answered').waitFor();
   expect(complaints).toEqual([]);
   await close();
@@ -268,7 +268,7 @@ it('a place and a person are read without anything being fetched', async () => {
   const { page, complaints, close } = await show('places');
   const elsewhere: string[] = [];
   page.on('request', (request) => request.url().startsWith(on.origin) || elsewhere.push(request.url()));
-  const place = page.locator('.place').first();
+  const place = page.locator('.location').first();
   expect((await place.innerText()).split('\n').filter(Boolean)).toEqual(['Cortado Coffee', 'Market Square 3, Berlin', '52.51704, 13.38886', 'Open a map (www.openstreetmap.org)']);
   expect(await place.getByRole('link').getAttribute('href')).toBe('https://www.openstreetmap.org/?mlat=52.5170365&mlon=13.3888599#map=16/52.5170365/13.3888599');
   const person = page.locator('.person');
