@@ -184,7 +184,7 @@ it('who asks how one can be reached gets a card', async () => {
   await dialog.getByLabel('Name').fill('Ana');
   await dialog.getByLabel('Phone number').fill('+49 30 1234567');
   await dialog.getByRole('button', { name: 'Share', exact: true }).click();
-  await until(() => sent(page), [{ kind: 'contacts', persons: [{ name: { formatted_name: 'Ana' }, phones: [{ phone: '+49 30 1234567' }], emails: [] }], replyTo: 'm16' }]);
+  await until(() => sent(page), [{ kind: 'contacts', persons: [{ name: { formatted_name: 'Ana' }, phones: [{ phone: '+49 30 1234567', type: 'CELL' }], emails: [] }], replyTo: 'm16' }]);
   await article(page, 'How can the courier').getByText('Answered').waitFor();
   await close();
 });

@@ -134,7 +134,7 @@ describe('a field is judged as the engine judges it', () => {
   it('and who is asked how to be reached answers with a card that has a name', () => {
     const form = formOf(CONTACT_FORM);
     const values = [{ name: 'name', values: ['Ana'] }, { name: 'phone', values: ['+4930123'] }];
-    expect(asPerson(form, values)).toEqual({ name: { formatted_name: 'Ana' }, phones: [{ phone: '+4930123' }], emails: [] });
+    expect(asPerson(form, values)).toEqual({ name: { formatted_name: 'Ana' }, phones: [{ phone: '+4930123', type: 'CELL' }], emails: [] });
     expect(asPerson(form, values.slice(1)).name).toEqual({ formatted_name: '+4930123' });
   });
 });

@@ -3,8 +3,8 @@
 use bulla_client::event::{Direction, Draft, Message, Shown, Status};
 use bulla_client::media::FileCard;
 use bulla_e2ee::content::{
-    Action, Answer, Button, Category, Field, FieldKind, FieldProblem, FieldValue, Form, FormKind, Header, Interactive,
-    Location, MessageId, Name, Ordered, Person, Phone, Product, QUANTITY,
+    Action, Answer, Button, Category, Email, Field, FieldKind, FieldProblem, FieldValue, Form, FormKind, Header,
+    Interactive, Location, MessageId, Name, Ordered, Person, Phone, Product, QUANTITY,
 };
 
 use super::files;
@@ -369,10 +369,13 @@ impl Filling {
         let called = called.or_else(|| phones.first().cloned()).or_else(|| emails.first().cloned());
         let person = Person {
             name: Name { formatted_name: called, ..Name::default() },
-            phones: phones.into_iter().map(|phone| Phone { phone: Some(phone), ..Phone::default() }).collect(),
+            phones: phones
+                .into_iter()
+                .map(|phone| Phone { phone: Some(phone), kind: Some("CELL".to_owned()), ..Phone::default() })
+                .collect(),
             emails: emails
                 .into_iter()
-                .map(|email| bulla_e2ee::content::Email { email: Some(email), ..Default::default() })
+                .map(|email| Email { email: Some(email), kind: Some("HOME".to_owned()) })
                 .collect(),
             ..Person::default()
         };

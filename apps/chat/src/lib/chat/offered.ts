@@ -195,5 +195,5 @@ export function asPerson(form: Form, values: { name: string; values: string[] }[
   const of = (kind: Field['kind']) => fields.filter((field) => field.kind === kind).flatMap(({ name }) => values.find((value) => value.name === name)?.values ?? []);
   const [phones, emails] = [of('phone'), of('email')];
   const called = values.find(({ name }) => name === 'name')?.values[0] ?? of('text')[0] ?? phones[0] ?? emails[0] ?? '';
-  return { name: { formatted_name: called }, phones: phones.map((phone) => ({ phone })), emails: emails.map((email) => ({ email })) };
+  return { name: { formatted_name: called }, phones: phones.map((phone) => ({ phone, type: 'CELL' })), emails: emails.map((email) => ({ email, type: 'HOME' })) };
 }
