@@ -7,6 +7,7 @@
 mod bench;
 mod crowd;
 mod endpoint;
+mod gateway;
 mod latency;
 mod machine;
 mod meter;
@@ -94,6 +95,8 @@ enum Measurement {
     Endpoint,
     /// From the API call to the terminal, and from the terminal to the webhook.
     Latency,
+    /// As much as the gateway carries, from the API to devices and from devices to the webhook.
+    Gateway,
 }
 
 fn main() -> ExitCode {
@@ -197,6 +200,7 @@ async fn measure(what: Measurement, bench: &Bench) -> Result<Vec<Group>> {
         Measurement::Seal => vec![sealing::measure(bench)?],
         Measurement::Endpoint => vec![endpoint::measure(bench).await?],
         Measurement::Latency => vec![latency::measure(bench).await?],
+        Measurement::Gateway => vec![gateway::measure(bench).await?],
     })
 }
 

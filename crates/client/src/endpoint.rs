@@ -330,6 +330,11 @@ impl Endpoint {
         self.run(move |engine, ctx| engine.decide(ctx, to, purpose, given, &wording)).await
     }
 
+    /// A business lets a customer write to it no more, or again.
+    pub async fn block(&self, who: ConversationId, blocked: bool) -> Result<(), CommandError> {
+        self.run(move |engine, ctx| engine.block(ctx, who, blocked)).await
+    }
+
     /// Says that we are typing, if the other side can be told at once.
     pub async fn typing(&self, to: ConversationId, on: bool) -> Result<(), CommandError> {
         self.run(move |engine, ctx| engine.typing(ctx, to, on)).await

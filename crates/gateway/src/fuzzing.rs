@@ -24,7 +24,7 @@ use crate::egress;
 use crate::entropy::Entropy;
 use crate::store::contacts::Contact;
 use crate::token;
-use crate::webhooks::payload::{self, Author, Place};
+use crate::webhooks::payload::{self, About, Place};
 
 /// An HTTP request to the Cloud API, as three lines: path and query, content type, and the body. Whether it asks for something that a gateway
 /// could do.
@@ -82,7 +82,7 @@ fn can_be_said(send: &Send) {
                 size: 1,
                 digest: [3; 32],
                 media_type: "image/png".to_owned(),
-                name: file.name.clone().unwrap_or_default(),
+                name: file.source.name.clone().unwrap_or_default(),
                 expires: 0,
                 caption: file.caption.clone(),
                 preview: None,
@@ -90,6 +90,12 @@ fn can_be_said(send: &Send) {
             assert!(Content::new([0; 16], Said::Attachment(Box::new(attachment))).encode().is_ok());
             return;
         }
+        What::Interactive(asked, _) => {
+            let content = Content::new([0; 16], Said::Interactive(Box::new(asked.interactive.clone())));
+            assert!(content.encode().is_ok());
+            return;
+        }
+        What::Template(..) => return,
     };
     let content = match draft {
         Draft::Text { body, .. } => Content::new([0; 16], Said::text(body)),
@@ -97,6 +103,8 @@ fn can_be_said(send: &Send) {
             Content::new([0; 16], Said::Reaction { emoji: emoji.clone() }).in_reply_to(*to)
         }
         Draft::Reaction { emoji: None, .. } => return,
+        Draft::Location { location, .. } => Content::new([0; 16], Said::Location(location.clone())),
+        Draft::Contacts { persons, .. } => Content::new([0; 16], Said::Contacts(persons.clone())),
         _ => panic!("the API has no such draft"),
     };
     assert!(content.encode().is_ok());
@@ -148,7 +156,7 @@ pub fn webhook(bytes: &[u8]) -> bool {
         heard_ms: 0,
         customer_id: None,
     };
-    let payload = payload::message(&PLACE, &contact, &message, Author::Customer, None);
+    let payload = payload::message(&PLACE, &contact, &message, &About::CUSTOMERS, None);
     assert!(payload.is_ascii(), "some receivers sign what they have escaped once more");
     let json: Value = serde_json::from_slice(&payload).unwrap();
     let value = json.pointer("/entry/0/changes/0/value").unwrap();

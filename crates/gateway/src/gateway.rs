@@ -254,6 +254,7 @@ impl Gateway {
         let api = cloud_api::Api {
             businesses: Arc::clone(&businesses),
             urls: cloud_api::media::UrlKey::new(&entropy),
+            passes: cloud_api::paging::PassKey::new(&entropy),
             entropy: entropy.clone(),
         };
         let console = config.console.clone().map(|app| {

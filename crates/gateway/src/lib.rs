@@ -51,6 +51,7 @@ mod public;
 mod push;
 mod secret;
 mod store;
+mod template;
 pub mod token;
 mod watch;
 mod webhooks;

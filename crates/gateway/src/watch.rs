@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulla_client::event::{Connection, ConversationId, Direction, Event, Message, Shown, Status};
+use bulla_e2ee::content::Answer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,10 @@ async fn happened(business: &Business, event: Event, owe: &mpsc::UnboundedSender
                 failure: message.failure,
             });
         }
+        Event::Consent { conversation, .. } => {
+            let _ = business.wakes.send(Wake::Row(conversation));
+            business.came.notify_one();
+        }
         Event::Gap { missing, .. } => {
             tracing::warn!(missing, "messages of customers expired on the way");
             feed.tell(Happening::Missing { business: handle(), count: missing });
@@ -91,6 +96,8 @@ async fn tell_message(business: &Business, message: Message, feed: &Feed) {
     let (name, user_id) = contact.map(|c| (c.name, c.user_id)).unwrap_or_default();
     let said = match message.shown {
         Shown::Text(text) => Said::Text(text),
+        Shown::Interactive(interactive, _) => Said::Text(interactive.body),
+        Shown::Answer(Answer::Button { title, .. } | Answer::Row { title, .. }) => Said::Text(title),
         Shown::Reaction(emoji) => Said::Reaction(emoji),
         Shown::Edit(text) => Said::Edit(text),
         Shown::Deleted => Said::Deleted,

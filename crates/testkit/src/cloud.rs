@@ -77,6 +77,22 @@ impl CloudApi {
         answer(response).await
     }
 
+    /// Any other call: `path` is what follows the version, `{phone}` in it the number's id.
+    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let path = path.replace("{phone}", &self.phone_number_id);
+        let method = reqwest::Method::from_bytes(method.as_bytes()).context("a method")?;
+        let mut request = self.http.request(method, format!("{}/v23.0/{path}", self.base)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        answer(request.send().await.context("the call")?).await
+    }
+
+    /// Sends a message of a type to a `user_id`; `content` stands under the type's name.
+    pub async fn send(&self, recipient: &str, kind: &str, content: &Value) -> Result<Answer> {
+        self.post(&json!({"messaging_product": "whatsapp", "recipient": recipient, "type": kind, kind: content})).await
+    }
+
     /// Sends a text to a `user_id`.
     pub async fn text(&self, recipient: &str, body: &str) -> Result<Answer> {
         self.post(&json!({

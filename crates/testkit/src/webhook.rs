@@ -86,6 +86,15 @@ impl Delivery {
         self.values().iter().flat_map(|value| value["statuses"].as_array().cloned().unwrap_or_default()).collect()
     }
 
+    /// What customers have decided, in it.
+    #[must_use]
+    pub fn preferences(&self) -> Vec<Value> {
+        self.values()
+            .iter()
+            .flat_map(|value| value["user_preferences"].as_array().cloned().unwrap_or_default())
+            .collect()
+    }
+
     /// Contacts in it.
     #[must_use]
     pub fn contacts(&self) -> Vec<Value> {

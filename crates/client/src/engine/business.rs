@@ -219,6 +219,9 @@ impl Engine {
         if ctx.tx.get::<u64>(Table::Hellos, &hello.digest())?.is_some() && !broken(Rule::HelloOnce) {
             return Ok(());
         }
+        if let Some(number) = self.blocked(ctx, &hello.user_id(&business))? {
+            return self.keep_knock(ctx, number, mailbox, &tag, serial, envelope);
+        }
         let joined = Mls::join(&keys, &business, &hello, now / 1000);
         ctx.tx.put(Table::Hellos, &hello.digest(), Scope::Endpoint, &now)?;
         match joined {

@@ -10,8 +10,8 @@
 use bulla_e2ee::content::{Body, Consent, Content, PermitsExtension};
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::tag::Purpose;
-use bulla_protocol::id::MailboxId;
-use minicbor::bytes::ByteArray;
+use bulla_protocol::id::{MailboxId, TagBlock};
+use minicbor::bytes::{ByteArray, ByteVec};
 
 use super::commands::{CommandError, may_speak};
 use super::members::Member;
@@ -34,6 +34,24 @@ const REVOKED: &[u8] = b"revoked";
 struct RevokedRecord {
     #[n(0)]
     told: Option<ByteArray<16>>,
+}
+
+/// `Meta`, by conversation: the newest Hello of a customer who is blocked, as it came.
+#[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+struct KnockRecord {
+    #[n(0)]
+    mailbox: ByteArray<16>,
+    #[n(1)]
+    tag: ByteArray<16>,
+    #[n(2)]
+    serial: u32,
+    #[n(3)]
+    envelope: ByteVec,
+}
+
+fn knock_key(number: u64) -> Vec<u8> {
+    [b"knock".as_slice(), &number.to_be_bytes()].concat()
 }
 
 fn revoked_key(serial: u32) -> Vec<u8> {
@@ -83,6 +101,61 @@ impl Engine {
         self.save_conversation(ctx, to.0, &record)?;
         ctx.emit(Event::Conversation(conversation_view(to.0, &record)?))?;
         Ok(self.pump(ctx, to.0)?)
+    }
+
+    /// A business lets a customer write to it no more, or again. To block is to revoke: the relay refuses, and a new Hello of the same customer is not
+    /// answered. The newest one is kept until the customer may write again, since its program believes that it has arrived.
+    pub fn block(&mut self, ctx: &mut Ctx<'_, '_>, who: ConversationId, blocked: bool) -> Result<(), CommandError> {
+        let mut record = self.known(ctx, who)?;
+        if record.is_customer() {
+            return Err(CommandError::WrongRole);
+        }
+        if (record.blocked == Some(true)) == blocked {
+            return Ok(());
+        }
+        record.blocked = Some(blocked);
+        record.control_given = 0;
+        self.save_conversation(ctx, who.0, &record)?;
+        if blocked {
+            self.revoke(ctx, who.0, Purpose::Service)?;
+            return Ok(self.revoke(ctx, who.0, Purpose::Control)?);
+        }
+        let knock = knock_key(who.0);
+        if let Some(knocked) = ctx.tx.get::<KnockRecord>(Table::Meta, &knock)? {
+            ctx.tx.delete(Table::Meta, &knock);
+            let (mailbox, tag) = (MailboxId::new(*knocked.mailbox), TagBlock::new(*knocked.tag));
+            return Ok(self.hello_received(ctx, mailbox, tag, knocked.serial, &knocked.envelope)?);
+        }
+        // Fresh permits go with the next receipt: at once.
+        self.owe_receipts(ctx, who.0, record.peer, &[], &[], Wait::AtOnce)?;
+        Ok(self.pump(ctx, who.0)?)
+    }
+
+    /// The conversation of a customer who is blocked.
+    pub(super) fn blocked(&self, ctx: &Ctx<'_, '_>, user: &UserId) -> Result<Option<u64>, StoreError> {
+        let Some(peer) = self.peer(ctx, user)? else { return Ok(None) };
+        let record = ctx.tx.get::<ConversationRecord>(Table::Conversations, &peer.conversation.to_be_bytes())?;
+        Ok(record.filter(|record| record.blocked == Some(true)).map(|_| peer.conversation))
+    }
+
+    /// Keeps the newest Hello of somebody who is blocked.
+    pub(super) fn keep_knock(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        number: u64,
+        mailbox: MailboxId,
+        tag: &TagBlock,
+        serial: u32,
+        envelope: &[u8],
+    ) -> Result<(), StoreError> {
+        let peer = self.conversation_record(ctx, number)?.peer;
+        let knock = KnockRecord {
+            mailbox: (*mailbox.as_bytes()).into(),
+            tag: (*tag.as_bytes()).into(),
+            serial,
+            envelope: envelope.to_vec().into(),
+        };
+        ctx.tx.put(Table::Meta, &knock_key(number), Scope::Peer(peer), &knock)
     }
 
     /// A member has said that the customer decided. What does not verify changes nothing.

@@ -114,6 +114,9 @@ impl Engine {
         record: &mut ConversationRecord,
         carrier: Carrier,
     ) -> Result<Option<PermitsExtension>, StoreError> {
+        if record.blocked == Some(true) {
+            return Ok(None);
+        }
         let mailbox = MailboxId::new(*record.mailbox);
         let half = Permit::expiry_at(self.relay_now(ctx, mailbox) + STANDING_SECS / 2);
         let renew = record.control_given < half;

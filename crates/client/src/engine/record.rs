@@ -235,6 +235,9 @@ pub struct ConversationRecord {
     /// What the customer has decided of notifications and marketing: the newest word for each.
     #[n(32)]
     pub consents: Option<Vec<DecisionRecord>>,
+    /// A business: the customer may not write to it.
+    #[n(33)]
+    pub blocked: Option<bool>,
 }
 
 /// A customer's word for one purpose.
@@ -338,6 +341,7 @@ impl ConversationRecord {
             push_key: None,
             identity: None,
             consents: None,
+            blocked: None,
         }
     }
 }

@@ -94,6 +94,8 @@ pub enum Table {
     App8 = 136,
     /// The program's own.
     App9 = 137,
+    /// The program's own.
+    App10 = 138,
 }
 
 impl Table {
@@ -285,7 +287,8 @@ mod tests {
             | Table::App6
             | Table::App7
             | Table::App8
-            | Table::App9 => false,
+            | Table::App9
+            | Table::App10 => false,
         };
         assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
         let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();

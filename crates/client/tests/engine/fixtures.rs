@@ -101,6 +101,7 @@ fn every_stored_record_loads() {
         push_key: None,
         identity: None,
         consents: None,
+        blocked: None,
     };
     check("conversation", &conversation);
     let linked = ConversationRecord {

@@ -2,6 +2,8 @@
 
 mod attachments;
 mod beginnings;
+mod choices;
+mod consent;
 mod devices;
 mod failures;
 mod first_light;

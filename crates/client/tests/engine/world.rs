@@ -226,6 +226,13 @@ impl Actor {
         }
     }
 
+    /// An event that has come already.
+    pub(crate) fn passed(&mut self) -> Option<Event> {
+        let event = self.events.try_recv().ok()?;
+        self.seen.push(event.clone());
+        Some(event)
+    }
+
     /// Epoch and authenticator of a conversation.
     pub(crate) async fn epoch(&self, number: u64) -> (u64, [u8; 8]) {
         self.endpoint.epoch(bulla_client::event::ConversationId(number)).await.unwrap()

@@ -504,7 +504,7 @@ impl Button {
                 Self::Reply { id, .. } => line(id, ID),
                 // Whoever opens it looks at where it leads once more.
                 Self::Url { url, .. } => {
-                    line(url, 2_000) && (url.starts_with("https://") || url.starts_with("http://"))
+                    line(url, 2_048) && (url.starts_with("https://") || url.starts_with("http://"))
                 }
                 Self::Phone { number, .. } => line(number, 32),
                 Self::Copy { code, .. } => line(code, LINE),

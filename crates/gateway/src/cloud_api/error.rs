@@ -10,10 +10,16 @@
 //! | 131009 | 400 | a parameter of the message has a wrong value |
 //! | 131030 | 400 | the recipient never wrote to this business |
 //! | 131051 | 400 | a message type that does not exist or is not supported yet |
-//! | 131052 | 404 | the file is gone from the relay |
+//! | 131052 | 400, 404 | a file cannot be fetched from its link; it is gone from the relay |
 //! | 131053 | 400 | a file that cannot be taken |
 //! | 2200 | 400 | a webhook did not answer its challenge |
 //! | 131016 | 503 | the gateway cannot store or has stopped: try again |
+//!
+//! Those of templates, numbers and other things that are managed are in [`management`].
+
+mod management;
+
+pub(crate) use management::Lint;
 
 use axum::Json;
 use axum::http::header::WWW_AUTHENTICATE;
@@ -33,6 +39,8 @@ pub(crate) struct ApiError {
     kind: &'static str,
     message: String,
     details: Option<String>,
+    /// For people: a title and a sentence.
+    user: Option<(&'static str, String)>,
     transient: bool,
 }
 
@@ -45,6 +53,7 @@ impl ApiError {
             kind: "OAuthException",
             message: message.into(),
             details: None,
+            user: None,
             transient: false,
         }
     }
@@ -116,6 +125,12 @@ impl ApiError {
             .details("No customer with this id has written to this business; customers always write first.")
     }
 
+    /// Not one of so many users could be blocked, or unblocked.
+    pub(crate) fn block_failed(users: usize) -> Self {
+        Self::bad(139_100, "Failed to block/unblock users")
+            .details(format!("None of the {users} users has written to this business."))
+    }
+
     /// A message type that does not exist, or not yet here.
     pub(crate) fn unsupported_type(details: impl Into<String>) -> Self {
         Self::bad(131_051, "Unsupported message type").details(details)
@@ -124,6 +139,11 @@ impl ApiError {
     /// A file that cannot be taken.
     pub(crate) fn media_upload(details: &str) -> Self {
         Self::bad(131_053, "Media upload error").details(details)
+    }
+
+    /// A file that could not be fetched from where it was said to be.
+    pub(crate) fn media_download(details: &str) -> Self {
+        Self::bad(131_052, "Media download error").details(details)
     }
 
     /// A file that the relay has no more.
@@ -154,6 +174,10 @@ impl ApiError {
         }
         if let Some(details) = self.details {
             error.insert("error_data".into(), json!({"messaging_product": "whatsapp", "details": details}));
+        }
+        if let Some((title, words)) = self.user {
+            error.insert("error_user_title".into(), title.into());
+            error.insert("error_user_msg".into(), words.into());
         }
         if self.transient {
             error.insert("is_transient".into(), true.into());

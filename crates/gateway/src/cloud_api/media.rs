@@ -23,8 +23,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::error::ApiError;
+use super::message::{Of, Source};
 use super::params::Params;
 use crate::business::Business;
+use crate::egress::OutsideError;
 use crate::store::media;
 
 /// Seconds that the address of a download counts, as the Cloud API has it.
@@ -166,6 +168,64 @@ pub(crate) async fn find(business: &Business, id: u64) -> Result<Option<Attachme
         Said::Attachment(attachment) => Some(*attachment),
         _ => None,
     }))
+}
+
+/// Bytes that a file may have where it is sent as `kind`, and how its media type begins.
+fn bounds(kind: &str) -> (u64, &'static str) {
+    const MB: u64 = 1 << 20;
+    match kind {
+        "image" => (5 * MB, "image/"),
+        "sticker" => (MB / 2, "image/webp"),
+        "video" => (16 * MB, "video/"),
+        "audio" => (16 * MB, "audio/"),
+        _ => (100 * MB, ""),
+    }
+}
+
+/// The file that a message names, as what it is to be sent: `image`, `document` …
+pub(crate) async fn of_source(business: &Business, kind: &str, source: Source) -> Result<Attachment, ApiError> {
+    let unknown = || ApiError::invalid(&source.path, "names no file of this business");
+    let mut attachment = match &source.of {
+        Of::Id(id) => find(business, *id).await?.ok_or_else(unknown)?,
+        Of::Link(link) => fetch(business, kind, link).await?,
+    };
+    let (most, begins) = bounds(kind);
+    if attachment.size > most {
+        return Err(ApiError::media_upload(&format!("As {kind} a file may have at most {most} bytes.")));
+    }
+    if !attachment.media_type.starts_with(begins) {
+        let what = attachment.media_type.chars().take(60).collect::<String>();
+        return Err(ApiError::media_upload(&format!("A file of type '{what}' cannot be sent as {kind}.")));
+    }
+    if let Some(name) = source.name {
+        attachment.name = name;
+    }
+    Ok(attachment)
+}
+
+/// Fetches a file from an address, of the public internet alone, and seals it as it comes.
+async fn fetch(business: &Business, kind: &str, link: &str) -> Result<Attachment, ApiError> {
+    let refused = |why: OutsideError| ApiError::media_download(&format!("The link: {why}."));
+    let (most, _) = bounds(kind);
+    let mut file = business.egress.get_outside(link, most).await.map_err(refused)?;
+    let mut writer = business.endpoint.seal().map_err(refusal)?;
+    while let Some(piece) = file.next().await.map_err(refused)? {
+        writer.write(piece).await.map_err(refusal)?;
+    }
+    let sealed = writer.finish().await.map_err(refusal)?;
+    let attachment = Attachment {
+        blob: sealed.blob,
+        key: sealed.key.clone(),
+        size: sealed.size,
+        digest: sealed.digest,
+        media_type: one_line(&file.media_type),
+        name: one_line(&file.name),
+        expires: expires(business),
+        caption: String::new(),
+        preview: None,
+    };
+    business.endpoint.put(sealed).await.map_err(refusal)?;
+    Ok(attachment)
 }
 
 /// `GET /{media-id}`.

@@ -1,11 +1,15 @@
 //! What `POST /{phone-number-id}/messages` asks for: parameters become a [`Request`], or an error that names the parameter.
 
 use bulla_client::event::Draft;
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Body, Content, MessageId};
 use bulla_e2ee::identity::UserId;
+use serde_json::Value;
 
+use super::at::At;
 use super::error::ApiError;
+use super::interactive::Asked;
 use super::params::{Node, NotThat, Params};
+use super::{contents, interactive};
 use crate::numbers;
 
 /// Characters of a text.
@@ -18,10 +22,10 @@ const MAX_OPAQUE: usize = 512;
 const MAX_EMOJI: usize = 64;
 
 /// Types that the Cloud API has and this version does not carry yet.
-const LATER: &[&str] = &["contacts", "interactive", "location", "pin", "sticker", "template"];
+const LATER: &[&str] = &["pin"];
 
 /// Types that are files.
-const FILES: &[&str] = &["audio", "document", "image", "video"];
+const FILES: &[&str] = &["audio", "document", "image", "sticker", "video"];
 
 /// Characters of a document's name.
 const MAX_NAME: usize = 240;
@@ -56,19 +60,60 @@ pub(crate) struct Send {
 pub(crate) enum What {
     /// All of it stands in the request.
     Draft(Draft),
-    /// A file that was uploaded.
+    /// A file.
     File(File),
+    /// Something to choose from.
+    Interactive(Box<Asked>, Option<MessageId>),
+    /// A template of the business's, and what goes into it.
+    Template(Value, Option<MessageId>),
 }
 
-/// A file that was uploaded, and what is said with it.
+/// A file, and what is said with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    /// Where its id stands.
-    pub(crate) path: String,
-    pub(crate) id: u64,
+    /// `image`, `document` …
+    pub(crate) kind: String,
+    pub(crate) source: Source,
     pub(crate) caption: String,
-    pub(crate) name: Option<String>,
     pub(crate) reply_to: Option<MessageId>,
+}
+
+/// Where a file is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Where that stands.
+    pub(crate) path: String,
+    pub(crate) of: Of,
+    /// What it is to be called.
+    pub(crate) name: Option<String>,
+}
+
+/// How a file is named.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// It was uploaded.
+    Id(u64),
+    /// It is to be fetched.
+    Link(String),
+}
+
+impl Source {
+    /// Reads `id` or `link`, and `filename`.
+    pub(crate) fn read(at: &At<'_>) -> Result<Self, ApiError> {
+        let name = at.get("filename").map(|name| name.title(MAX_NAME)).transpose()?;
+        let (at, of) = match (at.get("id"), at.get("link")) {
+            (Some(id), _) => {
+                let number = id.text()?.parse().map_err(|_| id.wrong("is not a media id"))?;
+                (id, Of::Id(number))
+            }
+            (None, Some(link)) => {
+                let url = link.line(2_048)?;
+                (link, Of::Link(url))
+            }
+            (None, None) => return Err(ApiError::missing(&format!("{}.id", at.path()))),
+        };
+        Ok(Self { path: at.path().to_owned(), of, name })
+    }
 }
 
 /// Whether the typing indicator is wanted.
@@ -105,17 +150,38 @@ pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
         "text" => What::Draft(text(&root)?),
         "reaction" => What::Draft(reaction(&root)?),
         kind if FILES.contains(&kind) => What::File(file(&root, kind)?),
+        "location" => {
+            let location = contents::location(&At::new(&nested(&root, "location")?, "location"))?;
+            What::Draft(Draft::Location { location, reply_to: context(&root)? })
+        }
+        "contacts" => {
+            let persons = contents::contacts(&At::new(&nested(&root, "contacts")?, "contacts"))?;
+            if Content::new([0; 16], Body::Contacts(persons.clone())).encode().is_err() {
+                return Err(ApiError::invalid("contacts", "has entries that are too long, or too many"));
+            }
+            What::Draft(Draft::Contacts { persons, reply_to: context(&root)? })
+        }
+        "interactive" => {
+            let asked = interactive::interactive(&At::new(&nested(&root, "interactive")?, "interactive"))?;
+            What::Interactive(Box::new(asked), context(&root)?)
+        }
+        "template" => What::Template(nested(&root, "template")?, context(&root)?),
         later if LATER.contains(&later) => {
             return Err(ApiError::unsupported_type(format!(
-                "Messages of type '{later}' are not supported by this gateway yet; 'text', 'reaction' and files are."
+                "Messages of type '{later}' are not supported by this gateway."
             )));
         }
         _ => {
-            return Err(ApiError::unsupported_type(
-                "There is no such message type; 'text', 'reaction' and files are supported.",
-            ));
+            return Err(ApiError::unsupported_type("There is no such message type."));
         }
     };
+    if root.has("recipient_identity_key_hash") {
+        // To leave it out would be to send to whoever it is: who is meant says the `user_id`, which is a hash of the customer's key.
+        return Err(ApiError::invalid(
+            "recipient_identity_key_hash",
+            "is not supported: a user_id names the customer's key itself",
+        ));
+    }
     let opaque = optional(&root, "biz_opaque_callback_data", "biz_opaque_callback_data")?;
     if opaque.as_ref().is_some_and(|o| o.chars().count() > MAX_OPAQUE) {
         return Err(ApiError::invalid("biz_opaque_callback_data", "may have at most 512 characters"));
@@ -126,13 +192,11 @@ pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
 fn recipient(root: &Node<'_>) -> Result<(Recipient, String), ApiError> {
     // With both, the number counts.
     if let Some(input) = general(root, "to")?.filter(|to| !to.is_empty()) {
-        if let Some(number) = numbers::parse(&input) {
-            return Ok((Recipient::Number(number), input));
-        }
         // Clients without a parameter for it write a `user_id` here.
-        return match input.parse() {
-            Ok(user) => Ok((Recipient::User(user), input)),
-            Err(_) => Err(ApiError::invalid("to", "is neither a phone number nor a user id")),
+        let recipient = recipient_of(&input);
+        return match recipient {
+            Some(recipient) => Ok((recipient, input)),
+            None => Err(ApiError::invalid("to", "is neither a phone number nor a user id")),
         };
     }
     match general(root, "recipient")?.filter(|r| !r.is_empty()) {
@@ -142,6 +206,11 @@ fn recipient(root: &Node<'_>) -> Result<(Recipient, String), ApiError> {
         },
         None => Err(ApiError::required("to")),
     }
+}
+
+/// Who is meant by a number or a user id.
+pub(crate) fn recipient_of(input: &str) -> Option<Recipient> {
+    numbers::parse(input).map(Recipient::Number).or_else(|| input.parse().ok().map(Recipient::User))
 }
 
 fn text(root: &Node<'_>) -> Result<Draft, ApiError> {
@@ -168,29 +237,26 @@ fn reaction(root: &Node<'_>) -> Result<Draft, ApiError> {
 }
 
 fn file(root: &Node<'_>, kind: &str) -> Result<File, ApiError> {
-    let section = section(root, kind)?;
-    let at = |name: &str| format!("{kind}.{name}");
-    let path = at("id");
-    let Some(id) = optional(&section, "id", &path)? else {
-        if section.has("link") {
-            let why = "is not fetched by this gateway: upload the file to /media and give its id";
-            return Err(ApiError::invalid(&at("link"), why));
-        }
-        return Err(ApiError::missing(&path));
-    };
-    let id = id.parse().map_err(|_| ApiError::invalid(&path, "is not a media id"))?;
-    let caption = optional(&section, "caption", &at("caption"))?.unwrap_or_default();
+    let value = nested(root, kind)?;
+    let at = At::new(&value, kind);
+    let source = Source::read(&at)?;
+    let caption = at.get("caption").map(|caption| caption.text()).transpose()?.unwrap_or_default();
+    let wrong = |problem| Err(ApiError::invalid(&format!("{kind}.caption"), problem));
     if caption.chars().count() > bulla_client::media::MAX_CAPTION {
-        return Err(ApiError::invalid(&at("caption"), "may have at most 1024 characters"));
+        return wrong("may have at most 1024 characters");
     }
-    if kind == "audio" && !caption.is_empty() {
-        return Err(ApiError::invalid(&at("caption"), "is not for audio"));
+    if matches!(kind, "audio" | "sticker") && !caption.is_empty() {
+        return wrong("is not for audio and stickers");
     }
-    let name = optional(&section, "filename", &at("filename"))?;
-    if name.as_ref().is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(char::is_control)) {
-        return Err(ApiError::invalid(&at("filename"), "may have at most 240 characters, on one line"));
+    Ok(File { kind: kind.to_owned(), source, caption, reply_to: context(root)? })
+}
+
+fn nested(root: &Node<'_>, name: &str) -> Result<Value, ApiError> {
+    match root.json(name) {
+        Some(value) if value.is_object() || value.is_array() => Ok(value),
+        Some(_) => Err(ApiError::invalid(name, "has to be an object")),
+        None => Err(ApiError::missing(name)),
     }
-    Ok(File { path, id, caption, name, reply_to: context(root)? })
 }
 
 fn read(root: &Node<'_>) -> Result<Request, ApiError> {
@@ -253,7 +319,7 @@ fn message_id(text: &str, path: &str) -> Result<MessageId, ApiError> {
 mod tests {
     use super::*;
     use axum::http::Request as HttpRequest;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     async fn read(typing: Value) -> Result<Typing, ApiError> {
         let id = MessageId::new([1; 32]).to_wamid();

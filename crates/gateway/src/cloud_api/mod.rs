@@ -4,14 +4,23 @@
 //! segment names one of its nodes, [`ROUTES`] names what happens. What is not in that table does not exist; there are no other
 //! routes on this listener (GW-01). A node of another business is answered like one that does not exist.
 
+pub(crate) mod at;
+mod blocks;
+mod consents;
+mod contents;
 mod error;
 pub(crate) mod fields;
+pub(crate) mod interactive;
 pub(crate) mod media;
 pub(crate) mod message;
 mod nodes;
+pub(crate) mod paging;
 pub(crate) mod params;
 mod send;
 mod subscriptions;
+mod template_lint;
+pub(crate) mod template_params;
+mod templates;
 
 use std::sync::Arc;
 
@@ -28,6 +37,7 @@ use serde_json::Value;
 use crate::business::Business;
 use crate::console::record;
 use crate::entropy::Entropy;
+use crate::template::FIRST_ID;
 use error::ApiError;
 use params::Params;
 
@@ -42,6 +52,7 @@ enum Node {
     App,
     /// A file.
     Media,
+    Template,
 }
 
 /// What a route does.
@@ -51,6 +62,10 @@ enum Action {
     UploadMedia,
     Media,
     DeleteMedia,
+    ListBlocked,
+    Block,
+    Unblock,
+    Consents,
     Phone,
     ConfigurePhone,
     Waba,
@@ -61,6 +76,13 @@ enum Action {
     ListSubscriptions,
     SetSubscription,
     DeleteSubscription,
+    ListTemplates,
+    CreateTemplate,
+    UpsertTemplates,
+    DeleteTemplates,
+    Template,
+    EditTemplate,
+    UnpauseTemplate,
 }
 
 /// Method, node, edge, action: all there is.
@@ -69,6 +91,10 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("POST", Node::Phone, "media", Action::UploadMedia),
     ("GET", Node::Media, "", Action::Media),
     ("DELETE", Node::Media, "", Action::DeleteMedia),
+    ("GET", Node::Phone, "block_users", Action::ListBlocked),
+    ("POST", Node::Phone, "block_users", Action::Block),
+    ("DELETE", Node::Phone, "block_users", Action::Unblock),
+    ("GET", Node::Phone, "consents", Action::Consents),
     ("GET", Node::Phone, "", Action::Phone),
     ("POST", Node::Phone, "", Action::ConfigurePhone),
     ("GET", Node::Waba, "", Action::Waba),
@@ -79,6 +105,13 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("GET", Node::App, "subscriptions", Action::ListSubscriptions),
     ("POST", Node::App, "subscriptions", Action::SetSubscription),
     ("DELETE", Node::App, "subscriptions", Action::DeleteSubscription),
+    ("GET", Node::Waba, "message_templates", Action::ListTemplates),
+    ("POST", Node::Waba, "message_templates", Action::CreateTemplate),
+    ("DELETE", Node::Waba, "message_templates", Action::DeleteTemplates),
+    ("POST", Node::Waba, "upsert_message_templates", Action::UpsertTemplates),
+    ("GET", Node::Template, "", Action::Template),
+    ("POST", Node::Template, "", Action::EditTemplate),
+    ("POST", Node::Template, "unpause", Action::UnpauseTemplate),
 ];
 
 /// Whose token it is.
@@ -88,6 +121,8 @@ enum Caller {
     User,
     /// `APP_ID|APP_SECRET`: for the app's own settings.
     App,
+    /// What stands in the address of a list's next piece: for reading that list.
+    Pass,
 }
 
 /// What all requests share.
@@ -96,6 +131,7 @@ pub(crate) struct Api {
     pub(crate) businesses: Arc<Vec<Arc<Business>>>,
     pub(crate) entropy: Entropy,
     pub(crate) urls: media::UrlKey,
+    pub(crate) passes: paging::PassKey,
 }
 
 /// The listener's service.
@@ -183,6 +219,10 @@ async fn dispatch(
     let action = route(&found.0, &method, &path)?;
     permit(&found, action)?;
     let (business, _) = found;
+    let place = || {
+        let pass = api.passes.pass(&business.account.waba_id, business.now_ms());
+        paging::Place { headers: &headers, uri: &uri, pass }
+    };
     match action {
         Action::UploadMedia => {
             Err(ApiError::parameter("A file comes as multipart/form-data, with a token in a header."))
@@ -190,6 +230,10 @@ async fn dispatch(
         Action::Media => media::node(&business, &api.urls, path.id, &headers, &params).await,
         Action::DeleteMedia => media::remove(&business, path.id).await,
         Action::Messages => send::run(&business, message::parse(&params)?).await,
+        Action::ListBlocked => blocks::list(&business).await,
+        Action::Block => blocks::change(&business, &params, true).await,
+        Action::Unblock => blocks::change(&business, &params, false).await,
+        Action::Consents => consents::list(&business, &params).await,
         Action::Phone => nodes::phone(&business, &params).await,
         Action::ConfigurePhone => subscriptions::phone_configure(&business, &params).await,
         Action::Waba => nodes::waba(&business, &params),
@@ -200,12 +244,20 @@ async fn dispatch(
         Action::ListSubscriptions => subscriptions::app_list(&business).await,
         Action::SetSubscription => subscriptions::app_set(&business, &params).await,
         Action::DeleteSubscription => subscriptions::app_delete(&business).await,
+        Action::ListTemplates => templates::list(&business, &params, &place()).await,
+        Action::CreateTemplate => templates::create(&business, &params).await,
+        Action::UpsertTemplates => templates::upsert(&business, &params).await,
+        Action::DeleteTemplates => templates::delete(&business, &params).await,
+        Action::Template => templates::show(&business, path.id, &params).await,
+        Action::EditTemplate => templates::edit(&business, path.id, &params).await,
+        Action::UnpauseTemplate => templates::unpause(&business, path.id).await,
     }
 }
 
 fn permit((_, caller): &(Arc<Business>, Caller), action: Action) -> Result<(), ApiError> {
     let permitted = match action {
-        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => true,
+        Action::ListSubscriptions | Action::SetSubscription | Action::DeleteSubscription => *caller != Caller::Pass,
+        Action::ListTemplates => *caller != Caller::App,
         _ => *caller == Caller::User,
     };
     if permitted { Ok(()) } else { Err(ApiError::no_permission()) }
@@ -228,6 +280,8 @@ fn authenticate(api: &Api, token: &str) -> Result<(Arc<Business>, Caller), ApiEr
         let account = &business.account;
         if account.token_hash.matches(token) {
             found = Some((Arc::clone(business), Caller::User));
+        } else if api.passes.accepts(&account.waba_id, business.now_ms(), token) {
+            found = Some((Arc::clone(business), Caller::Pass));
         } else if let Some((id, secret)) = token.split_once('|')
             && id == account.app_id
             && account.app_secret.matches(secret)
@@ -245,7 +299,10 @@ fn route(business: &Business, method: &Method, path: &Path<'_>) -> Result<Action
         id if id == account.phone_number_id => Node::Phone,
         id if id == account.waba_id => Node::Waba,
         id if id == account.app_id => Node::App,
-        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => Node::Media,
+        id if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => match id.parse::<u64>() {
+            Ok(FIRST_ID..) => Node::Template,
+            _ => Node::Media,
+        },
         _ => return Err(unknown()),
     };
     // What may be read may be asked for without a body.
@@ -298,6 +355,10 @@ mod tests {
                 "POST Phone/media",
                 "GET Media/",
                 "DELETE Media/",
+                "GET Phone/block_users",
+                "POST Phone/block_users",
+                "DELETE Phone/block_users",
+                "GET Phone/consents",
                 "GET Phone/",
                 "POST Phone/",
                 "GET Waba/",
@@ -308,6 +369,13 @@ mod tests {
                 "GET App/subscriptions",
                 "POST App/subscriptions",
                 "DELETE App/subscriptions",
+                "GET Waba/message_templates",
+                "POST Waba/message_templates",
+                "DELETE Waba/message_templates",
+                "POST Waba/upsert_message_templates",
+                "GET Template/",
+                "POST Template/",
+                "POST Template/unpause",
             ]
         );
     }

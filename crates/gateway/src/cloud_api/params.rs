@@ -123,6 +123,20 @@ impl Node<'_> {
         }
     }
 
+    /// A list or an object, or text that is one in JSON: what is read further as a whole. A text that is none of them stands for itself.
+    pub(crate) fn json(&self, name: &str) -> Option<Value> {
+        match self.map().get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(
+                serde_json::from_str(text)
+                    .ok()
+                    .filter(|value: &Value| value.is_array() || value.is_object())
+                    .unwrap_or_else(|| Value::String(text.clone())),
+            ),
+            Some(value) => Some(value.clone()),
+        }
+    }
+
     /// An object, or text that is a JSON object.
     pub(crate) fn object(&self, name: &str) -> Result<Option<Node<'_>>, NotThat> {
         match self.map().get(name) {

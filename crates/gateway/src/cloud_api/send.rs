@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use bulla_client::endpoint::CommandError;
 use bulla_client::event::{ConversationId, Draft};
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Action, Button, Category, Header, Interactive, Location, MessageId, TemplateName};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::media;
-use super::message::{File, Recipient, Request, Send, Typing, What};
+use super::interactive::Asked;
+use super::message::{File, Of, Recipient, Request, Send, Source, Typing, What};
+use super::template_params::{Button as Below, Header as Above, Rendered};
+use super::{media, template_params};
 use crate::business::Business;
 use crate::store::contacts::{self, Contact};
+use crate::template;
 
 /// How long the typing indicator shows without an answer, as the Cloud API has it.
 const TYPING: Duration = Duration::from_secs(25);
@@ -32,13 +35,19 @@ pub(crate) async fn run(business: &Arc<Business>, request: Request) -> Result<Va
 
 async fn send(business: &Arc<Business>, send: Send) -> Result<Value, ApiError> {
     let (id, contact) = find(business, &send.recipient).await?.ok_or_else(ApiError::unknown_recipient)?;
+    let is_template = matches!(send.what, What::Template(..));
     let draft = match send.what {
         What::Draft(draft) => draft,
         What::File(file) => with_file(business, file).await?,
+        What::Interactive(asked, reply_to) => interactive(business, *asked, reply_to).await?,
+        What::Template(template, reply_to) => filled(business, &template, reply_to).await?,
     };
     let refers_to = match &draft {
-        Draft::Attachment { reply_to, .. } => reply_to.map(|id| (id, "context.message_id")),
-        Draft::Text { reply_to, .. } => reply_to.map(|id| (id, "context.message_id")),
+        Draft::Attachment { reply_to, .. }
+        | Draft::Text { reply_to, .. }
+        | Draft::Interactive { reply_to, .. }
+        | Draft::Location { reply_to, .. }
+        | Draft::Contacts { reply_to, .. } => reply_to.map(|id| (id, "context.message_id")),
         Draft::Reaction { to, .. } => Some((*to, "reaction.message_id")),
         _ => None,
     };
@@ -59,22 +68,78 @@ async fn send(business: &Arc<Business>, send: Send) -> Result<Value, ApiError> {
         // The answer is there. Should this notice be lost, the app lets the indicator go by itself.
         let _ = business.endpoint.typing(id, false).await;
     }
+    let mut said = json!({ "id": message.id.to_wamid() });
+    if let (Value::Object(said), true) = (&mut said, is_template) {
+        said.insert("message_status".into(), "accepted".into());
+    }
     Ok(json!({
         "messaging_product": "whatsapp",
         "contacts": [{"input": send.input, "wa_id": contact.wa_id, "user_id": contact.user_id}],
-        "messages": [{"id": message.id.to_wamid()}],
+        "messages": [said],
     }))
 }
 
-/// The file of an id, with what is said under it.
+/// A file, with what is said under it.
 async fn with_file(business: &Business, file: File) -> Result<Draft, ApiError> {
-    let unknown = || ApiError::invalid(&file.path, "names no file of this business");
-    let mut attachment = media::find(business, file.id).await?.ok_or_else(unknown)?;
+    let mut attachment = media::of_source(business, &file.kind, file.source).await?;
     attachment.caption = file.caption;
-    if let Some(name) = file.name {
-        attachment.name = name;
-    }
     Ok(Draft::Attachment { attachment: Box::new(attachment), reply_to: file.reply_to })
+}
+
+async fn interactive(business: &Business, asked: Asked, reply_to: Option<MessageId>) -> Result<Draft, ApiError> {
+    if let Some(flow) = asked.flow {
+        return Err(ApiError::invalid(&flow.path, "names no flow of this business"));
+    }
+    let file = match asked.file {
+        Some((kind, source)) => Some(media::of_source(business, &kind, source).await?),
+        None => None,
+    };
+    let interactive = Interactive { file, ..asked.interactive };
+    Ok(Draft::Interactive { interactive: Box::new(interactive), reply_to })
+}
+
+/// A template of the business's with what goes into it, as the customer will see it.
+async fn filled(business: &Business, template: &Value, reply_to: Option<MessageId>) -> Result<Draft, ApiError> {
+    let Rendered { name, language, category, header, body, footer, buttons } =
+        template_params::for_sending(business, template).await?;
+    let (header, file) = match header {
+        None => (None, None),
+        Some(Above::Text(text)) => (Some(Header::Text(text)), None),
+        Some(Above::Location { latitude, longitude, name, address }) => {
+            let nowhere = || ApiError::invalid("template.components", "names a place that does not exist");
+            let place = Location::at(latitude, longitude).ok_or_else(nowhere)?;
+            (Some(Header::Location(Location { name, address, ..place })), None)
+        }
+        Some(Above::Media { kind, id, link, filename }) => {
+            let path = "template.components".to_owned();
+            let of = match (id, link) {
+                (Some(id), _) => {
+                    let not_one = || ApiError::invalid(&path, "has a header with no media id");
+                    Of::Id(id.parse().map_err(|_| not_one())?)
+                }
+                (None, link) => Of::Link(link.unwrap_or_default()),
+            };
+            (None, Some(media::of_source(business, kind.word(), Source { path, of, name: filename }).await?))
+        }
+    };
+    let buttons: Vec<Button> = buttons
+        .into_iter()
+        .map(|button| match button {
+            Below::QuickReply { text, payload } => Button::Reply { id: payload, title: text },
+            Below::Url { text, url } => Button::Url { title: text, url },
+            Below::Phone { text, number } => Button::Phone { title: text, number },
+            Below::CopyCode { text, code } => Button::Copy { title: text, code },
+        })
+        .collect();
+    let category = match category {
+        template::Category::Authentication => Category::Authentication,
+        template::Category::Marketing => Category::Marketing,
+        template::Category::Utility => Category::Utility,
+    };
+    let action = if buttons.is_empty() { Action::Nothing } else { Action::Buttons(buttons) };
+    let template = Some(TemplateName { name, language, category });
+    let interactive = Interactive { header, body, footer, action, template, file };
+    Ok(Draft::Interactive { interactive: Box::new(interactive), reply_to })
 }
 
 async fn read(business: &Arc<Business>, message: MessageId, typing: Typing) -> Result<Value, ApiError> {
@@ -103,7 +168,10 @@ async fn read(business: &Arc<Business>, message: MessageId, typing: Typing) -> R
     Ok(json!({"success": true}))
 }
 
-async fn find(business: &Business, recipient: &Recipient) -> Result<Option<(ConversationId, Contact)>, ApiError> {
+pub(super) async fn find(
+    business: &Business,
+    recipient: &Recipient,
+) -> Result<Option<(ConversationId, Contact)>, ApiError> {
     match recipient {
         Recipient::Number(number) => {
             let number = number.clone();
@@ -120,13 +188,16 @@ async fn find(business: &Business, recipient: &Recipient) -> Result<Option<(Conv
 }
 
 /// An engine's refusal in the words of the API.
-fn refusal(error: CommandError) -> ApiError {
+pub(super) fn refusal(error: CommandError) -> ApiError {
     match error {
         CommandError::TooLong { .. } => ApiError::parameter("Param text['body'] must be at most 4096 characters long."),
         CommandError::Empty => ApiError::invalid("text.body", "may not be empty"),
         CommandError::NotEmoji => ApiError::invalid("reaction.emoji", "has to be one emoji"),
         CommandError::UnknownMessage | CommandError::Gone => {
             ApiError::invalid("message_id", "names nothing that this can be done to")
+        }
+        CommandError::NotFitting => {
+            ApiError::invalid("type", "makes a message that is too large, or has something in it that is too long")
         }
         CommandError::UnknownConversation => ApiError::unknown_recipient(),
         CommandError::Superseded => {

@@ -19,6 +19,9 @@ use outside::Outside;
 /// The whole exchange. The Cloud API's own receivers are expected to answer within a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A file that is fetched: the largest, over a slow line.
+const FILE_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// An unreachable address is known sooner than that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,6 +71,9 @@ pub enum EgressError {
     /// The connection broke, or what came was not HTTP.
     #[error("the connection broke")]
     Broken,
+    /// More bytes than may come.
+    #[error("it is larger than such a file may be")]
+    TooLarge,
     /// The system has no TLS roots or no sockets.
     #[error("the HTTP client cannot be built")]
     Client,
@@ -78,6 +84,31 @@ pub enum EgressError {
 pub(crate) struct Egress {
     own: reqwest::Client,
     outside: (Outside, reqwest::Client),
+}
+
+/// A file on its way here.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    /// As the server says.
+    pub(crate) media_type: String,
+    /// As the address ends.
+    pub(crate) name: String,
+    response: reqwest::Response,
+    left: u64,
+}
+
+impl Coming {
+    /// What comes next of it; `None` at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, OutsideError> {
+        let Some(piece) = self.response.chunk().await.map_err(|e| classify(&e))? else { return Ok(None) };
+        self.left = self.left.checked_sub(piece.len() as u64).ok_or(EgressError::TooLarge)?;
+        Ok(Some(piece.to_vec()))
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let form = text.replace('+', "%2B");
+    url::form_urlencoded::parse(form.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
 }
 
 /// What a stranger's address answered.
@@ -129,6 +160,23 @@ impl Egress {
         let response = client.post(url).headers(headers).body(body).send().await.map_err(|e| guarded(&e))?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
         Ok(Answered { status: response.status().as_u16(), retry_after })
+    }
+
+    /// Fetches a file of at most so many bytes from an address of the public internet.
+    pub(crate) async fn get_outside(&self, from: &str, most: u64) -> Result<Coming, OutsideError> {
+        let (outside, client) = &self.outside;
+        let url = outside.admit(from)?;
+        let last = url.path_segments().and_then(|mut all| all.next_back()).unwrap_or_default();
+        let name = percent_decoded(last);
+        let response = client.get(url).timeout(FILE_TIMEOUT).send().await.map_err(|e| guarded(&e))?;
+        success(response.status())?;
+        if response.content_length().is_some_and(|length| length > most) {
+            return Err(EgressError::TooLarge.into());
+        }
+        let said = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media_type = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let media_type = if media_type.is_empty() { "application/octet-stream".to_owned() } else { media_type };
+        Ok(Coming { media_type, name, response, left: most })
     }
 
     /// Sends JSON. `Ok` is a 2xx, and which; the answer's body is not read.
@@ -289,5 +337,50 @@ mod tests {
             let refused = egress.post_outside(url, vec![1], HeaderMap::new()).await;
             assert_eq!(refused, Err(OutsideError::Address(AddressError::Inside)), "{url}");
         }
+    }
+
+    /// A server that answers the first request with these bytes, and keeps the connection.
+    async fn serves(answer: Vec<u8>) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4_096];
+            let _ = socket.read(&mut asked).await;
+            let _ = socket.write_all(&answer).await;
+            // Until the other side hangs up.
+            let _ = socket.read(&mut asked).await;
+        });
+        format!("http://{at}/a%20b.png")
+    }
+
+    #[tokio::test]
+    async fn gw_04_a_file_is_fetched_up_to_its_limit_and_from_public_addresses_alone() {
+        let here = Egress::new(Outside::with(vec!["127.0.0.0/8".parse().unwrap()])).unwrap();
+        let fetch = |url: String, most: u64| {
+            let here = here.clone();
+            async move {
+                let mut coming = here.get_outside(&url, most).await?;
+                let mut all = Vec::new();
+                while let Some(piece) = coming.next().await? {
+                    all.extend(piece);
+                }
+                Ok::<_, OutsideError>((coming.media_type, coming.name, all))
+            }
+        };
+        let answer = |head: &str, body: &[u8]| [head.as_bytes(), b"\r\n\r\n", body].concat();
+        let good = answer("HTTP/1.1 200 OK\r\ncontent-type: Image/PNG; x=y\r\ncontent-length: 9", &[7; 9]);
+        let fetched = fetch(serves(good.clone()).await, 9).await.unwrap();
+        assert_eq!(fetched, ("image/png".to_owned(), "a b.png".to_owned(), vec![7; 9]));
+        let too_large = Err(OutsideError::Request(EgressError::TooLarge));
+        assert_eq!(fetch(serves(good).await, 8).await, too_large, "it says so before");
+        let chunked = answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", b"9\r\n777777777\r\n9\r\n777777777\r\n");
+        assert_eq!(fetch(serves(chunked).await, 17).await, too_large, "it never says how much is to come");
+        let moved = answer("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0", b"");
+        assert_eq!(fetch(serves(moved).await, 9).await, Err(OutsideError::Request(EgressError::Status(302))));
+        let public = Egress::new(Outside::default()).unwrap();
+        let refused = public.get_outside("https://169.254.169.254/latest/meta-data", 9).await.err();
+        assert_eq!(refused, Some(OutsideError::Address(AddressError::Inside)));
     }
 }

@@ -3,9 +3,9 @@
 use bulla_client::event::{Conversation, ConversationId};
 use bulla_client::store::StoreError;
 use bulla_client::store::tx::Tx;
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Interactive, MessageId};
 
-use super::{CONTACTS, NUMBERS, OUTGOING, USERS, scope};
+use super::{CONTACTS, FACTS, NUMBERS, OUTGOING, USERS, scope};
 use crate::numbers;
 
 /// A customer at the API.
@@ -100,12 +100,39 @@ fn number_key(tx: &Tx<'_>, wa_id: &str) -> [u8; 16] {
     tx.blind("gateway wa_id", wa_id.as_bytes())
 }
 
+/// Notes that a customer is blocked, or no more. The endpoint is what blocks; this is for lists.
+pub(crate) fn set_blocked(tx: &mut Tx<'_>, id: ConversationId, blocked: bool) -> Result<(), StoreError> {
+    let key = blocked_key(id);
+    if !blocked {
+        tx.delete(FACTS, &key);
+        return Ok(());
+    }
+    let scope = scope(tx, id)?;
+    tx.put(FACTS, &key, scope, &id)
+}
+
+/// Everyone who is blocked.
+pub(crate) fn blocked(tx: &Tx<'_>) -> Result<Vec<Contact>, StoreError> {
+    let rows = tx.scan_prefix::<ConversationId>(FACTS, BLOCKED)?;
+    let contacts = rows.into_iter().map(|(_, id)| get(tx, id)).collect::<Result<Vec<_>, _>>()?;
+    Ok(contacts.into_iter().flatten().collect())
+}
+
+const BLOCKED: &[u8] = b"blocked\0";
+
+fn blocked_key(id: ConversationId) -> Vec<u8> {
+    [BLOCKED, &id.0.to_be_bytes()].concat()
+}
+
 /// What is kept of a message that the business sent.
-#[derive(Clone, minicbor::Encode, minicbor::Decode)]
+#[derive(Clone, Default, minicbor::Encode, minicbor::Decode)]
 pub(crate) struct Outgoing {
     /// `biz_opaque_callback_data`, echoed in every status.
     #[n(0)]
     pub(crate) opaque: Option<String>,
+    /// What it offers to choose from: an answer counts only if it is among that.
+    #[n(1)]
+    pub(crate) offered: Option<Interactive>,
 }
 
 /// Notes a message of the business.
@@ -113,10 +140,10 @@ pub(crate) fn sent(
     tx: &mut Tx<'_>,
     conversation: ConversationId,
     message: &MessageId,
-    opaque: Option<String>,
+    outgoing: &Outgoing,
 ) -> Result<(), StoreError> {
     let scope = scope(tx, conversation)?;
-    tx.put(OUTGOING, message.as_bytes(), scope, &Outgoing { opaque })
+    tx.put(OUTGOING, message.as_bytes(), scope, outgoing)
 }
 
 /// A message of the business; `None` if it is the customer's or unknown.

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value | sealed for |
 //! |---|---|---|---|
-//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters | the endpoint |
+//! | `App0` facts | name of the fact | account, token's copy, webhook targets, the queue's counters, templates | the endpoint |
 //! | `App1` contacts | conversation | who the customer is at the API | the customer |
 //! | `App2` numbers | blinded `wa_id` | conversation | the customer |
 //! | `App3` users | blinded `user_id` | `wa_id` | the customer |
@@ -10,16 +10,19 @@
 //! | `App5` waiting | conversation | tries of its oldest webhook | the endpoint |
 //! | `App6` age | sequence | conversation, when it was queued | the endpoint |
 //! | `App8` media | media id | a customer's message with a file, or an own file at the relay | the customer, the endpoint |
+//! | `App10` consents | when, conversation, purpose | the ledger: what the customer agreed to and withdrew, signed | the customer |
 //! | `App9` pushes | conversation | where its devices are woken; that one is owed it | the customer, the endpoint |
 //! | `App7` outgoing | message id | what the sender wants to hear again in statuses | the customer |
 //!
 //! Keys are local numbers, message ids and blinded hashes: nothing readable lies in the file.
 
+pub(crate) mod consents;
 pub(crate) mod contacts;
 pub(crate) mod facts;
 pub(crate) mod media;
 pub(crate) mod pushes;
 pub(crate) mod queue;
+pub(crate) mod templates;
 
 use bulla_client::engine::record::ConversationRecord;
 use bulla_client::event::ConversationId;
@@ -37,9 +40,16 @@ pub(crate) const AGE: Table = Table::App6;
 pub(crate) const OUTGOING: Table = Table::App7;
 pub(crate) const MEDIA: Table = Table::App8;
 pub(crate) const PUSHES: Table = Table::App9;
+pub(crate) const CONSENTS: Table = Table::App10;
+
+/// In the queue, the place of webhooks that are about no customer. Conversations are numbered from 1.
+pub(crate) const BUSINESS: ConversationId = ConversationId(0);
 
 /// The customer's key: the one that seals the engine's own rows of a conversation, so that erasing a customer is destroying one key.
 pub(crate) fn scope(tx: &Tx<'_>, conversation: ConversationId) -> Result<Scope, StoreError> {
+    if conversation == BUSINESS {
+        return Ok(Scope::Endpoint);
+    }
     let record = tx.get::<ConversationRecord>(Table::Conversations, &conversation.0.to_be_bytes())?;
     record.map(|r| Scope::Peer(r.peer)).ok_or(StoreError::Format { table: Table::Conversations })
 }

@@ -9,7 +9,7 @@ use bulla_client::store::vault::Scope;
 use bulla_client::store::{Order, StoreError};
 use zeroize::Zeroizing;
 
-use super::{AGE, FACTS, QUEUE, WAITING, scope};
+use super::{AGE, BUSINESS, FACTS, QUEUE, WAITING, facts, scope};
 
 const COUNTERS: &[u8] = b"queue";
 
@@ -85,6 +85,15 @@ pub(crate) fn push(tx: &mut Tx<'_>, id: ConversationId, body: &[u8], keep: Keep)
         }
     }
     Ok(())
+}
+
+/// Adds a row that is about the business itself.
+pub(crate) fn push_own(tx: &mut Tx<'_>, body: &[u8]) -> Result<(), StoreError> {
+    let keep = match facts::targets(tx)?.effective() {
+        Some(_) => Keep::All,
+        None => Keep::Newest(KEPT_WITHOUT_RECEIVER),
+    };
+    push(tx, BUSINESS, body, keep)
 }
 
 /// A row, whoever's turn it is.

@@ -18,3 +18,4 @@ pub(crate) mod payload;
 pub(crate) mod projector;
 pub(crate) mod schedule;
 pub(crate) mod sign;
+pub(crate) mod template_status;

@@ -1,7 +1,8 @@
 //! What happened, in the words of the Cloud API's webhooks.
 
-use bulla_client::event::{Failure, Message, Shown, Status};
+use bulla_client::event::{Failure, Message, Purpose, Shown, Status};
 use bulla_client::media::FileCard;
+use bulla_e2ee::content::{Action, Answer, Category, Consent, FieldKind, FormKind, Interactive, Location};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,18 @@ pub(crate) enum Author {
     Customer,
 }
 
+/// What a message answers or changes.
+pub(crate) struct About {
+    pub(crate) author: Author,
+    /// What the business's message offers to choose from.
+    pub(crate) offered: Option<Interactive>,
+}
+
+impl About {
+    /// Nothing of the business's.
+    pub(crate) const CUSTOMERS: Self = Self { author: Author::Customer, offered: None };
+}
+
 /// The business, as payloads show it, and where its links lead.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -33,12 +46,12 @@ pub(crate) struct Place {
     pub(crate) public_link: String,
 }
 
-/// The body for an incoming message. `about` is the author of the message that it answers or changes, `media` the id of its file.
+/// The body for an incoming message. `about` is what it answers or changes, `media` the id of its file.
 pub(crate) fn message(
     place: &Place,
     contact: &Contact,
     message: &Message,
-    about: Author,
+    about: &About,
     media: Option<u64>,
 ) -> Vec<u8> {
     let mut out = Map::new();
@@ -52,8 +65,9 @@ pub(crate) fn message(
     }
     out.insert("type".into(), kind.into());
     out.insert(kind.into(), content);
-    if let (Shown::Text(_) | Shown::File(_), Some(answers)) = (&message.shown, &message.reply_to) {
-        let from = match about {
+    let is_reply = !matches!(message.shown, Shown::Reaction(_) | Shown::Edit(_) | Shown::Deleted);
+    if let (true, Some(answers)) = (is_reply, &message.reply_to) {
+        let from = match about.author {
             Author::Business => &place.account.display_number,
             Author::Customer => &contact.wa_id,
         };
@@ -101,17 +115,33 @@ pub(crate) fn status(
     if message.status == Status::Failed {
         out.insert("errors".into(), json!([failure_error(message.failure)]));
     } else {
-        out.insert("conversation".into(), conversation(contact, message));
+        let category = category(message);
+        out.insert("conversation".into(), conversation(contact, message, category));
+        let kind = if category == "service" { "free_customer_service" } else { "regular" };
         out.insert(
             "pricing".into(),
-            json!({"billable": false, "pricing_model": "PMP", "type": "free_customer_service", "category": "service"}),
+            json!({"billable": false, "pricing_model": "PMP", "type": kind, "category": category}),
         );
     }
     Some(envelope(place, json!({ "statuses": [Value::Object(out)] })))
 }
 
+/// What a message is: an answer, or a template of some category.
+fn category(message: &Message) -> &'static str {
+    let template = match &message.shown {
+        Shown::Interactive(interactive, _) => interactive.template.as_ref(),
+        _ => None,
+    };
+    match template.map(|template| template.category) {
+        None => "service",
+        Some(Category::Authentication) => "authentication",
+        Some(Category::Marketing) => "marketing",
+        Some(Category::Utility) => "utility",
+    }
+}
+
 /// The service conversation: one per window, so its id changes with the customer's last word.
-fn conversation(contact: &Contact, message: &Message) -> Value {
+fn conversation(contact: &Contact, message: &Message, category: &str) -> Value {
     use sha2::Digest as _;
     let hash = sha2::Sha256::new()
         .chain_update(b"bulla/1/service-conversation\0")
@@ -121,7 +151,7 @@ fn conversation(contact: &Contact, message: &Message) -> Value {
     let id = HEXLOWER.encode(hash.first_chunk::<16>().unwrap_or(&[0; 16]));
     let mut out = Map::new();
     out.insert("id".into(), id.into());
-    out.insert("origin".into(), json!({"type": "service"}));
+    out.insert("origin".into(), json!({ "type": category }));
     if message.status == Status::Sent {
         out.insert("expiration_timestamp".into(), seconds(contact.heard_ms.saturating_add(WINDOW_MS)).into());
     }
@@ -129,8 +159,8 @@ fn conversation(contact: &Contact, message: &Message) -> Value {
 }
 
 /// Type and content. A customer cannot change the business's messages: what tries to is shown as unsupported.
-fn content(message: &Message, about: Author, media: Option<u64>) -> (&'static str, Value) {
-    let original = message.replaces.filter(|_| about == Author::Customer).map(|id| id.to_wamid());
+fn content(message: &Message, about: &About, media: Option<u64>) -> (&'static str, Value) {
+    let original = message.replaces.filter(|_| about.author == Author::Customer).map(|id| id.to_wamid());
     match (&message.shown, original) {
         (Shown::File(card), _) => file(card, media),
         (Shown::Text(body), _) => ("text", json!({ "body": body })),
@@ -145,8 +175,134 @@ fn content(message: &Message, about: Author, media: Option<u64>) -> (&'static st
             ("edit", json!({"original_message_id": original, "message": {"type": "text", "text": {"body": body}}}))
         }
         (Shown::Deleted, Some(original)) => ("revoke", json!({ "original_message_id": original })),
+        (Shown::Location(location), _) => ("location", self::location(location)),
+        (Shown::Contacts(persons), _) => ("contacts", json!(persons)),
+        (Shown::Answer(answer), _) => match about.offered.as_ref().filter(|offered| offered.offers(answer)) {
+            Some(offered) => self::answer(offered, answer),
+            // What was not offered cannot be chosen, whatever a customer's program says.
+            None => ("unsupported", json!({"type": "unknown"})),
+        },
         _ => ("unsupported", json!({"type": "unknown"})),
     }
+}
+
+fn location(location: &Location) -> Value {
+    let (latitude, longitude) = location.degrees();
+    let mut out = Map::new();
+    out.insert("latitude".into(), latitude.into());
+    out.insert("longitude".into(), longitude.into());
+    for (name, text) in [("name", &location.name), ("address", &location.address)] {
+        if let Some(text) = text {
+            out.insert(name.into(), text.as_str().into());
+        }
+    }
+    Value::Object(out)
+}
+
+/// A choice, in the form that belongs to what was offered.
+fn answer(offered: &Interactive, answer: &Answer) -> (&'static str, Value) {
+    match (answer, &offered.action) {
+        (Answer::Button { id, title }, _) if offered.template.is_some() => {
+            ("button", json!({"payload": id, "text": title}))
+        }
+        (Answer::Button { id, title }, _) => {
+            ("interactive", json!({"type": "button_reply", "button_reply": {"id": id, "title": title}}))
+        }
+        (Answer::Row { id, title, description }, _) => {
+            let mut row = Map::new();
+            row.insert("id".into(), id.as_str().into());
+            row.insert("title".into(), title.as_str().into());
+            if let Some(description) = description {
+                row.insert("description".into(), description.as_str().into());
+            }
+            ("interactive", json!({"type": "list_reply", "list_reply": row}))
+        }
+        (Answer::Form { values }, Action::Form(form)) if form.kind == FormKind::Contact => {
+            let value = |name: &str| values.iter().find(|v| v.name == name).and_then(|v| v.values.first());
+            let mut person = json!({"name": {"formatted_name": value("name")}});
+            if let Some(phone) = value("phone") {
+                set(&mut person, "phones", json!([{"phone": phone, "type": "CELL"}]));
+            }
+            if let Some(email) = value("email") {
+                set(&mut person, "emails", json!([{"email": email, "type": "HOME"}]));
+            }
+            ("contacts", json!([person]))
+        }
+        (Answer::Form { values }, Action::Form(form)) => {
+            let mut given = Map::new();
+            for field in offered.fields() {
+                let Some(answer) = values.iter().find(|value| value.name == field.name) else { continue };
+                let first = answer.values.first().map(String::as_str).unwrap_or_default();
+                let value = match field.kind {
+                    FieldKind::Some => json!(answer.values),
+                    FieldKind::Yes => (first == "true").into(),
+                    _ => first.into(),
+                };
+                given.insert(field.name.clone(), value);
+            }
+            let (name, mut response) = match form.kind {
+                FormKind::Address => ("address_message", json!({ "values": given })),
+                _ => ("flow", Value::Object(given)),
+            };
+            if let Some(token) = &form.token {
+                set(&mut response, "flow_token", token.as_str().into());
+            }
+            let reply = json!({"name": name, "body": "Sent", "response_json": response.to_string()});
+            ("interactive", json!({"type": "nfm_reply", "nfm_reply": reply}))
+        }
+        (Answer::Order { items, text }, Action::Products(products)) => {
+            let ordered = items.iter().filter_map(|wanted| {
+                let product = products.items.iter().find(|product| product.id == wanted.id)?;
+                Some(json!({
+                    "product_retailer_id": wanted.id,
+                    "quantity": wanted.quantity,
+                    // The price that the customer saw.
+                    "item_price": thousandths(product.price),
+                    "currency": product.currency,
+                }))
+            });
+            let ordered: Vec<Value> = ordered.collect();
+            ("order", json!({"catalog_id": products.catalog, "text": text, "product_items": ordered}))
+        }
+        _ => ("unsupported", json!({"type": "unknown"})),
+    }
+}
+
+fn set(object: &mut Value, name: &str, value: Value) {
+    if let Value::Object(members) = object {
+        members.insert(name.into(), value);
+    }
+}
+
+/// A price as a number with its decimals.
+fn thousandths(price: u64) -> Value {
+    #[expect(clippy::cast_precision_loss, reason = "prices are far below 2^53 thousandths")]
+    let units = price as f64 / 1_000.0;
+    json!(units)
+}
+
+/// A customer's word about what it may be written to for, in the form of the Cloud API's `user_preferences`; with our own purpose and wording.
+pub(crate) fn preference(place: &Place, contact: &Contact, consent: &Consent, at_ms: u64) -> Vec<u8> {
+    let marketing = consent.purpose == Purpose::Marketing;
+    let detail = match (consent.given, marketing) {
+        (true, true) => "User requested to resume marketing messages",
+        (false, true) => "User requested to stop marketing messages",
+        (true, false) => "User requested to resume notifications",
+        (false, false) => "User requested to stop notifications",
+    };
+    let value = json!({
+        "contacts": [{"profile": {"name": contact.name}, "wa_id": contact.wa_id, "user_id": contact.user_id}],
+        "user_preferences": [{
+            "wa_id": contact.wa_id,
+            "user_id": contact.user_id,
+            "detail": detail,
+            "category": if marketing { "marketing_messages" } else { "notifications" },
+            "value": if consent.given { "resume" } else { "stop" },
+            "timestamp": at_ms / 1_000,
+            "wording": consent.wording,
+        }],
+    });
+    of_field("user_preferences", place, value)
 }
 
 /// A file, by what its sender says that it is.
@@ -189,6 +345,13 @@ fn failure_error(failure: Option<Failure>) -> Value {
             let details = "More than 24 hours have passed since the customer last wrote to this number.";
             (131_047, "Re-engagement message", details)
         }
+        Some(Failure::Withdrawn) => {
+            let details = "The customer has withdrawn its consent to messages of this kind.";
+            (131_050, "User has stopped marketing messages from your business", details)
+        }
+        Some(Failure::NoConsent) => {
+            (131_026, "Message undeliverable", "The customer has not agreed to messages of this kind.")
+        }
         Some(Failure::TooLarge) => {
             (131_009, "Parameter value is not valid", "The message is larger than the recipient accepts.")
         }
@@ -223,7 +386,11 @@ fn seconds(ms: u64) -> String {
     (ms / 1_000).to_string()
 }
 
-fn envelope(place: &Place, mut value: Value) -> Vec<u8> {
+fn envelope(place: &Place, value: Value) -> Vec<u8> {
+    of_field("messages", place, value)
+}
+
+fn of_field(field: &str, place: &Place, mut value: Value) -> Vec<u8> {
     if let Value::Object(value) = &mut value {
         value.insert("messaging_product".into(), "whatsapp".into());
         let metadata = json!({
@@ -234,7 +401,7 @@ fn envelope(place: &Place, mut value: Value) -> Vec<u8> {
     }
     to_ascii(&json!({
         "object": "whatsapp_business_account",
-        "entry": [{"id": place.account.waba_id, "changes": [{"field": "messages", "value": value}]}],
+        "entry": [{"id": place.account.waba_id, "changes": [{"field": field, "value": value}]}],
     }))
 }
 
@@ -286,6 +453,10 @@ mod tests {
         }
     }
 
+    fn about(author: Author) -> About {
+        About { author, offered: None }
+    }
+
     fn incoming(shown: Shown) -> Message {
         said(Direction::Incoming, shown, Status::Received)
     }
@@ -307,7 +478,7 @@ mod tests {
         text.reference = Some("flyer & co".into());
         let id = text.id.to_wamid();
         assert_eq!(
-            parse(&message(&place, &contact, &text, Author::Business, None)),
+            parse(&message(&place, &contact, &text, &about(Author::Business), None)),
             json!({
                 "object": "whatsapp_business_account",
                 "entry": [{"id": place.account.waba_id, "changes": [{"field": "messages", "value": {
@@ -336,7 +507,7 @@ mod tests {
         let (place, contact, target) = (place(), contact(), MessageId::new([3; 32]));
         let render = |shown, about| {
             let message_of = Message { reply_to: Some(target), replaces: Some(target), ..incoming(shown) };
-            only_message(&message(&place, &contact, &message_of, about, None))
+            only_message(&message(&place, &contact, &message_of, &self::about(about), None))
         };
         let wamid = target.to_wamid();
         let up = render(Shown::Reaction(Some("👍".into())), Author::Business);
@@ -360,7 +531,7 @@ mod tests {
     fn a_customer_cannot_seem_to_change_what_the_business_said() {
         for shown in [Shown::Edit("I owe you".into()), Shown::Deleted] {
             let forged = Message { replaces: Some(MessageId::new([3; 32])), ..incoming(shown) };
-            let shown = only_message(&message(&place(), &contact(), &forged, Author::Business, None));
+            let shown = only_message(&message(&place(), &contact(), &forged, &about(Author::Business), None));
             assert_eq!(shown["type"], "unsupported");
         }
     }

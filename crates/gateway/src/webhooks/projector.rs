@@ -7,14 +7,15 @@ use bulla_client::endpoint::Projector;
 use bulla_client::event::{ConversationId, Direction, Event, Message, Shown, Status};
 use bulla_client::store::StoreError;
 use bulla_client::store::tx::Tx;
+use bulla_e2ee::content::Consent;
 
-use super::payload::{self, Author, Place};
+use super::payload::{self, About, Author, Place};
 use crate::egress::outside::Outside;
 use crate::identity::IdentityKey;
 use crate::push;
 use crate::store::contacts::Contact;
 use crate::store::queue::{KEPT_WITHOUT_RECEIVER, Keep};
-use crate::store::{contacts, facts, media, pushes, queue};
+use crate::store::{consents, contacts, facts, media, pushes, queue};
 
 /// Callback data on its way from an API call to the message that the call makes: the call sets it, under its conversation's lock, and
 /// the message's own transaction takes it.
@@ -63,7 +64,12 @@ impl Projector for WebhookProjector {
             Event::Message(message) => match message.direction {
                 Direction::Incoming => self.incoming(message, tx),
                 Direction::Outgoing => {
-                    contacts::sent(tx, message.conversation, &message.id, self.opaque.get(message.conversation))
+                    let offered = match &message.shown {
+                        Shown::Interactive(interactive, _) => Some((**interactive).clone()),
+                        _ => None,
+                    };
+                    let outgoing = contacts::Outgoing { opaque: self.opaque.get(message.conversation), offered };
+                    contacts::sent(tx, message.conversation, &message.id, &outgoing)
                 }
             },
             Event::Status { message, at_ms } if message.direction == Direction::Outgoing => {
@@ -78,6 +84,7 @@ impl Projector for WebhookProjector {
                 let subscription = subscription.as_deref().filter(|s| push::may_wake(&self.outside, &s.endpoint));
                 pushes::subscribe(tx, *conversation, device, subscription)
             }
+            Event::Consent { conversation, consent, statement } => self.consent(*conversation, consent, statement, tx),
             _ => Ok(()),
         }
     }
@@ -92,14 +99,17 @@ impl WebhookProjector {
         self.identify(&mut contact, message);
         contacts::heard(tx, message.conversation, &mut contact, message.stored_ms)?;
         let about = match message.replaces.or(message.reply_to) {
-            Some(id) if contacts::outgoing(tx, &id)?.is_some() => Author::Business,
-            _ => Author::Customer,
+            Some(id) => match contacts::outgoing(tx, &id)? {
+                Some(outgoing) => About { author: Author::Business, offered: outgoing.offered },
+                None => About::CUSTOMERS,
+            },
+            None => About::CUSTOMERS,
         };
         let media = match &message.shown {
             Shown::File(_) => Some(media::of_message(tx, message.conversation, &message.id)?),
             _ => None,
         };
-        let body = payload::message(&self.place, &contact, message, about, media);
+        let body = payload::message(&self.place, &contact, message, &about, media);
         enqueue(tx, message.conversation, &body)
     }
 
@@ -118,6 +128,22 @@ impl WebhookProjector {
         }
     }
 
+    fn consent(
+        &self,
+        conversation: ConversationId,
+        consent: &Consent,
+        statement: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(contact) = contacts::get(tx, conversation)? else {
+            tracing::error!("a consent came before its conversation: it is not in the ledger");
+            return Ok(());
+        };
+        consents::add(tx, conversation, &contact.user_id, consent, statement)?;
+        let body = payload::preference(&self.place, &contact, consent, tx.now_ms());
+        enqueue(tx, conversation, &body)
+    }
+
     fn status(&self, message: &Message, at_ms: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let Some(contact) = contacts::get(tx, message.conversation)? else {
             tracing::error!("a status came before its conversation: no webhook for it");
@@ -133,7 +159,8 @@ impl WebhookProjector {
 
 /// A person would look for it: not a reaction, an edit, or something that was taken back.
 fn is_worth_a_push(message: &Message) -> bool {
-    !message.deleted && matches!(message.shown, Shown::Text(_) | Shown::File(_) | Shown::Unsupported(_))
+    let quiet = matches!(message.shown, Shown::Reaction(_) | Shown::Edit(_) | Shown::Deleted | Shown::Unreadable);
+    !message.deleted && !quiet
 }
 
 fn enqueue(tx: &mut Tx<'_>, conversation: ConversationId, body: &[u8]) -> Result<(), StoreError> {
