@@ -14,9 +14,11 @@ import {
   type MessageId,
   type NewFile,
   type OpenedFile,
+  type Purpose,
   type PushTo,
   type Upload,
 } from '../src/lib/engine/types';
+import * as offers from './offers';
 
 export const MARK = 'SCRIPTED-ENGINE';
 
@@ -53,6 +55,17 @@ async function cup(): Promise<Blob> {
     context.fillRect(x, y, width, height);
   }
   return canvas.convertToBlob({ type: 'image/png' });
+}
+
+function shownOf(draft: Extract<Draft, { kind: 'answer' | 'location' | 'contacts' }>): Message['shown'] {
+  switch (draft.kind) {
+    case 'answer':
+      return { kind: 'answer', answer: draft.answer };
+    case 'contacts':
+      return { kind: 'contacts', persons: draft.persons };
+    case 'location':
+      return { kind: 'location', location: { latitude: draft.latitude, longitude: draft.longitude, name: draft.name ?? null, address: draft.address ?? null } };
+  }
 }
 
 type Line = Partial<Message> & { text?: string };
@@ -111,6 +124,7 @@ class Scripted implements Engine {
       relay: 'relay.cortado.example',
       ownName: null,
       pushKey: this.part === 'wake' ? PUSH_KEY : null,
+      consents: this.part === 'consents' ? [{ purpose: 'notifications', given: true, atMs: Date.now() - DAY }] : [],
     };
   }
 
@@ -169,6 +183,30 @@ class Scripted implements Engine {
           { id: 'u2', file: { name: 'film.mp4', mediaType: 'video/mp4', size: 42_000_000, caption: '', preview: null, expires: 0 }, createdMs: now + 1, failed: 'refused', sent: 0, of: 43_000_000 },
         ];
         break;
+      case 'choices':
+        for (const shown of [offers.BUTTONS, offers.LIST, offers.TEMPLATE]) this.#add({ shown });
+        break;
+      case 'offers':
+        for (const shown of [offers.OFFER, offers.PRODUCTS, offers.FORM]) this.#add({ shown });
+        break;
+      case 'places':
+        for (const shown of [offers.PLACE, offers.PERSON, offers.CONTACT_FORM, offers.WHERE]) this.#add({ shown });
+        break;
+      case 'answered': {
+        const said = (shown: Message['shown']) => this.#add({ shown }).id;
+        const answer = (replyTo: MessageId, shown: Message['shown']) => this.#add({ own: true, status: 'read', replyTo, shown });
+        const asked = [offers.BUTTONS, offers.LIST, offers.FORM, offers.PRODUCTS, offers.WHERE].map(said);
+        answer(asked[0]!, { kind: 'answer', answer: { kind: 'button', id: 'later', title: 'An hour later, please' } });
+        answer(asked[1]!, { kind: 'answer', answer: { kind: 'row', id: 'huila', title: 'Huila', description: 'Caramel and red apple' } });
+        answer(asked[2]!, { kind: 'answer', answer: { kind: 'form', values: [{ name: 'street', values: ['Canal Street 5'] }, { name: 'extra', values: ['mug', 'filter'] }, { name: 'terms', values: ['true'] }] } });
+        answer(asked[3]!, { kind: 'answer', answer: { kind: 'order', items: [{ id: 'yirga', quantity: 2 }, { id: 'mug', quantity: 1 }], text: 'Wrapped, please' } });
+        answer(asked[4]!, { kind: 'location', location: { latitude: 52.5, longitude: 13.4, name: null, address: null } });
+        break;
+      }
+      case 'stopped':
+        this.#conversation = { ...this.#make('open'), consents: [{ purpose: 'marketing', given: false, atMs: now }] };
+        this.#add({ shown: offers.OFFER, breach: true });
+        break;
       case 'typing':
         after(() => this.#say({ type: 'typing', on: true }));
         break;
@@ -207,6 +245,7 @@ class Scripted implements Engine {
         this.#add({ text: 'javascript:alert(1) data:text/html,<script>alert(1)</script> https://user:pass@evil.example/ https://xn--pypal-4ve.example/ https://раypal.example/a' });
         this.#add({ shown: { kind: 'unsupported', contentType: HOSTILE } });
         this.#add({ shown: { kind: 'file', file: { name: HOSTILE, mediaType: HOSTILE, size: 1, caption: HOSTILE, preview: { mediaType: 'image/png', bytes: new TextEncoder().encode(HOSTILE) }, expires: 0 } } });
+        for (const shown of offers.hostileOffers(HOSTILE)) this.#add({ shown });
         break;
       case 'past-asked':
         this.#conversation = { ...this.#make('open'), past: 'asked' };
@@ -370,6 +409,15 @@ class Scripted implements Engine {
         if (this.part !== 'offline') setTimeout(() => this.progress(message, 'sent'));
         return message;
       }
+      case 'answer':
+      case 'location':
+      case 'contacts': {
+        if (this.part === 'refuses') throw new EngineError('not-offered', 'as asked');
+        const message = this.#add({ own: true, shown: shownOf(draft), replyTo: (draft.kind === 'answer' ? draft.to : draft.replyTo) ?? null });
+        this.#say({ type: 'message', message });
+        if (this.part !== 'offline') setTimeout(() => this.progress(message, 'sent'));
+        return message;
+      }
       case 'reaction': {
         const of = this.#messages.find((message) => message.id === draft.to)!;
         const others = of.reactions.filter((reaction) => !reaction.own);
@@ -430,10 +478,11 @@ class Scripted implements Engine {
   async openFile(messageId: MessageId): Promise<OpenedFile> {
     this.calls.push({ call: 'openFile', args: [messageId] });
     const { shown } = this.#messages.find((message) => message.id === messageId)!;
-    if (shown.kind !== 'file') throw new EngineError('unknown', 'no file');
-    this.#say({ type: 'file', id: messageId, received: shown.file.size / 2, of: shown.file.size });
+    const file = shown.kind === 'file' || shown.kind === 'interactive' ? shown.file : null;
+    if (!file) throw new EngineError('unknown', 'no file');
+    this.#say({ type: 'file', id: messageId, received: file.size / 2, of: file.size });
     if (this.part === 'gone') throw new EngineError('gone', 'as asked');
-    if (shown.file.mediaType.startsWith('image/')) return { blob: await cup(), name: 'cup.png', picture: true };
+    if (file.mediaType.startsWith('image/')) return { blob: await cup(), name: 'cup.png', picture: true };
     return { blob: new Blob(['%PDF-1.7']), name: 'file.pdf', picture: false };
   }
   async stopFile(messageId: MessageId) {
@@ -450,6 +499,13 @@ class Scripted implements Engine {
   }
   async push(to: PushTo | null) {
     this.calls.push({ call: 'push', args: [to] });
+  }
+  async decide(purpose: Purpose, given: boolean, wording: string) {
+    this.calls.push({ call: 'decide', args: [purpose, given, wording] });
+    if (this.part === 'undecided') throw new EngineError('not-ready', 'as asked');
+    const others = this.#conversation!.consents.filter((decision) => decision.purpose !== purpose);
+    this.#conversation = { ...this.#conversation!, consents: [...others, { purpose, given, atMs: Date.now() }] };
+    this.#say({ type: 'conversation', conversation: this.#conversation });
   }
   async setName(name: string) {
     this.calls.push({ call: 'setName', args: [name] });

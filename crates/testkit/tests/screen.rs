@@ -254,6 +254,72 @@ async fn a_customer_talks_on_the_screen() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_customer_chooses_fills_in_and_sends_a_place_on_the_screen() -> Result<()> {
+    let _turn = turn()?;
+    let world = World::start().await?;
+    let mut window = Window::open(&["--name", "Ana", &world.ready.link], &world.folder().join("ana"), None)?;
+    window.types("Hello\r")?;
+    let (ana, _) = text_arrives(&world, "Hello").await?;
+    let offer = |interactive: Value| {
+        let message = json!({"messaging_product": "whatsapp", "recipient": ana, "type": "interactive", "interactive": interactive});
+        let api = &world.api;
+        async move { api.post(&message).await?.wamid() }
+    };
+
+    let reply = |id: &str, title: &str| json!({"type": "reply", "reply": {"id": id, "title": title}});
+    let buttons = json!({
+        "type": "button", "body": {"text": "Deliver today?"},
+        "action": {"buttons": [reply("yes", "Yes"), reply("no", "No")]},
+    });
+    let asked = offer(buttons).await?;
+    window.shows("▌   2 No").await?;
+    window.types("/choose 3\r")?;
+    window.shows("There is no 3").await?;
+    window.types("\x15/choose 2\r")?;
+    window.shows("▌   ✓ No").await?;
+    let chosen = |m: &Value| m["interactive"]["button_reply"]["id"] == "no" && m["context"]["id"] == asked;
+    arrives(&world, "the button", chosen).await?;
+
+    let address = json!({
+        "type": "address_message", "body": {"text": "Your address, please"},
+        "action": {"name": "address_message", "parameters": {"country": "IN", "values": {"city": "Munich"}}},
+    });
+    offer(address).await?;
+    window.shows("· /form").await?;
+    window.types("/form\r")?;
+    window.shows("1/10 Name").await?;
+    window.types("Ana\r")?;
+    for question in 2..=10 {
+        window.shows(&format!("{question}/10 ")).await?;
+        // Street and postal code must be told; the city stands there.
+        window.types(if matches!(question, 3 | 7) { "80331\r" } else { "\r" })?;
+    }
+    window.shows("✓ form filled in").await?;
+    let filled = |m: &Value| {
+        let response = m["interactive"]["nfm_reply"]["response_json"].as_str().unwrap_or_default();
+        let response: Value = serde_json::from_str(response).unwrap_or_default();
+        response["values"] == json!({"name": "Ana", "address": "80331", "in_pin_code": "80331", "city": "Munich"})
+    };
+    arrives(&world, "the form", filled).await?;
+
+    let place = json!({
+        "type": "location_request_message", "body": {"text": "Where to?"}, "action": {"name": "send_location"},
+    });
+    let asked = offer(place).await?;
+    window.shows("it asks for a place").await?;
+    window.types("/location 48.137154 11.576124 home\r")?;
+    window.shows("📍 home · 48.13715, 11.57612").await?;
+    let there = |m: &Value| m["location"]["name"] == "home" && m["context"]["id"] == asked;
+    arrives(&world, "the place", there).await?;
+
+    window.types("/consent marketing on\r")?;
+    window.shows("may send me offers.").await?;
+    window.types("\x03")?;
+    assert_eq!(window.ended().await?, Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_overtaken_says_so_and_logs_stay_off_the_screen() -> Result<()> {
     let _turn = turn()?;
     let world = World::start().await?;

@@ -1,5 +1,6 @@
 /** GW-06: whatever a business, or a relay that makes things up, puts into any field is text: nothing runs, nothing is asked for, the policy has nothing to stop. */
 import { expect, it } from 'vitest';
+import { hostileOffers } from '../../dev/offers';
 import { DESKTOP } from './browser';
 import { visit } from './page';
 import { stage } from './stage';
@@ -91,6 +92,7 @@ const FIELDS: ((payload: string) => object)[] = [
   (contentType) => ({ shown: { kind: 'unsupported', contentType } }),
   (emoji) => ({ text: 'with a reaction', reactions: [{ own: false, emoji }] }),
   (by) => ({ text: 'said elsewhere', own: true, by }),
+  ...hostileOffers('').map((_, n) => (text: string) => ({ shown: hostileOffers(text)[n] })),
 ];
 /** Payloads whose messages are all in the page at once: older ones are not drawn. */
 const AT_ONCE = 6;

@@ -113,7 +113,9 @@ it('what the business and the relay know, and the settings', async () => {
   await page.keyboard.type('Ben');
   await press(page, 'Enter');
   await until(() => calls(page, 'setName'), [['Ben']]);
-  await until(() => page.locator('dialog [role=status]').innerText(), 'Saved');
+  await until(() => page.locator('dialog [role=status]').first().innerText(), 'Saved');
+  await press(page, 'Tab', 'Tab', 'Space');
+  await until(() => calls(page, 'decide'), [['notifications', true, 'Cortado Coffee may write to me about what concerns me, such as an order or an appointment, also when I have not written just before.']]);
   await press(page, 'Tab', 'Tab', 'ArrowRight', 'ArrowRight');
   await until(() => page.locator('html').getAttribute('data-theme'), 'dark');
   await press(page, 'Escape');

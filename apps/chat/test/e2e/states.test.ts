@@ -22,6 +22,11 @@ const attachPicture = async (page: Page) => {
   await page.locator('dialog form img').waitFor();
 };
 
+const openOffer = async (page: Page, name: string) => {
+  await page.getByRole('button', { name }).click();
+  await page.locator('dialog form').waitFor();
+};
+
 const showQr = async (page: Page) => {
   await page.locator('.offer .primary').click();
   await page.locator('dialog section .button').click();
@@ -49,6 +54,19 @@ const STATES: [name: string, part: string, sign: string, act?: (page: Page) => P
   ['kinds', 'kinds', '.breach'],
   ['notices', 'notices', 'p.strong'],
   ['files', 'files', '.picture img'],
+  ['choices', 'choices', '.choice'],
+  ['list', 'choices', '.choice', (page) => openOffer(page, 'See the beans')],
+  ['offers', 'offers', '.choice'],
+  ['products', 'offers', '.choice', async (page) => (await openOffer(page, 'See what there is'), await page.locator('dialog .count button').nth(1).click())],
+  ['form', 'offers', '.choice', (page) => openOffer(page, 'Fill it in')],
+  ['form-wrong', 'offers', '.choice', async (page) => (await openOffer(page, 'Fill it in'), await page.locator('dialog [type=submit]').click(), await page.locator('dialog .problem:not(:empty)').first().waitFor())],
+  ['form-second', 'offers', '.choice', async (page) => (await openOffer(page, 'Fill it in'), await page.locator('dialog input').first().fill('Canal Street 5'), await page.locator('dialog [type=submit]').click(), await page.locator('dialog fieldset').first().waitFor())],
+  ['stop-offers', 'offers', '.choice', (page) => page.locator('.stop').click().then(() => page.locator('dialog .wording').waitFor())],
+  ['places', 'places', '.location'],
+  ['place', 'places', '.location', (page) => page.locator('article').last().locator('button.choice').click().then(() => page.locator('dialog form').waitFor())],
+  ['answered', 'answered', '.choice.chosen'],
+  ['answered-order', 'answered', '.choice.chosen', (page) => openOffer(page, 'See what there is')],
+  ['stopped', 'stopped', '.answer'],
   ['attach', 'chat', 'article', attachPicture],
   ['devices', 'devices', '.urgent h2'],
   ['key-change', 'key-change', '.urgent h2'],
@@ -148,7 +166,7 @@ it('what a hostile business writes is text wherever it is shown', async () => {
     expect(await page.evaluate(() => (globalThis as { pwned?: unknown }).pwned)).toBeUndefined();
     expect(await page.locator('img:not([src="/icon.svg"], [src^="blob:"]), script:not([src]), iframe').count()).toBe(0);
     for (const link of await page.locator('a').all()) {
-      expect(await link.getAttribute('href')).toMatch(/^https?:\/\/[^@]*$/);
+      expect(await link.getAttribute('href')).toMatch(/^https?:\/\/[^@]*$|^tel:\+?\d+$|^mailto:[\w.+-]+@[\w.-]+$/);
       expect(await link.getAttribute('rel')).toBe('noopener noreferrer');
     }
     // No override of the writing direction is left to make a name read as another.

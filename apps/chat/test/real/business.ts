@@ -14,7 +14,7 @@ export const programs = process.env.BULLA_PROGRAMS ?? join(root, 'target/debug')
 interface Ready {
   public: string;
   api: string;
-  businesses: { link: string; phone_number_id: string; access_token: string }[];
+  businesses: { link: string; phone_number_id: string; waba_id: string; access_token: string }[];
 }
 
 /** One thing that the gateway told its webhook. */
@@ -26,6 +26,10 @@ export interface Told {
   text?: { body: string };
   image?: { id: string; mime_type: string; sha256: string; caption?: string };
   context?: { id: string };
+  interactive?: { type: string; button_reply?: object; list_reply?: object; nfm_reply?: { name: string; response_json: string } };
+  location?: object;
+  contacts?: object[];
+  order?: object;
   reaction?: { message_id: string; emoji?: string };
   [other: string]: unknown;
 }
@@ -181,6 +185,26 @@ export class Business {
     const node = await fetch(`http://${this.ready.api}/v23.0/${media}`, { headers: { authorization: `Bearer ${access_token}` } });
     const { url } = (await node.json()) as { url: string };
     return Buffer.from(await (await fetch(url)).arrayBuffer());
+  }
+
+  /** A message of any type, as the Cloud API has it; its id. */
+  async sends(recipient: string, type: string, content: object): Promise<string> {
+    const sent = await this.call({ recipient, type, [type]: content });
+    return sent.messages![0]!.id;
+  }
+
+  /** Any other route; `{phone}` and `{waba}` stand for this business's. */
+  async route(method: string, path: string, body?: object): Promise<{ data?: { purpose: string; given: boolean; wording: string }[]; status?: string }> {
+    const { access_token, phone_number_id, waba_id } = this.account;
+    const place = path.replace('{phone}', phone_number_id).replace('{waba}', waba_id);
+    const answer = await fetch(`http://${this.ready.api}/v23.0/${place}`, {
+      method,
+      headers: { authorization: `Bearer ${access_token}`, 'content-type': 'application/json' },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    });
+    const value = await answer.json();
+    if (!answer.ok) throw new Error(`the API answers ${answer.status}: ${JSON.stringify(value)}`);
+    return value as { status?: string };
   }
 
   async reads(message: string): Promise<void> {

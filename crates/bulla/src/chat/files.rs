@@ -99,7 +99,7 @@ fn numbered(target: &Path, number: u32) -> PathBuf {
 /// A file that the business sent, or one's own.
 pub(super) fn card(message: &Message) -> Option<&FileCard> {
     match &message.shown {
-        Shown::File(card) if !message.deleted => Some(card),
+        Shown::File(card) | Shown::Interactive(_, Some(card)) if !message.deleted => Some(card),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod command;
 mod files;
+mod offer;
 mod plain;
 mod recover;
 mod screen;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bulla_client::clock::SystemClock;
 use bulla_client::endpoint::{Begin, Endpoint, NoProjector, Options, RoleOptions};
-use bulla_client::event::{Conversation, Event};
+use bulla_client::event::{Conversation, Event, Shown};
 use bulla_client::store::keyfile;
 use bulla_client::store::sqlite::SqliteStore;
 use bulla_client::transport::ws::WsTransport;
@@ -63,7 +64,8 @@ pub(crate) struct Args {
     /// No screen: read lines from standard input, write one line per event, for scripts.
     ///
     /// Lines out: `> ID TEXT` stored and on its way, `✓ ID` the relay has it, `✓✓ ID` delivered, `👁 ID` read, `! ID REASON` failed; `< TEXT` said by
-    /// the business, `~ file ID BYTES NAME` a file that it sent and `~ caption ID TEXT` what it says under it, `~ 👍 ID` its reaction (`~ - ID` taken back), `~ edited ID TEXT`, `~ deleted ID`. An ID is the first 8 digits of a message's id. In
+    /// the business, `~ template ID CATEGORY NAME`, `~ header ID TEXT`, `~ footer ID TEXT` around such a text; what it offers below: `~ choice ID N TITLE`, `~ product ID N PRICE CURRENCY NAME`,
+    /// `~ url ID URL TITLE`, `~ phone ID NUMBER TITLE`, `~ copy ID CODE`, `~ form ID TITLE`, `~ ask-location ID`; `~ location ID LAT LON WHAT`, `~ contact ID WHO`; `~ file ID BYTES NAME` a file that it sent and `~ caption ID TEXT` what it says under it, `~ 👍 ID` its reaction (`~ - ID` taken back), `~ edited ID TEXT`, `~ deleted ID`. An ID is the first 8 digits of a message's id. In
     /// texts, \\ \n \t \u{…} stand for a backslash and for characters that would steer a terminal. At the end of input it waits until everything
     /// is delivered and exits with 0, or with 1 if something failed.
     #[arg(long)]
@@ -211,6 +213,29 @@ const REMOVED: &str =
 
 /// Said on a device whose conversation goes on elsewhere.
 const MOVED: &str = "this conversation goes on on another device, where your recovery code was entered: you can read what is here. /here brings it back. If that was not you, somebody has your code: tell the business by another way";
+
+/// Something that somebody said, and not what changes it or cannot be shown.
+fn is_said(shown: &Shown) -> bool {
+    matches!(
+        shown,
+        Shown::Text(_)
+            | Shown::File(_)
+            | Shown::Interactive(..)
+            | Shown::Answer(_)
+            | Shown::Location(_)
+            | Shown::Contacts(_)
+    )
+}
+
+/// What a business did that it may not, in words.
+fn breach(message: &bulla_client::event::Message) -> &'static str {
+    use bulla_e2ee::content::Category;
+    let category = offer::interactive(message).and_then(|of| of.template.as_ref()).map(|template| template.category);
+    match category {
+        Some(Category::Marketing) => "the business sent this offer as if it were an answer to you, which it may not",
+        _ => "the business wrote outside the time in which it may answer",
+    }
+}
 
 /// Why a message failed, in words.
 fn why(failure: Option<bulla_client::event::Failure>) -> &'static str {

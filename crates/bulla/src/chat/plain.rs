@@ -7,12 +7,14 @@ use anyhow::{Context as _, bail};
 use bulla_client::event::{Connection, ConversationState, Direction, Event, Message, Reason, Shown, Status};
 use bulla_client::media::BlobId;
 use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Action, Button, Category, Header, Interactive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::command::Typed;
 use super::files::{card, stopped};
+use super::offer::{self, Choice, Filling};
 use super::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, Session, devices_changed, short, why};
 use crate::text::{escape, sentence};
 
@@ -40,7 +42,7 @@ pub(super) async fn run(
         }
         tokio::select! {
             line = input.next(), if !input.ended => match line {
-                Some(line) => match session.carry_out(Typed::parse(&line)).await {
+                Some(line) => match plain.line(&session, &line).await {
                     Ok(None) => {}
                     Ok(Some(told)) => note(&told),
                     Err(sentence) => {
@@ -48,7 +50,13 @@ pub(super) async fn run(
                         note(&sentence);
                     }
                 },
-                None => input.ended = true,
+                None => {
+                    input.ended = true;
+                    if plain.filling.take().is_some() {
+                        failed = true;
+                        note("the form was not filled in to its end, and not sent");
+                    }
+                }
             },
             event = events.recv() => match event {
                 Some(event) => plain.event(&session, event).await?,
@@ -67,6 +75,8 @@ struct Plain {
     /// Files on their way.
     uploads: HashSet<BlobId>,
     failed: bool,
+    /// A form that is being filled in: lines are its answers.
+    filling: Option<Filling>,
     /// The newest place in the conversation whose message has been printed: an event may tell again what the store has told.
     printed: u64,
 }
@@ -104,6 +114,42 @@ impl Plain {
             }
         }
         Ok(())
+    }
+
+    /// Does what a line says.
+    async fn line(&mut self, session: &Session, line: &str) -> Result<Option<String>, String> {
+        let Some(filling) = &mut self.filling else {
+            return match Typed::parse(line) {
+                Typed::Form(id) => {
+                    let filling = session.form(id).await?;
+                    self.ask(session, filling).await
+                }
+                typed => session.carry_out(typed).await,
+            };
+        };
+        if Typed::parse(line) == Typed::Cancel {
+            self.filling = None;
+            return Ok(Some("the form is given up; nothing was sent".to_owned()));
+        }
+        match filling.answer(line) {
+            Ok(()) => {
+                let filling = filling.clone();
+                self.ask(session, filling).await
+            }
+            Err(why) => Err(format!("{why}. {}", filling.question())),
+        }
+    }
+
+    /// Asks the next question of a form; sends it after the last.
+    async fn ask(&mut self, session: &Session, filling: Filling) -> Result<Option<String>, String> {
+        self.filling = None;
+        if let Some(draft) = filling.done() {
+            session.endpoint.send(session.conversation.id, draft).await.map_err(super::command::words)?;
+            return Ok(None);
+        }
+        let question = filling.question();
+        self.filling = Some(filling);
+        Ok(Some(question))
     }
 
     async fn event(&mut self, session: &Session, event: Event) -> anyhow::Result<()> {
@@ -175,9 +221,37 @@ impl Plain {
             if !card.caption.is_empty() {
                 print(&format!("~ caption {id} {caption}")).await?;
             }
-            return self.read(session, message).await;
+            if matches!(message.shown, Shown::File(_)) {
+                return self.read(session, message).await;
+            }
+        }
+        if let Shown::Interactive(of, _) = &message.shown
+            && !message.deleted
+        {
+            for line in offered(of, &id) {
+                print(line.trim_end()).await?;
+            }
+            return self.ended(session, message).await;
+        }
+        if let Shown::Contacts(persons) = &message.shown
+            && !message.deleted
+        {
+            let sign = if message.direction == Direction::Outgoing {
+                format!("> {id} /contact")
+            } else {
+                format!("~ contact {id}")
+            };
+            for person in persons {
+                print(&format!("{sign} {}", escape(&offer::person(person)))).await?;
+            }
+            return self.ended(session, message).await;
         }
         let line = match (message.direction, &message.shown) {
+            (Direction::Outgoing, Shown::Answer(answer)) => {
+                format!("> {id} /choose {under} {}", escape(&offer::answered(answer, None)))
+            }
+            (Direction::Outgoing, Shown::Location(place)) => format!("> {id} /location {}", located(place)),
+            (Direction::Incoming, Shown::Location(place)) => format!("~ location {id} {}", located(place)),
             (Direction::Outgoing, Shown::Text(text)) => format!("> {id} {}", escape(text)),
             (Direction::Outgoing, Shown::Reaction(emoji)) => {
                 format!("> {id} /react {under} {}", emoji.as_deref().unwrap_or(""))
@@ -194,8 +268,13 @@ impl Plain {
             _ => format!("~ unreadable {id}"),
         };
         print(line.trim_end()).await?;
+        self.ended(session, message).await
+    }
+
+    /// After a message's lines.
+    async fn ended(&self, session: &Session, message: &Message) -> anyhow::Result<()> {
         if message.breach {
-            note("the business wrote outside the time in which it may answer");
+            note(super::breach(message));
         }
         self.read(session, message).await
     }
@@ -217,6 +296,60 @@ impl Plain {
             _ => Ok(()),
         }
     }
+}
+
+/// The lines of a message with something to choose.
+fn offered(of: &Interactive, id: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(template) = &of.template {
+        let category = match template.category {
+            Category::Authentication => "authentication",
+            Category::Marketing => "marketing",
+            Category::Utility => "utility",
+        };
+        lines.push(format!("~ template {id} {category} {}", escape(&template.name)));
+    }
+    lines.extend(of.header.as_ref().map(|header| match header {
+        Header::Text(text) => format!("~ header {id} {}", escape(text)),
+        Header::Location(place) => format!("~ location {id} {}", located(place)),
+    }));
+    if !of.body.is_empty() {
+        lines.push(format!("< {}", escape(&of.body)));
+    }
+    lines.extend(of.footer.as_ref().map(|footer| format!("~ footer {id} {}", escape(footer))));
+    lines.extend(offer::choices(&of.action).iter().zip(1..).map(|(choice, n)| match choice {
+        Choice::Reply(_, title) => format!("~ choice {id} {n} {}", escape(title)),
+        Choice::Row(row) => {
+            let more = row.description.as_ref().map(|text| format!(" · {}", escape(text))).unwrap_or_default();
+            format!("~ choice {id} {n} {}{more}", escape(&row.title))
+        }
+        Choice::Product(product) => {
+            let price = escape(&offer::price(product.price, &product.currency));
+            format!("~ product {id} {n} {price} {}", escape(&product.name))
+        }
+    }));
+    match &of.action {
+        Action::Buttons(buttons) => lines.extend(buttons.iter().filter_map(|button| match button {
+            Button::Reply { .. } => None,
+            Button::Url { title, url } => {
+                Some(format!("~ url {id} {} {}", escape(&url.replace(' ', "%20")), escape(title)))
+            }
+            Button::Phone { title, number } => {
+                Some(format!("~ phone {id} {} {}", escape(&number.replace(' ', "")), escape(title)))
+            }
+            Button::Copy { code, .. } => Some(format!("~ copy {id} {}", escape(code))),
+        })),
+        Action::Form(form) => lines.push(format!("~ form {id} {}", escape(&form.button))),
+        Action::Location => lines.push(format!("~ ask-location {id}")),
+        _ => {}
+    }
+    lines
+}
+
+/// `LAT LON WHAT`.
+fn located(place: &bulla_e2ee::content::Location) -> String {
+    let words: Vec<_> = [&place.name, &place.address].into_iter().flatten().map(|text| escape(text)).collect();
+    format!("{} {}", offer::coordinates(place).replace(',', ""), words.join(" · "))
 }
 
 /// Standard input, line by line, on a thread of its own: a read cannot be taken back, and the program must be able to end.

@@ -2,6 +2,8 @@
 export const MAX_TEXT = 4096;
 /** Characters of a customer's name. */
 export const MAX_NAME = 64;
+/** Characters of a place's name or address: of the shortest writing, what the engine takes. */
+export const MAX_PLACE = 250;
 /** Characters that somebody may type for a code: 28 of them count. */
 export const MAX_CODE = 120;
 /** From here on the composer says how much is left. */

@@ -32,6 +32,12 @@ function parse(text: string): URL | null {
   }
 }
 
+/** Where an address that stands for itself leads, as on a button; null if it is none that is opened. */
+export function leadsTo(address: string): { href: string; host: string } | null {
+  const url = parse(address);
+  return url && { href: url.href, host: url.host };
+}
+
 export function linkify(text: string): Piece[] {
   const pieces: Piece[] = [];
   let done = 0;

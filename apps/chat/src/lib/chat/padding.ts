@@ -31,6 +31,8 @@ export function relayView(message: Message): RelayView {
   hour.setMinutes(0, 0, 0);
   const hourMs = message.own && message.status === 'queued' ? null : hour.getTime();
   if (message.envelopeBytes) return { bytes: message.envelopeBytes, exact: true, hourMs };
-  const text = message.shown.kind === 'text' ? new TextEncoder().encode(message.shown.text).length : 0;
+  const { shown } = message;
+  const said = shown.kind === 'text' ? shown.text : shown.kind === 'interactive' ? shown.interactive.body : '';
+  const text = new TextEncoder().encode(said).length;
   return { bytes: paddedSize(text + ENVELOPE_OVERHEAD), exact: false, hourMs };
 }

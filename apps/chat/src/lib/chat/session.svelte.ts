@@ -13,12 +13,15 @@ import {
   type Engine,
   type EngineErrorCode,
   type EngineEvent,
+  type FileCard,
   type Message,
   type MessageId,
   type OpenedFile,
+  type Purpose,
   type Upload,
 } from '../engine/types';
 import type { Prepared } from './files';
+import { answered, answerSummary, interactiveSummary, personSummary, placeSummary } from './offered';
 import { plainName, plainText } from './plain';
 import { firstUnread, isBubble, merge, mustBeSeen, type Notice } from './timeline';
 
@@ -45,6 +48,8 @@ export function problemText(problem: Problem): string {
   return t(has(key) ? key : 'error.unknown');
 }
 
+const fileSummary = (file: FileCard) => plainText(file.caption) || t('file.summary', { name: plainName(file.name) || t('file.unnamed') });
+
 /** Text of a message as one line, for quotes and for announcements. */
 export function summary(message: Message): string {
   if (message.deleted || message.shown.kind === 'deleted') return t('message.deleted');
@@ -53,7 +58,15 @@ export function summary(message: Message): string {
     case 'edit':
       return plainText(message.shown.text);
     case 'file':
-      return plainText(message.shown.file.caption) || t('file.summary', { name: plainName(message.shown.file.name) || t('file.unnamed') });
+      return fileSummary(message.shown.file);
+    case 'interactive':
+      return interactiveSummary(message.shown.interactive) || (message.shown.file ? fileSummary(message.shown.file) : '');
+    case 'answer':
+      return answerSummary(message.shown.answer);
+    case 'location':
+      return placeSummary(message.shown.location);
+    case 'contacts':
+      return personSummary(message.shown.persons);
     case 'unsupported':
       return t('message.unsupported', { contentType: plainName(message.shown.contentType) });
     case 'reaction':
@@ -98,6 +111,8 @@ export class Session {
   announced = $state.raw<{ id: string; text: string }[]>([]);
   bubbles = $derived(this.messages.filter(isBubble));
   byId = $derived(new Map(this.messages.map((message) => [message.id, message])));
+  /** What the person has answered to each message that asked for it. */
+  answered = $derived(answered(this.byId));
   urgent = $derived(this.notices.filter(mustBeSeen).filter((notice) => !this.confirmed.includes(notice.id)));
   confirmed = $state.raw<string[]>([]);
   /** A ticket that came in the address, until the person has said what becomes of it. Nothing is done with it before. */
@@ -380,6 +395,20 @@ export class Session {
   async setName(name: string): Promise<void> {
     await this.#engine.setName(name);
     if (this.conversation) this.conversation = { ...this.conversation, ownName: name };
+  }
+
+  /** Whether the business may write for a purpose, as the person has decided; null where it has not, and then it may not either. */
+  decision(purpose: Purpose): boolean | null {
+    return this.conversation?.consents.find((decision) => decision.purpose === purpose)?.given ?? null;
+  }
+
+  /** Lets the business write for a purpose, or no more, under the words that the person saw. */
+  async decide(purpose: Purpose, given: boolean, wording: string): Promise<void> {
+    await this.#engine.decide(purpose, given, wording);
+    if (!this.conversation) return;
+    // The event that tells it may come later.
+    const others = this.conversation.consents.filter((decision) => decision.purpose !== purpose);
+    this.conversation = { ...this.conversation, consents: [...others, { purpose, given, atMs: Date.now() }] };
   }
 
   confirm(notice: Notice): void {

@@ -50,6 +50,14 @@ export function bytes(value: number): string {
 const percents = new Intl.NumberFormat(locale, { style: 'percent' });
 export const percent = (value: number): string => percents.format(value);
 export const number = (value: number): string => numbers.format(value);
+/** A price, of thousandths. A code that is none is written beside the number. */
+export function money(thousandths: number, currency: string): string {
+  try {
+    return new Intl.NumberFormat(locale, { style: 'currency', currency }).format(thousandths / 1_000);
+  } catch {
+    return `${numbers.format(thousandths / 1_000)} ${currency}`;
+  }
+}
 export const list = (values: string[]): string => listed.format(values);
 
 /** `14:00–15:00`, with its day if it is not today. */

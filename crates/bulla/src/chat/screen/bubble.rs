@@ -18,7 +18,7 @@ use super::history::{Entry, History, Quote, Said};
 use super::palette::Palette;
 use super::when;
 use super::wrap::{balanced, cut, width, wrapped};
-use crate::chat::{files, short, why};
+use crate::chat::{breach, files, is_said, offer, short, why};
 use crate::text::{lines, one_line};
 
 /// Text in longer rows than this is hard to read.
@@ -81,7 +81,7 @@ impl Look<'_> {
         let room = if self.room >= 60 { (self.room * 7 / 10).min(WIDEST) } else { self.room.saturating_sub(4) };
         let room = room.saturating_sub(BAR).max(8);
         let mut block = Vec::new();
-        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_) | Shown::File(_))) {
+        if let Some(answered) = message.reply_to.filter(|_| is_said(&message.shown)) {
             block.push(self.quote(&self.history.quote(&answered), room));
         }
         let (text, style) = self.body(message);
@@ -94,7 +94,7 @@ impl Look<'_> {
         let mut rows = self.beside_bar(block, message.direction, self.chosen == Some(message.order));
         rows.extend(self.reactions(message));
         if message.breach {
-            rows.extend(self.quiet("the business wrote outside the time in which it may answer"));
+            rows.extend(self.quiet(breach(message)));
         }
         rows
     }
@@ -114,6 +114,20 @@ impl Look<'_> {
             (Shown::Text(text), _) => (lines(text).trim_end().to_owned(), Style::new()),
             (Shown::File(card), direction) => {
                 (lines(&files::shown(card, &short(&message.id), direction)).trim_end().to_owned(), Style::new())
+            }
+            (Shown::Interactive(of, card), _) => {
+                let answer = self.history.answer_to(message);
+                let text = offer::shown(of, card.as_deref(), &short(&message.id), answer);
+                (lines(&text).trim_end().to_owned(), Style::new())
+            }
+            (Shown::Answer(answer), _) => {
+                let of = message.reply_to.and_then(|id| self.history.by_id(&id)).and_then(offer::interactive);
+                (lines(&offer::answered(answer, of)).trim_end().to_owned(), Style::new())
+            }
+            (Shown::Location(place), _) => (format!("📍 {}", offer::place(place)), Style::new()),
+            (Shown::Contacts(persons), _) => {
+                let one = |person| format!("👤 {}", offer::person(person));
+                (persons.iter().map(one).collect::<Vec<_>>().join("\n"), Style::new())
             }
             (Shown::Deleted, Direction::Outgoing) => words("You took this message back.".to_owned()),
             (Shown::Deleted, Direction::Incoming) => words("This message was taken back.".to_owned()),

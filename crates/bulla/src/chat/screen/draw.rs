@@ -262,12 +262,16 @@ fn input(model: &Model, columns: usize, most: usize) -> (Vec<Line<'static>>, Opt
         Some(_) => String::new(),
     };
     let mut lines = vec![rule(columns, &counter)];
-    lines.extend(context(model, columns));
+    lines.extend(context(model, columns, most));
     let above = lines.len();
     let writes = model.mode == Mode::Writing;
     let prompt = Span::styled("› ", if writes { model.palette.own() } else { Palette::quiet() });
     if model.editor.is_empty() {
-        let hint = cut(&format!("Write to {}", model.name()), columns.saturating_sub(4));
+        let hint = match &model.context {
+            Context::Form(_) => "Answer, then Enter · Esc gives it up".to_owned(),
+            _ => format!("Write to {}", model.name()),
+        };
+        let hint = cut(&hint, columns.saturating_sub(4));
         lines.push(Line::from(vec![prompt, Span::styled(hint, Palette::quiet())]));
         let at = (u16::try_from(above).unwrap_or(0), PROMPT);
         return (lines, writes.then_some(at));
@@ -292,9 +296,16 @@ fn input(model: &Model, columns: usize, most: usize) -> (Vec<Line<'static>>, Opt
 }
 
 /// What the text belongs to.
-fn context(model: &Model, columns: usize) -> Option<Line<'static>> {
+fn context(model: &Model, columns: usize, most: usize) -> Vec<Line<'static>> {
+    if let Context::Form(filling) = &model.context {
+        return told(&filling.question(), columns, most, model.palette.business());
+    }
+    belongs_to(model, columns).into_iter().collect()
+}
+
+fn belongs_to(model: &Model, columns: usize) -> Option<Line<'static>> {
     let text = match &model.context {
-        Context::Nothing => return None,
+        Context::Nothing | Context::Form(_) => return None,
         Context::Reply(order) => {
             let message = model.message_at(*order)?;
             let whose = match message.direction {

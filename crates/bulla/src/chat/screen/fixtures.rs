@@ -1,7 +1,7 @@
 //! Messages for tests. A message's id is made of its place.
 
 use bulla_client::event::{Conversation, ConversationId, ConversationState, Direction, Message, Shown, Status};
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Action, Button, Field, FieldKind, Form, FormKind, Interactive, MessageId, Screen};
 
 /// Saturday, 1 March 2025, 12:00 UTC.
 pub(super) const START: u64 = 1_740_830_400_000;
@@ -44,6 +44,35 @@ pub(super) fn own(order: u64, text: &str) -> Message {
 
 pub(super) fn theirs(order: u64, text: &str) -> Message {
     message(order, Direction::Incoming, Shown::Text(text.to_owned()))
+}
+
+/// A question of the business with these to press.
+pub(super) fn buttons(order: u64, body: &str, titles: &[&str]) -> Message {
+    let reply = |title: &&str| Button::Reply { id: title.to_lowercase(), title: (*title).to_owned() };
+    offer(order, body, Action::Buttons(titles.iter().map(reply).collect()))
+}
+
+pub(super) fn offer(order: u64, body: &str, action: Action) -> Message {
+    message(order, Direction::Incoming, Shown::Interactive(Box::new(Interactive::new(body, action)), None))
+}
+
+/// A form with a street, which must be told, and a floor.
+pub(super) fn form(order: u64) -> Message {
+    let field = |name: &str, kind, required| Field {
+        name: name.to_lowercase(),
+        label: name.to_owned(),
+        kind,
+        required,
+        options: Vec::new(),
+        hint: None,
+        value: None,
+        min: None,
+        max: None,
+    };
+    let fields = vec![field("Street", FieldKind::Text, true), field("Floor", FieldKind::Number, false)];
+    let screen = Screen { title: String::new(), text: None, fields, button: "Send".to_owned() };
+    let form = Form { kind: FormKind::Flow, button: "Fill it in".to_owned(), screens: vec![screen], token: None };
+    offer(order, "Where shall we bring it?", Action::Form(form))
 }
 
 pub(super) fn conversation() -> Conversation {

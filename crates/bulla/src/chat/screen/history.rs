@@ -11,6 +11,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::when;
+use crate::chat::{is_said, offer};
 
 /// A loaded message.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl History {
     }
 
     fn insert(&mut self, message: Message) {
-        if let Some(answered) = message.reply_to.filter(|_| matches!(message.shown, Shown::Text(_) | Shown::File(_)))
+        if let Some(answered) = message.reply_to.filter(|_| is_said(&message.shown))
             && !self.orders.contains_key(&answered)
             && !self.quotes.contains_key(&answered)
         {
@@ -207,6 +208,23 @@ impl History {
             Some(said) => quote_of(Some(&said.message)),
             None => self.quotes.get(id).cloned().unwrap_or(Quote { whose: None, text: "…".to_owned() }),
         }
+    }
+
+    /// All that is loaded, oldest first.
+    pub(super) fn messages(&self) -> impl DoubleEndedIterator<Item = &Message> + Clone {
+        self.said.values().map(|said| &said.message)
+    }
+
+    /// What was answered to a message that offers something, if it was.
+    pub(super) fn answer_to(&self, offer: &Message) -> Option<&Message> {
+        let action = &offer::interactive(offer)?.action;
+        let after = self.said.range(offer.order..).rev().map(|(_, said)| &said.message);
+        after.into_iter().find(|message| offer::answers(message, &offer.id, action))
+    }
+
+    /// A loaded message.
+    pub(super) fn by_id(&self, id: &MessageId) -> Option<&Message> {
+        self.orders.get(id).and_then(|order| self.said.get(order)).map(|said| &said.message)
     }
 
     /// Messages that are quoted and have to be looked up, each once.
@@ -339,9 +357,9 @@ impl History {
 /// Whether a message stands in the history by itself. Reactions, edits and withdrawals show at the message that they change.
 pub(super) fn is_shown(message: &Message) -> bool {
     match message.shown {
-        Shown::Text(_) | Shown::File(_) | Shown::Unsupported(_) | Shown::Unreadable => true,
+        Shown::Unsupported(_) | Shown::Unreadable => true,
         Shown::Deleted => message.replaces.is_none(),
-        _ => false,
+        _ => is_said(&message.shown),
     }
 }
 
@@ -360,6 +378,10 @@ fn quote_of(message: Option<&Message>) -> Quote {
     let text = match &message.shown {
         Shown::Text(text) => crate::text::one_line(text, 200),
         Shown::File(card) => format!("📎 {}", crate::chat::files::described(card)),
+        Shown::Interactive(of, card) => offer::summary(of, card.as_deref()),
+        Shown::Answer(answer) => crate::text::one_line(&offer::answered(answer, None), 200),
+        Shown::Location(place) => format!("📍 {}", offer::place(place)),
+        Shown::Contacts(persons) => format!("👤 {}", persons.iter().map(offer::person).collect::<Vec<_>>().join(", ")),
         Shown::Deleted => "a message that was taken back".to_owned(),
         Shown::Unreadable => "a message that cannot be read".to_owned(),
         _ => "something that this version cannot show".to_owned(),

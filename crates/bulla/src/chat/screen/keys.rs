@@ -173,9 +173,11 @@ impl Model {
         if self.context == Context::Nothing { self.choose_newest() } else { self.give_up_context() }
     }
 
-    fn give_up_context(&mut self) {
-        if let Context::Edit(_, before) = std::mem::replace(&mut self.context, Context::Nothing) {
-            self.editor.set(&before);
+    pub(super) fn give_up_context(&mut self) {
+        match std::mem::replace(&mut self.context, Context::Nothing) {
+            Context::Edit(_, before) => self.editor.set(&before),
+            Context::Form(_) => self.remark("the form is given up; nothing was sent"),
+            Context::Reply(_) | Context::Nothing => {}
         }
     }
 

@@ -8,7 +8,7 @@ use bulla_client::event::{
     Connection, Conversation, ConversationState, Direction, Draft, Event, Message, Reason, Status,
 };
 use bulla_client::media::{BlobId, Upload};
-use bulla_e2ee::content::MessageId;
+use bulla_e2ee::content::{Action, Interactive, MessageId};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -18,8 +18,9 @@ use super::history::{History, Key, OnTheirWay, is_shown};
 use super::palette::Palette;
 use super::view::{Rows, View};
 use super::when;
-use crate::chat::command::Typed;
+use crate::chat::command::{Typed, find_offer};
 use crate::chat::files::stopped;
+use crate::chat::offer::Filling;
 use crate::chat::{CONTINUED, KEY_CHANGE, MOVED, NEWER, OUTDATED, REMOVED, devices_changed, why};
 use crate::text::{one_line, sentence};
 
@@ -102,6 +103,8 @@ pub(super) enum Context {
     Reply(u64),
     /// It takes the place of this message's text; what one was writing before.
     Edit(u64, String),
+    /// It answers a question of a form.
+    Form(Filling),
 }
 
 /// A remark under the history, for a while.
@@ -440,7 +443,9 @@ impl Model {
     /// Something was typed: the business may be told so.
     pub(super) fn touched(&mut self) {
         let text = self.editor.text();
-        let writes = !text.trim().is_empty() && !text.starts_with('/') && !matches!(self.context, Context::Edit(..));
+        let writes = !text.trim().is_empty()
+            && !text.starts_with('/')
+            && !matches!(self.context, Context::Edit(..) | Context::Form(_));
         if !writes || self.is_stopped() {
             return self.stop_typing();
         }
@@ -460,8 +465,20 @@ impl Model {
     /// Says what is written, or carries it out.
     pub(super) fn submit(&mut self) {
         let line = self.editor.text().trim_end().to_owned();
-        let ask = match Typed::parse(&line) {
+        let typed = Typed::parse(&line);
+        if let Context::Form(filling) = &self.context
+            && typed != Typed::Cancel
+        {
+            let filling = filling.clone();
+            return self.answer_form(filling, &line);
+        }
+        let ask = match typed {
             Typed::Empty => return,
+            Typed::Cancel if matches!(self.context, Context::Form(_)) => {
+                self.editor.take();
+                return self.give_up_context();
+            }
+            Typed::Form(id) => return self.begin_form(id.as_deref()),
             Typed::Unknown(sentence) => return self.trouble(&sentence),
             Typed::Help | Typed::Who => {
                 self.help = Some(0);
@@ -488,9 +505,50 @@ impl Model {
         self.stop_typing();
     }
 
+    /// A form of the business, if there is one that was not filled in: its questions stand above what is written.
+    fn begin_form(&mut self, id: Option<&str>) {
+        let is_form = |of: &Interactive| matches!(of.action, Action::Form(_));
+        let found = find_offer(self.history.messages(), id, "form", is_form);
+        let filling = found.map(|(message, of)| match &of.action {
+            Action::Form(form) => Some(Filling::begin(message.id, form)),
+            _ => None,
+        });
+        match filling {
+            Ok(Some(filling)) => {
+                self.editor.take();
+                self.remark = None;
+                self.stop_typing();
+                self.go_on(filling);
+            }
+            Ok(None) => {}
+            Err(why) => self.trouble(&why),
+        }
+    }
+
+    fn answer_form(&mut self, mut filling: Filling, line: &str) {
+        if let Err(why) = filling.answer(line) {
+            return self.trouble(&why);
+        }
+        self.editor.take();
+        self.remark = None;
+        self.go_on(filling);
+    }
+
+    /// The next question, or after the last the form on its way.
+    fn go_on(&mut self, filling: Filling) {
+        match filling.done() {
+            Some(draft) => {
+                self.context = Context::Nothing;
+                self.view = View::Bottom;
+                self.asks.push(Ask::Send(draft, None));
+            }
+            None => self.context = Context::Form(filling),
+        }
+    }
+
     fn said(&self, body: String, line: &str) -> Option<Ask> {
         let draft = match &self.context {
-            Context::Nothing => Draft::Text { body, reply_to: None },
+            Context::Nothing | Context::Form(_) => Draft::Text { body, reply_to: None },
             Context::Reply(order) => Draft::Text { body, reply_to: self.message_at(*order).map(|m| m.id) },
             Context::Edit(order, _) => {
                 let of = self.message_at(*order)?;

@@ -2,6 +2,7 @@
 
 use bulla_client::engine::commands::MAX_TEXT;
 use bulla_client::event::{Connection, Conversation, Direction, Draft, Event, Failure, Message, Reason, Shown, Status};
+use bulla_e2ee::content::{Action, Answer as Choice, Category, FieldValue, Location, TemplateName};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
 use jiff::tz::TimeZone;
 use ratatui::Terminal;
@@ -9,7 +10,7 @@ use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
-use super::fixtures::{DAY, MINUTE, START, conversation, id, own, theirs};
+use super::fixtures::{DAY, MINUTE, START, buttons, conversation, form, id, message, offer, own, theirs};
 use super::model::{Answer, Ask, Model, PAGE};
 use super::palette::Palette;
 use super::wrap::width;
@@ -229,8 +230,102 @@ fn the_same_conversation_in_a_narrow_window() {
 }
 
 #[test]
+fn what_is_offered_is_numbered_and_once_chosen_marked() {
+    let asked = read(buttons(1, "Does Friday suit you?", &["Yes", "Later", "No"]));
+    let place = Location { name: Some("Market Square 3".into()), ..Location::at(52.517, 13.3888).unwrap() };
+    let there = read(message(2, Direction::Incoming, Shown::Location(place)));
+    let mut desk = Desk::with(vec![asked, there], (60, 24));
+    let shown = |desk: &Desk| desk.rows().into_iter().filter(|row| row.contains(['▌', '▐'])).collect::<Vec<_>>();
+    assert_eq!(
+        shown(&desk),
+        [
+            "▌ Does Friday suit you?",
+            "▌   1 Yes",
+            "▌   2 Later",
+            "▌   3 No",
+            "▌ /choose 00000001 N  12:01",
+            "▌ 📍 Market Square 3 · 52.51700, 13.38880",
+            "▌                                   12:02",
+        ]
+    );
+    desk.press(&["/choose 00000001 2", "Enter"]);
+    let line = "/choose 00000001 2";
+    assert_eq!(desk.asks(), [Ask::Command(Typed::Choose(Some("00000001".into()), "2".into()), line.into())]);
+    let chosen = Shown::Answer(Choice::Button { id: "later".into(), title: "Later".into() });
+    let answer = changed(message(3, Direction::Outgoing, chosen), |m| m.reply_to = Some(id(1)));
+    desk.hear(Event::Message(answer.clone()));
+    desk.must_show("▌   ✓ Later");
+    desk.must_show("▌ answered        12:01");
+    desk.must_show("┆ Cortado Coff…: Does Friday suit you? ▐");
+    desk.must_show("✓ Later                       12:03 🕓 ▐");
+    // What did not arrive is no answer.
+    let failed = changed(answer, |m| (m.status, m.failure) = (Status::Failed, Some(Failure::NoReceipt)));
+    desk.hear(Event::Status { message: failed, at_ms: START });
+    desk.must_show("▌   2 Later");
+}
+
+#[test]
+fn a_form_is_asked_above_what_one_writes_and_sent_after_the_last_answer() {
+    let mut desk = Desk::with(vec![read(form(1))], (60, 24));
+    desk.must_show("▌ Fill it in · /form 00000001");
+    desk.press(&["/form", "Enter"]);
+    desk.must_show("1/2 Street:");
+    desk.must_show("› Answer, then Enter · Esc gives it up");
+    desk.press(&["Enter"]);
+    desk.must_show("This must be answered.");
+    desk.press(&["Canal Street 5", "Enter"]);
+    desk.must_show("2/2 Floor:, may be empty");
+    desk.press(&["second", "Enter"]);
+    desk.must_show("That is not a number");
+    desk.must_show("› second");
+    desk.press(&["Ctrl+u", "2"]);
+    // Answers are not what one writes to somebody: nobody is told that one types.
+    assert_eq!(desk.asks(), []);
+    desk.press(&["Enter"]);
+    let value = |name: &str, value: &str| FieldValue { name: name.into(), values: vec![value.into()] };
+    let values = vec![value("street", "Canal Street 5"), value("floor", "2")];
+    let answer = Choice::Form { values };
+    assert_eq!(desk.asks(), [Ask::Send(Draft::Answer { to: id(1), answer: answer.clone() }, None)]);
+    desk.must_show("› Write to Cortado Coffee");
+    let sent = changed(message(2, Direction::Outgoing, Shown::Answer(answer)), |m| m.reply_to = Some(id(1)));
+    desk.hear(Event::Message(sent));
+    desk.must_show("Street: Canal Street 5");
+    desk.press(&["/form", "Enter"]);
+    desk.must_show("Message 00000001 was answered");
+    desk.press(&["Ctrl+u", "/form 00000009", "Enter"]);
+    desk.must_show("The business has sent no message 00000009.");
+}
+
+#[test]
+fn a_form_can_be_given_up() {
+    for give_up in [&["Esc"][..], &["/cancel", "Enter"]] {
+        let mut desk = Desk::with(vec![read(form(1))], (60, 24));
+        desk.press(&["/form", "Enter", "Canal", "Enter"]);
+        desk.press(give_up);
+        desk.must_show("The form is given up; nothing was sent.");
+        desk.must_show("› Write to Cortado Coffee");
+        assert_eq!(desk.asks(), []);
+    }
+}
+
+#[test]
+fn a_place_is_asked_for_and_an_offer_that_may_not_be_is_said_to_be_one() {
+    let asks = read(offer(1, "Where are you?", Action::Location));
+    let mut half = read(buttons(2, "Half the price", &["Yes"]));
+    if let Shown::Interactive(of, _) = &mut half.shown {
+        let (name, language) = ("half".to_owned(), "en".to_owned());
+        of.template = Some(TemplateName { name, language, category: Category::Marketing });
+    }
+    half.breach = true;
+    let desk = Desk::with(vec![asks, half], (80, 24));
+    desk.must_show("it asks for a place · /location LAT LON NAME");
+    desk.must_show("[message template · marketing]");
+    desk.must_show("the business sent this offer as if it");
+}
+
+#[test]
 fn every_size_and_state_can_be_drawn() {
-    let states: [&[&str]; 8] = [
+    let states: [&[&str]; 9] = [
         &[],
         &["a text that is longer than one row", "Alt+Enter", "you 你好 ❤️"],
         &["Alt+Up"],
@@ -239,10 +334,12 @@ fn every_size_and_state_can_be_drawn() {
         &["Alt+Up", "e"],
         &["Alt+Up", "Up", "r", "x"],
         &["F1", "PgDn"],
+        &["/form", "Enter", "Canal Street 5 and a long way around", "Enter"],
     ];
     for keys in states {
         let mut page = cafe();
         page.push(theirs(6, &"你好👨‍👩‍👧 wide and long ".repeat(20)));
+        page.extend([form(7), buttons(8, "你好 which?", &["👨‍👩‍👧 this one", "or a longer one, for once"])]);
         let mut desk = Desk::with(page, (80, 24));
         desk.press(keys);
         for columns in 1..50 {
