@@ -27,6 +27,14 @@ fn about(action: Action) -> (&'static str, &'static [&'static str]) {
         Action::UploadMedia => ("Upload a file", &["messaging_product", "type", "file"]),
         Action::Media => ("What is known of a file, and its address for five minutes", &["phone_number_id"]),
         Action::DeleteMedia => ("Forget a file", &[]),
+        Action::ListBlocked => ("Who may write no more", &[]),
+        Action::Block => {
+            ("Block customers: their permits are revoked at the relay", &["messaging_product", "block_users"])
+        }
+        Action::Unblock => ("Let customers write again", &["messaging_product", "block_users"]),
+        Action::Consents => {
+            ("The ledger of consents, each with the statement that the customer signed", &["limit", "after"])
+        }
         Action::Phone => ("The number", &["fields"]),
         Action::ConfigurePhone => ("Set the number's PIN, or where its webhooks go", &["pin", "webhook_configuration"]),
         Action::Waba => ("The account", &["fields"]),
