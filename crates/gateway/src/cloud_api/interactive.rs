@@ -370,7 +370,7 @@ mod tests {
         assert!(kind("location_request_message", "send_money").is_some());
         assert_eq!(kind("request_contact_info", "request_contact_info"), None);
         let unknown = kind("carousel", "x").unwrap();
-        assert_eq!(format!("{unknown:?}").contains("131051"), true, "{unknown:?}");
+        assert!(format!("{unknown:?}").contains("131051"), "{unknown:?}");
     }
 
     #[test]
