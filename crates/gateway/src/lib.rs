@@ -41,6 +41,7 @@ mod entropy;
 mod env;
 mod export;
 pub mod feed;
+mod flow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gateway;

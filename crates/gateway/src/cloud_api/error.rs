@@ -19,7 +19,7 @@
 
 mod management;
 
-pub(crate) use management::Lint;
+pub(crate) use management::{FlowError, Lint};
 
 use axum::Json;
 use axum::http::header::WWW_AUTHENTICATE;

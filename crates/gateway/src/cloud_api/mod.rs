@@ -10,6 +10,7 @@ mod consents;
 mod contents;
 mod error;
 pub(crate) mod fields;
+mod flows;
 pub(crate) mod interactive;
 mod links;
 pub(crate) mod media;
@@ -46,6 +47,7 @@ use crate::account::Account;
 use crate::business::Business;
 use crate::console::record;
 use crate::entropy::Entropy;
+use crate::flow::IDS;
 use crate::template::FIRST_ID;
 use error::ApiError;
 use params::Params;
@@ -62,6 +64,7 @@ enum Node {
     /// A file.
     Media,
     Template,
+    Flow,
     /// A file that comes in pieces.
     Upload,
     /// What hands out tokens, to who has no token yet.
@@ -98,6 +101,15 @@ enum Action {
     TemplateOfAccount,
     EditTemplate,
     UnpauseTemplate,
+    ListFlows,
+    CreateFlow,
+    Flow,
+    RenameFlow,
+    DeleteFlow,
+    FlowAssets,
+    UploadFlow,
+    PublishFlow,
+    DeprecateFlow,
     Profile,
     SetProfile,
     Settings,
@@ -149,6 +161,15 @@ const ROUTES: &[(&str, Node, &str, Action)] = &[
     ("GET", Node::Template, "", Action::Template),
     ("POST", Node::Template, "", Action::EditTemplate),
     ("POST", Node::Template, "unpause", Action::UnpauseTemplate),
+    ("GET", Node::Waba, "flows", Action::ListFlows),
+    ("POST", Node::Waba, "flows", Action::CreateFlow),
+    ("GET", Node::Flow, "", Action::Flow),
+    ("POST", Node::Flow, "", Action::RenameFlow),
+    ("DELETE", Node::Flow, "", Action::DeleteFlow),
+    ("GET", Node::Flow, "assets", Action::FlowAssets),
+    ("POST", Node::Flow, "assets", Action::UploadFlow),
+    ("POST", Node::Flow, "publish", Action::PublishFlow),
+    ("POST", Node::Flow, "deprecate", Action::DeprecateFlow),
     ("GET", Node::Phone, "whatsapp_business_profile", Action::Profile),
     ("POST", Node::Phone, "whatsapp_business_profile", Action::SetProfile),
     ("GET", Node::Phone, "settings", Action::Settings),
@@ -340,6 +361,15 @@ async fn dispatch(
         Action::TemplateOfAccount => templates::show(&business, last(path.edge), &params).await,
         Action::EditTemplate => templates::edit(&business, path.id, &params).await,
         Action::UnpauseTemplate => templates::unpause(&business, path.id).await,
+        Action::ListFlows => flows::list(&business, &params, &place()).await,
+        Action::CreateFlow => flows::create(&business, &params).await,
+        Action::Flow => flows::show(&business, path.id, &params).await,
+        Action::RenameFlow => flows::rename(&business, path.id, &params).await,
+        Action::DeleteFlow => flows::remove(&business, path.id).await,
+        Action::FlowAssets => flows::assets(&business, path.id).await,
+        Action::UploadFlow => flows::upload(&business, path.id, &params).await,
+        Action::PublishFlow => flows::publish(&business, path.id).await,
+        Action::DeprecateFlow => flows::deprecate(&business, path.id).await,
         Action::Profile => profile::show(&business, &params, &origin).await,
         Action::SetProfile => profile::set(&business, &params).await,
         Action::Settings => Ok(number::settings()),
@@ -389,7 +419,7 @@ fn permit((_, caller): &(Arc<Business>, Caller), action: Action) -> Result<(), A
         | Action::DeleteSubscription
         | Action::AccessToken
         | Action::DebugToken => *caller != Caller::Pass,
-        Action::ListTemplates => *caller != Caller::App,
+        Action::ListTemplates | Action::ListFlows => *caller != Caller::App,
         _ => *caller == Caller::User,
     };
     if permitted { Ok(()) } else { Err(ApiError::no_permission()) }
@@ -444,6 +474,7 @@ fn node_of(account: Option<&Account>, id: &str) -> Option<Node> {
         (Some(_), id) if id.starts_with(uploads::PREFIX) => Some(Node::Upload),
         (Some(_), id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => match id.parse::<u64>() {
             Ok(FIRST_ID..) => Some(Node::Template),
+            Ok(id) if IDS.contains(&id) => Some(Node::Flow),
             _ => Some(Node::Media),
         },
         _ => None,

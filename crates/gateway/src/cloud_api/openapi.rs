@@ -77,6 +77,15 @@ fn about(action: Action) -> (&'static str, &'static [&'static str]) {
             ("Change a template: its next version", &["category", "components", "parameter_format"])
         }
         Action::UnpauseTemplate => ("Send a paused template again", &[]),
+        Action::ListFlows => ("Flows", &["fields", "limit", "after", "before"]),
+        Action::CreateFlow => ("Make a flow", &["name", "categories", "flow_json", "publish"]),
+        Action::Flow => ("A flow", &["fields"]),
+        Action::RenameFlow => ("Change a flow's name or categories", &["name", "categories"]),
+        Action::DeleteFlow => ("Remove a flow that was never published", &[]),
+        Action::FlowAssets => ("A flow's JSON", &[]),
+        Action::UploadFlow => ("Set a draft's JSON; what is wrong with it", &["file", "name", "asset_type"]),
+        Action::PublishFlow => ("Publish a flow: it does not change any more", &[]),
+        Action::DeprecateFlow => ("Take a published flow out of use", &[]),
         Action::Profile => ("The business profile", &["fields"]),
         Action::SetProfile => (
             "Set the business profile",
@@ -127,6 +136,7 @@ fn begin(node: Node) -> &'static str {
         Node::App => "/{app_id}",
         Node::Media => "/{media_id}",
         Node::Template => "/{template_id}",
+        Node::Flow => "/{flow_id}",
         Node::Upload => "/{upload_id}",
         Node::Oauth => "/oauth",
         Node::DebugToken => "/debug_token",

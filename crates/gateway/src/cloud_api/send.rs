@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::interactive::Asked;
 use super::message::{File, Of, Recipient, Request, Send, Source, Typing, What};
 use super::template_params::{Button as Below, Header as Above, Rendered};
-use super::{media, template_params};
+use super::{flows, media, template_params};
 use crate::business::Business;
 use crate::store::contacts::{self, Contact};
 use crate::template;
@@ -87,14 +87,15 @@ async fn with_file(business: &Business, file: File) -> Result<Draft, ApiError> {
 }
 
 async fn interactive(business: &Business, asked: Asked, reply_to: Option<MessageId>) -> Result<Draft, ApiError> {
-    if let Some(flow) = asked.flow {
-        return Err(ApiError::invalid(&flow.path, "names no flow of this business"));
-    }
     let file = match asked.file {
         Some((kind, source)) => Some(media::of_source(business, &kind, source).await?),
         None => None,
     };
-    let interactive = Interactive { file, ..asked.interactive };
+    let action = match asked.flow {
+        Some(flow) => Action::Form(flows::form(business, flow).await?),
+        None => asked.interactive.action,
+    };
+    let interactive = Interactive { file, action, ..asked.interactive };
     Ok(Draft::Interactive { interactive: Box::new(interactive), reply_to })
 }
 

@@ -322,7 +322,7 @@ where
 }
 
 pub(crate) fn failed(error: CommandError) -> ApiError {
-    tracing::error!(%error, "a template could not be read or kept");
+    tracing::error!(%error, "what is managed could not be read or kept");
     ApiError::unavailable("The gateway could not store this; try again.")
 }
 

@@ -35,6 +35,15 @@ fn gw_01_these_are_all_routes() {
             "GET Template/",
             "POST Template/",
             "POST Template/unpause",
+            "GET Waba/flows",
+            "POST Waba/flows",
+            "GET Flow/",
+            "POST Flow/",
+            "DELETE Flow/",
+            "GET Flow/assets",
+            "POST Flow/assets",
+            "POST Flow/publish",
+            "POST Flow/deprecate",
             "GET Phone/whatsapp_business_profile",
             "POST Phone/whatsapp_business_profile",
             "GET Phone/settings",
@@ -635,6 +644,8 @@ async fn gw_10_a_token_sees_nothing_of_another_business_on_any_route() {
     let (cafe, token) = (&world.cafe, world.cafe.access_token.expose());
     let template =
         world.says_as(token, "POST", &format!("{}/message_templates", cafe.waba_id), order("order", "en")).await.ok();
+    let flow = json!({"name": "visit", "categories": ["OTHER"]});
+    let flow = world.says_as(token, "POST", &format!("{}/flows", cafe.waba_id), flow).await.ok();
     let upload = format!("{}/uploads?file_length=5&file_type=image/png", cafe.app_id);
     let upload = world.says_as(token, "POST", &upload, Value::Null).await.ok();
     let link = format!("{}/message_qrdls?prefilled_message=x", cafe.phone_number_id);
@@ -646,6 +657,7 @@ async fn gw_10_a_token_sees_nothing_of_another_business_on_any_route() {
         Node::App => (cafe.app_id.clone(), "999999999999999".to_owned()),
         Node::Media => ("1800000000000000".to_owned(), "1800000000000001".to_owned()),
         Node::Template => (template["id"].as_str().unwrap().to_owned(), "5000000000000001".to_owned()),
+        Node::Flow => (flow["id"].as_str().unwrap().to_owned(), "1100000000000001".to_owned()),
         Node::Upload => (upload["id"].as_str().unwrap().to_owned(), "upload:1".to_owned()),
         Node::Oauth => ("oauth".to_owned(), "oauth".to_owned()),
         Node::DebugToken => ("debug_token".to_owned(), "debug_token".to_owned()),
@@ -657,6 +669,7 @@ async fn gw_10_a_token_sees_nothing_of_another_business_on_any_route() {
                 + "?fields=status,is_pin_enabled,webhook_configuration,conversational_automation",
             format!("{}/message_templates", cafe.waba_id),
             format!("{}/subscribed_apps", cafe.waba_id),
+            format!("{}/flows?fields=name,status,categories,updated_at", cafe.waba_id),
             format!("{}/whatsapp_business_profile", cafe.phone_number_id),
             format!("{}/message_qrdls", cafe.phone_number_id),
             upload["id"].as_str().unwrap().to_owned(),
@@ -716,4 +729,60 @@ async fn the_surface_describes_itself_without_a_token() {
     }
     let url = format!("http://{}/openapi.json/x", world.running.api_addr);
     assert_eq!(said(world.http.get(url)).await.error(), (401, 190, 0));
+}
+
+/// A flow's life: made, given its JSON, published, sent, taken out of use.
+#[tokio::test]
+async fn a_flow_is_drafted_mended_published_and_deprecated() {
+    let world = World::start().await;
+    let flows = format!("{}/flows", world.shop.waba_id);
+    let json = |kind: &str| {
+        let field = json!({"type": kind, "name": "day", "label": "Day"});
+        let footer = json!({"type": "Footer", "label": "Book", "on-click-action": {"name": "complete"}});
+        let layout = json!({"type": "SingleColumnLayout", "children": [field, footer]});
+        json!({"version": "6.0", "screens": [{"id": "WHEN", "title": "When", "layout": layout}]}).to_string()
+    };
+    let made = world.says("POST", &flows, json!({"name": "visit", "categories": ["OTHER"]})).await.ok();
+    let id = made["id"].as_str().unwrap().to_owned();
+    let at = |edge: &str| format!("{id}/{edge}");
+    assert_eq!(
+        world.says("POST", &at("publish"), json!({})).await.error(),
+        (400, 139_002, 0),
+        "there is nothing in it"
+    );
+    let broken =
+        world.says("POST", &at("assets"), json!({"file": json("Image"), "asset_type": "FLOW_JSON"})).await.ok();
+    assert_eq!(broken["validation_errors"][0]["error"], "INVALID_COMPONENT");
+    assert_eq!(broken["validation_errors"][0]["pointers"][0]["path"], "screens[0].layout.children[0]");
+    assert_eq!(world.says("POST", &at("publish"), json!({})).await.error(), (400, 139_002, 0));
+    let good = world.says("POST", &at("assets"), json!({"file": json("DatePicker")})).await.ok();
+    assert_eq!(good["validation_errors"], json!([]));
+    assert_eq!(world.says("POST", &id, json!({"name": "visits"})).await.ok()["success"], true);
+    assert_eq!(world.says("POST", &at("deprecate"), json!({})).await.error(), (400, 139_003, 0), "it is a draft");
+    assert_eq!(world.says("POST", &at("publish"), json!({})).await.ok()["success"], true);
+    let shown = world.get(&format!("{id}?fields=name,status")).await.ok();
+    assert_eq!(shown, json!({"id": id, "name": "visits", "status": "PUBLISHED"}));
+    assert_eq!(world.get(&at("assets")).await.ok()["data"][0]["flow_json"], json("DatePicker"));
+    assert_eq!(world.says("POST", &at("assets"), json!({"file": json("OptIn")})).await.error(), (400, 139_001, 0));
+    assert_eq!(world.says("DELETE", &id, Value::Null).await.error(), (400, 139_004, 0));
+    assert_eq!(world.says("POST", &at("deprecate"), json!({})).await.ok()["success"], true);
+    let listed = world.get(&flows).await.ok();
+    assert_eq!(listed["data"][0]["status"], "DEPRECATED");
+
+    let second = world
+        .says("POST", &flows, json!({"name": "draft", "categories": ["SURVEY"], "flow_json": json("OptIn")}))
+        .await
+        .ok();
+    assert_eq!(world.says("DELETE", second["id"].as_str().unwrap(), Value::Null).await.ok()["success"], true);
+    for wrong in [
+        json!({"categories": ["OTHER"]}),
+        json!({"name": "x", "categories": []}),
+        json!({"name": "x", "categories": ["NONSENSE"]}),
+        json!({"name": "x\ny", "categories": ["OTHER"]}),
+        json!({"name": "visits", "categories": ["OTHER"]}),
+        json!({"name": "x", "categories": ["OTHER"], "endpoint_uri": "https://a.example"}),
+        json!({"name": "x", "categories": ["OTHER"], "flow_json": "x".repeat(crate::flow::MAX_JSON + 1)}),
+    ] {
+        assert_eq!(world.says("POST", &flows, wrong.clone()).await.error(), (400, 100, 0), "{wrong}");
+    }
 }

@@ -20,6 +20,7 @@
 pub(crate) mod consents;
 pub(crate) mod contacts;
 pub(crate) mod facts;
+pub(crate) mod flows;
 pub(crate) mod links;
 pub(crate) mod media;
 pub(crate) mod number;

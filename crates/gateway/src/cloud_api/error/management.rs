@@ -22,6 +22,7 @@
 //! | 133010 | 400 | the number was deregistered |
 //! | 136024, 136025 | 400 | a code for a number that needs no verification |
 //! | 138000 | 400 | calls |
+//! | 139001 to 139004 | 400 | a flow cannot be changed, published, deprecated, removed as it is |
 
 use axum::http::StatusCode;
 
@@ -58,7 +59,27 @@ impl Lint {
     }
 }
 
+/// What cannot be done to a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlowError {
+    Update,
+    Publish,
+    Deprecate,
+    Delete,
+}
+
 impl ApiError {
+    /// A flow is not such that this can be done to it.
+    pub(crate) fn flow(what: FlowError, words: &str) -> Self {
+        let (code, title) = match what {
+            FlowError::Update => (139_001, "Flow can't be updated"),
+            FlowError::Publish => (139_002, "Flow can't be published"),
+            FlowError::Deprecate => (139_003, "Flow can't be deprecated"),
+            FlowError::Delete => (139_004, "Flow can't be deleted"),
+        };
+        Self { user: Some((title, words.to_owned())), ..Self::bad(code, title) }
+    }
+
     /// A template that cannot be made.
     pub(crate) fn template(lint: Lint, words: impl Into<String>) -> Self {
         let (subcode, title) = lint.subcode();
