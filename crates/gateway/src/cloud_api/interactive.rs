@@ -371,7 +371,7 @@ mod tests {
         assert!(kind("location_request_message", "send_money").is_some());
         assert_eq!(kind("request_contact_info", "request_contact_info"), None);
         let unknown = kind("carousel", "x").unwrap();
-        assert_eq!(format!("{unknown:?}").contains("131051"), true, "{unknown:?}");
+        assert!(format!("{unknown:?}").contains("131051"), "{unknown:?}");
         // Not for what it lacks: this one has no body at Meta either.
         let product = json!({"type": "product", "action": {"catalog_id": "1", "product_retailer_id": "1"}});
         assert_eq!(read(&product).err().map(|error| error.codes().1), Some(131_051));
