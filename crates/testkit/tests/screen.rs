@@ -258,6 +258,7 @@ async fn a_customer_chooses_fills_in_and_sends_a_place_on_the_screen() -> Result
     let _turn = turn()?;
     let world = World::start().await?;
     let mut window = Window::open(&["--name", "Ana", &world.ready.link], &world.folder().join("ana"), None)?;
+    window.shows("● online").await?;
     window.types("Hello\r")?;
     let (ana, _) = text_arrives(&world, "Hello").await?;
     let offer = |interactive: Value| {

@@ -164,7 +164,24 @@ pub(super) const PROMISES: &[Promise] = &[
     Promise {
         id: "P5",
         says: "A business is who it says it is, and so is its provider; strict rules hold for both",
-        evidence: &[],
+        evidence: &[
+            Evidence {
+                shows: "a business writes what it was not asked for only to who agreed; what was withdrawn the relay refuses, also where the \
+                        business's program does as if it had not heard",
+                runs: Runs::Test {
+                    package: "bulla-client",
+                    target: &["--test", "engine"],
+                    name: "consent::withdrawn_is_withdrawn_at_the_relay",
+                },
+            },
+            Evidence {
+                shows: "what the business keeps of a consent verifies with the customer's id alone, over the real programs",
+                runs: Runs::Outer {
+                    file: "choices",
+                    name: "a_template_is_made_sent_to_who_agreed_and_refused_to_who_withdrew",
+                },
+            },
+        ],
     },
     Promise {
         id: "P6",

@@ -269,8 +269,8 @@ it('a place and a person are read without anything being fetched', async () => {
   const elsewhere: string[] = [];
   page.on('request', (request) => request.url().startsWith(on.origin) || elsewhere.push(request.url()));
   const place = page.locator('.location').first();
-  expect((await place.innerText()).split('\n').filter(Boolean)).toEqual(['Cortado Coffee', 'Market Square 3, Berlin', '52.51704, 13.38886', 'Open a map (www.openstreetmap.org)']);
-  expect(await place.getByRole('link').getAttribute('href')).toBe('https://www.openstreetmap.org/?mlat=52.5170365&mlon=13.3888599#map=16/52.5170365/13.3888599');
+  expect((await place.innerText()).split('\n').filter(Boolean)).toEqual(['Cortado Coffee', 'Market Square 3, Berlin', '52.51704, 13.38886', 'Open a map (openstreetmap.org)']);
+  expect(await place.getByRole('link').getAttribute('href')).toBe('https://openstreetmap.org/?mlat=52.5170365&mlon=13.3888599#map=16/52.5170365/13.3888599');
   const person = page.locator('.person');
   expect(await person.getByRole('link').evaluateAll((all) => all.map((one) => one.getAttribute('href')))).toEqual(['tel:+49301234567', 'mailto:ana@cortado.example', 'https://cortado.example/ana']);
   expect((await person.innerText()).split('\n').filter(Boolean)).toContain('Roaster, Cortado Coffee');

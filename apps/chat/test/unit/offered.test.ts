@@ -156,7 +156,7 @@ describe('places', () => {
 
   it('have five decimals, a metre, and a map that is opened by a press', () => {
     expect(coordinates({ latitude: 52.5170365, longitude: -13.38886 })).toBe('52.51704, -13.38886');
-    expect(mapOf({ latitude: 1.5, longitude: -2, name: null, address: null }).href).toBe('https://www.openstreetmap.org/?mlat=1.5&mlon=-2#map=16/1.5/-2');
+    expect(mapOf({ latitude: 1.5, longitude: -2, name: null, address: null }).href).toBe('https://openstreetmap.org/?mlat=1.5&mlon=-2#map=16/1.5/-2');
   });
 });
 

@@ -66,6 +66,11 @@ export class Api {
     await this.#json('POST', `webhooks/${id}/replay`);
   }
 
+  /** How many were queued again. */
+  async revive(handle: string): Promise<number> {
+    return (await this.#json<{ queued: number }>('POST', `businesses/${handle}/dead-letters`)).queued;
+  }
+
   async secret(handle: string, which: 'token' | 'app-secret'): Promise<string> {
     return (await this.#json<{ secret: string }>('POST', `businesses/${handle}/${which}`)).secret;
   }

@@ -114,6 +114,16 @@ export class Session {
     }
   }
 
+  /** Has everything posted again that nobody took in 7 days. */
+  async revive(): Promise<void> {
+    try {
+      await this.api.revive(this.handle);
+      this.state = await this.api.state();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
   async secret(which: 'token' | 'app-secret'): Promise<string | null> {
     try {
       return await this.api.secret(this.handle, which);

@@ -6,6 +6,8 @@ export interface Business {
   phone_number_id: string;
   waba_id: string;
   app_id: string;
+  /** Webhooks that nobody took in 7 days. */
+  dead_letters: number;
 }
 
 export interface State {

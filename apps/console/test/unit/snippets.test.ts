@@ -86,7 +86,7 @@ it('a secret is in what is copied only if it was asked for', () => {
 
 it('the command that sets a webhook URL says all that the API asks for', async () => {
   heard = [];
-  const business = { handle: 'shop', name: 'Shop', link: '', phone_number_id: '1', waba_id: '2', app_id: '7' };
+  const business = { handle: 'shop', name: 'Shop', link: '', phone_number_id: '1', waba_id: '2', app_id: '7', dead_letters: 0 };
   await runs('curl', subscribe(base, business));
   expect(heard[0]).toMatchObject({ method: 'POST', url: '/v23.0/7/subscriptions', token: `Bearer 7|${SECRET}` });
   expect(Object.fromEntries(new URLSearchParams(heard[0]!.body))).toEqual({

@@ -96,6 +96,8 @@ pub enum Table {
     App9 = 137,
     /// The program's own.
     App10 = 138,
+    /// The program's own.
+    App11 = 139,
 }
 
 impl Table {
@@ -288,7 +290,8 @@ mod tests {
             | Table::App7
             | Table::App8
             | Table::App9
-            | Table::App10 => false,
+            | Table::App10
+            | Table::App11 => false,
         };
         assert!(Table::ENGINE.iter().all(|table| is_engines(*table)));
         let numbers: Vec<u8> = Table::ENGINE.iter().map(|table| *table as u8).collect();

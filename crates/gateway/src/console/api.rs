@@ -18,7 +18,7 @@ use super::{Inner, PREFIX};
 use crate::business::Business;
 use crate::cloud_api;
 use crate::secret::Secret;
-use crate::store::facts;
+use crate::store::{facts, queue};
 use crate::webhooks::deliverer::Wake;
 
 /// The header with a session's key.
@@ -32,6 +32,7 @@ pub(crate) enum Action {
     State,
     Log,
     Replay,
+    Revive,
     Customers,
     Send,
     Token,
@@ -45,6 +46,7 @@ pub(crate) const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "state", Action::State),
     ("GET", "log", Action::Log),
     ("POST", "webhooks/*/replay", Action::Replay),
+    ("POST", "businesses/*/dead-letters", Action::Revive),
     ("GET", "businesses/*/customers", Action::Customers),
     ("POST", "businesses/*/messages", Action::Send),
     // They change nothing. What may be read only by who asks for it is not a GET.
@@ -131,6 +133,7 @@ async fn dispatch(inner: &Inner, request: Request) -> Result<Response, Refused> 
             log(inner, after.ok_or(Refused::Form)?).await
         }
         Action::Replay => replay(inner, named.parse().map_err(|_| Refused::Unknown)?),
+        Action::Revive => revive(inner.business(named)?).await,
         Action::Customers => customers(inner.business(named)?).await,
         Action::Send => send(inner, Arc::clone(inner.business(named)?), request).await,
         Action::Token => {
@@ -192,6 +195,7 @@ async fn state(inner: &Inner) -> Result<Response, Refused> {
             "phone_number_id": account.phone_number_id,
             "waba_id": account.waba_id,
             "app_id": account.app_id,
+            "dead_letters": business.endpoint.with_store(|tx| queue::dead_letters(tx)).await?,
         }));
     }
     let kept = json!({"webhooks": WEBHOOKS, "calls": CALLS});
@@ -218,6 +222,24 @@ fn replay(inner: &Inner, id: u64) -> Result<Response, Refused> {
     // Without a deliverer the gateway is stopping.
     let _ = inner.business(&handle)?.wakes.send(wake);
     Ok((StatusCode::ACCEPTED, Json(json!({ "replay": how }))).into_response())
+}
+
+/// Queues everything again that nobody took in 7 days.
+async fn revive(business: &Business) -> Result<Response, Refused> {
+    let mut count = 0;
+    loop {
+        let whose = business.endpoint.with_store(queue::revive).await?;
+        if whose.is_empty() {
+            break;
+        }
+        count += whose.len();
+        for id in whose {
+            // Without a deliverer the gateway is stopping, and they wait for the next start.
+            let _ = business.wakes.send(Wake::Row(id));
+        }
+        business.came.notify_one();
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({ "queued": count }))).into_response())
 }
 
 async fn customers(business: &Business) -> Result<Response, Refused> {
@@ -277,6 +299,7 @@ mod tests {
                 "GET state",
                 "GET log",
                 "POST webhooks/*/replay",
+                "POST businesses/*/dead-letters",
                 "GET businesses/*/customers",
                 "POST businesses/*/messages",
                 "POST businesses/*/token",

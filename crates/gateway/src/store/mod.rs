@@ -10,6 +10,7 @@
 //! | `App5` waiting | conversation | tries of its oldest webhook | the endpoint |
 //! | `App6` age | sequence | conversation, when it was queued | the endpoint |
 //! | `App8` media | media id | a customer's message with a file, or an own file at the relay | the customer, the endpoint |
+//! | `App11` dead letters | sequence | a webhook that nobody took in 7 days, as it was queued | the customer |
 //! | `App10` consents | when, conversation, purpose | the ledger: what the customer agreed to and withdrew, signed | the customer |
 //! | `App9` pushes | conversation | where its devices are woken; that one is owed it | the customer, the endpoint |
 //! | `App7` outgoing | message id | what the sender wants to hear again in statuses | the customer |
@@ -44,6 +45,7 @@ pub(crate) const OUTGOING: Table = Table::App7;
 pub(crate) const MEDIA: Table = Table::App8;
 pub(crate) const PUSHES: Table = Table::App9;
 pub(crate) const CONSENTS: Table = Table::App10;
+pub(crate) const DEAD: Table = Table::App11;
 
 /// In the queue, the place of webhooks that are about no customer. Conversations are numbered from 1.
 pub(crate) const BUSINESS: ConversationId = ConversationId(0);

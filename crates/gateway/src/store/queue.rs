@@ -2,14 +2,18 @@
 //!
 //! A row is written in the transaction that makes its event durable, and deleted once a receiver answered 2xx: between the two a crash
 //! loses nothing, and a retry sends the same bytes with the same signature. Without a receiver only the newest rows are kept.
+//!
+//! What nobody took in 7 days makes way for what follows and is a *dead letter*: kept for 30 days more, and put at the end of its conversation's
+//! rows again when a person says so.
 
 use bulla_client::event::ConversationId;
 use bulla_client::store::tx::Tx;
 use bulla_client::store::vault::Scope;
 use bulla_client::store::{Order, StoreError};
+use minicbor::bytes::ByteVec;
 use zeroize::Zeroizing;
 
-use super::{AGE, BUSINESS, FACTS, QUEUE, WAITING, facts, scope};
+use super::{AGE, BUSINESS, DEAD, FACTS, QUEUE, WAITING, facts, scope};
 
 const COUNTERS: &[u8] = b"queue";
 
@@ -18,6 +22,12 @@ pub(crate) const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Rows kept while nobody receives them: enough for a first look at what happened, not a second archive.
 pub(crate) const KEPT_WITHOUT_RECEIVER: u64 = 1_000;
+
+/// How long a dead letter is kept.
+const DEAD_KEPT_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Dead letters, at most: the oldest go first.
+pub(crate) const MOST_DEAD: usize = 10_000;
 
 /// Rows expired in one transaction: bounds how long the engine is held up.
 const SWEEP: usize = 500;
@@ -37,6 +47,22 @@ struct Counters {
     next: u64,
     #[n(1)]
     count: u64,
+    /// Dead letters.
+    #[n(2)]
+    dead: Option<u64>,
+}
+
+/// A dead letter.
+#[derive(Clone, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+struct Dead {
+    #[n(0)]
+    conversation: ConversationId,
+    /// When it died, Unix ms.
+    #[n(1)]
+    at_ms: u64,
+    #[n(2)]
+    body: ByteVec,
 }
 
 #[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
@@ -165,7 +191,7 @@ pub(crate) fn waiting(tx: &Tx<'_>) -> Result<Vec<(ConversationId, Tries)>, Store
     rows.into_iter().map(|(row, tries)| Ok((ConversationId(sequence_of(&row)?), tries))).collect()
 }
 
-/// Removes rows that have waited for 7 days, at most 500 of them. Returns which.
+/// Takes rows that have waited for 7 days out of the queue and lays them aside, at most 500 of them. Returns which.
 pub(crate) fn expire(tx: &mut Tx<'_>) -> Result<Vec<u64>, StoreError> {
     let now = tx.now_ms();
     let mut gone = Vec::new();
@@ -173,10 +199,59 @@ pub(crate) fn expire(tx: &mut Tx<'_>) -> Result<Vec<u64>, StoreError> {
         if age.queued_ms.saturating_add(KEPT_MS) > now {
             break;
         }
+        lay_aside(tx, age.conversation, sequence)?;
         remove(tx, age.conversation, sequence)?;
         gone.push(sequence);
     }
+    forget_dead(tx)?;
     Ok(gone)
+}
+
+fn lay_aside(tx: &mut Tx<'_>, conversation: ConversationId, sequence: u64) -> Result<(), StoreError> {
+    let Some(body) = tx.get_bytes(QUEUE, &key(conversation, sequence))? else { return Ok(()) };
+    let dead = Dead { conversation, at_ms: tx.now_ms(), body: body.to_vec().into() };
+    let scope = scope(tx, conversation)?;
+    tx.put(DEAD, &sequence.to_be_bytes(), scope, &dead)?;
+    count_dead(tx, |count| count.saturating_add(1))
+}
+
+/// Forgets dead letters that are over, and the oldest of too many.
+fn forget_dead(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let now = tx.now_ms();
+    let mut excess = dead_letters(tx)?.saturating_sub(MOST_DEAD);
+    for (row, dead) in tx.scan::<Dead>(DEAD, &[], None, Order::Ascending, SWEEP)? {
+        if excess == 0 && dead.at_ms.saturating_add(DEAD_KEPT_MS) > now {
+            break;
+        }
+        excess = excess.saturating_sub(1);
+        tx.delete(DEAD, &row);
+        count_dead(tx, |count| count.saturating_sub(1))?;
+    }
+    Ok(())
+}
+
+fn count_dead(tx: &mut Tx<'_>, change: impl FnOnce(u64) -> u64) -> Result<(), StoreError> {
+    let mut counters: Counters = tx.get(FACTS, COUNTERS)?.unwrap_or_default();
+    counters.dead = Some(change(counters.dead.unwrap_or(0)));
+    tx.put(FACTS, COUNTERS, Scope::Endpoint, &counters)
+}
+
+/// How many dead letters there are.
+pub(crate) fn dead_letters(tx: &Tx<'_>) -> Result<usize, StoreError> {
+    let counters: Counters = tx.get(FACTS, COUNTERS)?.unwrap_or_default();
+    Ok(usize::try_from(counters.dead.unwrap_or(0)).unwrap_or(usize::MAX))
+}
+
+/// Queues the oldest dead letters again, the same bytes in the order in which they came, at most 500. Returns whose they are; nobody's if there were none.
+pub(crate) fn revive(tx: &mut Tx<'_>) -> Result<Vec<ConversationId>, StoreError> {
+    let mut whose = Vec::new();
+    for (row, dead) in tx.scan::<Dead>(DEAD, &[], None, Order::Ascending, SWEEP)? {
+        tx.delete(DEAD, &row);
+        count_dead(tx, |count| count.saturating_sub(1))?;
+        push(tx, dead.conversation, &dead.body, Keep::All)?;
+        whose.push(dead.conversation);
+    }
+    Ok(whose)
 }
 
 fn oldest(tx: &Tx<'_>, limit: usize) -> Result<Vec<(u64, Age)>, StoreError> {
@@ -278,6 +353,47 @@ mod tests {
         store.now_ms += 1;
         assert_eq!(store.tx(expire), [0]);
         assert_eq!(drain(&mut store, A), [b"new"]);
+    }
+
+    #[test]
+    fn gw_19_what_nobody_took_makes_way_and_comes_again_when_somebody_says_so() {
+        let mut store = store();
+        for body in ["a1", "b1", "a2"] {
+            let id = if body.starts_with('a') { A } else { B };
+            store.tx(|tx| push(tx, id, body.as_bytes(), Keep::All));
+        }
+        store.now_ms += KEPT_MS;
+        store.tx(|tx| push(tx, A, b"a3", Keep::All));
+        assert_eq!(store.tx(expire), [0, 1, 2]);
+        assert_eq!(store.tx(|tx| dead_letters(tx)), 3);
+        assert_eq!(store.tx(|tx| head(tx, A)).unwrap().body.as_slice(), b"a3", "what follows is not held up");
+        assert_eq!(store.tx(revive), [A, B, A]);
+        assert_eq!((store.tx(|tx| dead_letters(tx)), store.tx(revive)), (0, vec![]));
+        assert_eq!(drain(&mut store, A), [b"a3", b"a1", b"a2"]);
+        assert_eq!(drain(&mut store, B), [b"b1"]);
+    }
+
+    #[test]
+    fn dead_letters_are_kept_for_thirty_days_and_not_without_number() {
+        let mut store = store();
+        store.tx(|tx| push(tx, A, b"1", Keep::All));
+        store.now_ms += KEPT_MS;
+        store.tx(expire);
+        store.now_ms += DEAD_KEPT_MS - 1;
+        store.tx(expire);
+        assert_eq!(store.tx(|tx| dead_letters(tx)), 1);
+        store.now_ms += 1;
+        store.tx(expire);
+        assert_eq!(store.tx(|tx| dead_letters(tx)), 0);
+        for n in 0..MOST_DEAD as u64 + 700 {
+            store.tx(|tx| push(tx, A, &n.to_be_bytes(), Keep::All));
+        }
+        store.now_ms += KEPT_MS;
+        while !store.tx(expire).is_empty() {}
+        store.tx(expire);
+        assert_eq!(store.tx(|tx| dead_letters(tx)), MOST_DEAD);
+        store.tx(revive);
+        assert_eq!(store.tx(|tx| head(tx, A)).unwrap().body.as_slice(), 700_u64.to_be_bytes(), "the oldest went");
     }
 
     #[test]

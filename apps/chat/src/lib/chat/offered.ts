@@ -71,7 +71,7 @@ export function readCoordinates(text: string): { latitude: number; longitude: nu
 
 /** Where a map shows it. Only a press leads there: nothing is fetched from there before. */
 export function mapOf({ latitude, longitude }: Location): { href: string; host: string } {
-  const host = 'www.openstreetmap.org';
+  const host = 'openstreetmap.org';
   return { href: `https://${host}/?mlat=${latitude}&mlon=${longitude}#map=16/${latitude}/${longitude}`, host };
 }
 
