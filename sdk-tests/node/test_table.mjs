@@ -66,8 +66,8 @@ async function kapso({ ready }, to, messageId) {
   const phoneNumberId = ready.phone_number_id;
   const businessAccountId = ready.waba_id;
   const at = { phoneNumberId, to };
-  const upload = async () => (await media.upload({ phoneNumberId, type: "image/png", file: new Blob([PNG], { type: "image/png" }), fileName: "a.png" })).id;
-  const file = { id: await upload() };
+  const upload = async (type) => ({ id: (await media.upload({ phoneNumberId, type, file: new Blob([PNG], { type }), fileName: "a" })).id });
+  const file = await upload("image/png");
   const bodyText = "Which one?";
   let made;
   const session = { sdpType: "offer", sdp: "v=0" };
@@ -77,10 +77,10 @@ async function kapso({ ready }, to, messageId) {
     {
       "messages.sendText": () => messages.sendText({ ...at, body: "Hello" }),
       "messages.sendImage": () => messages.sendImage({ ...at, image: file }),
-      "messages.sendAudio": () => messages.sendAudio({ ...at, audio: file }),
-      "messages.sendDocument": () => messages.sendDocument({ ...at, document: file }),
-      "messages.sendVideo": () => messages.sendVideo({ ...at, video: file }),
-      "messages.sendSticker": () => messages.sendSticker({ ...at, sticker: file }),
+      "messages.sendAudio": async () => messages.sendAudio({ ...at, audio: await upload("audio/mpeg") }),
+      "messages.sendDocument": async () => messages.sendDocument({ ...at, document: await upload("application/pdf") }),
+      "messages.sendVideo": async () => messages.sendVideo({ ...at, video: await upload("video/mp4") }),
+      "messages.sendSticker": async () => messages.sendSticker({ ...at, sticker: await upload("image/webp") }),
       "messages.sendLocation": () => messages.sendLocation({ ...at, location: { latitude: 1, longitude: 2, name: "Pier" } }),
       "messages.sendContacts": () => messages.sendContacts({ ...at, contacts: [{ name: { formattedName: "Bob", firstName: "Bob" } }] }),
       "messages.sendTemplate": async () => {
@@ -117,7 +117,7 @@ async function kapso({ ready }, to, messageId) {
       "messages.query": () => messages.query({ phoneNumberId }),
       "messages.get": () => messages.get({ phoneNumberId, messageId }),
       "messages.listByConversation": () => messages.listByConversation({ phoneNumberId, conversationId: "1" }),
-      "media.upload": upload,
+      "media.upload": () => upload("image/png"),
       "media.get": () => media.get({ mediaId: file.id }),
       "media.download": async () => assert.deepEqual(new Uint8Array(await media.download({ mediaId: file.id })), PNG),
       "media.delete": () => media.delete({ mediaId: file.id }),
@@ -156,9 +156,12 @@ async function kapso({ ready }, to, messageId) {
       "flows.buildCacheKey": () => flows.buildCacheKey(businessAccountId, "form"),
     },
     [
-      "messages.sendText", "messages.sendImage", "messages.sendAudio", "messages.sendDocument", "messages.sendVideo", "messages.sendReaction",
-      "messages.sendRaw", "messages.markRead", "media.upload", "media.get", "media.download", "media.delete", "templates.create", "templates.list",
-      "templates.get", "templates.delete", "phoneNumbers.register", "phoneNumbers.deregister",
+      "messages.sendText", "messages.sendImage", "messages.sendAudio", "messages.sendDocument", "messages.sendVideo", "messages.sendSticker",
+      "messages.sendLocation", "messages.sendContacts", "messages.sendReaction", "messages.sendTemplate", "messages.sendInteractiveButtons",
+      "messages.sendInteractiveList", "messages.sendInteractiveCtaUrl", "messages.sendInteractiveLocationRequest",
+      "messages.sendInteractiveAddress", "messages.sendInteractiveRaw", "messages.sendRaw", "messages.markRead", "media.upload", "media.get",
+      "media.download", "media.delete", "templates.create", "templates.list", "templates.get", "templates.delete", "phoneNumbers.register",
+      "phoneNumbers.deregister",
     ],
   );
 }

@@ -93,7 +93,8 @@ def talk(world, alice):
     # Its errors go to the log, too; what is expected here shall not be found there.
     logging.disable(logging.ERROR)
     check.assertEqual(messenger.send_message("hello?", "15551234567")["error"]["code"], 131030)
-    check.assertEqual(messenger.send_location("1", "2", "here", "there", number)["error"]["code"], 131051)
+    product = {"type": "product", "action": {"catalog_id": "1", "product_retailer_id": "1"}}
+    check.assertEqual(messenger.send_reply_button(product, number)["error"]["code"], 131051)
     nowhere = message_id[:-4] + "AAAA"
     check.assertEqual(messenger.reply_to_message(nowhere, number, "?")["error"]["code"], 131009)
     check.assertEqual(messenger.mark_as_read(nowhere).json()["error"]["code"], 131009)

@@ -31,6 +31,16 @@ impl Entropy {
         (0..length).map(|_| base62_digit(self.below(62))).collect()
     }
 
+    /// Capitals and the digits 2 to 7: what nobody misreads on paper.
+    pub(crate) fn base32(&self, length: usize) -> String {
+        let mut raw = vec![0; length];
+        self.with(|rng| rng.fill_bytes(&mut raw));
+        // Eight characters for each five bytes: more than are wanted.
+        let mut text = data_encoding::BASE32_NOPAD.encode(&raw);
+        text.truncate(length);
+        text
+    }
+
     /// Lowercase hexadecimal of so many bytes.
     pub(crate) fn hex(&self, bytes: usize) -> String {
         let mut raw = vec![0; bytes];

@@ -71,9 +71,6 @@ pub(crate) struct Flow {
 /// Reads it.
 pub(crate) fn interactive(at: &At<'_>) -> Result<Asked, ApiError> {
     let kind = at.need("type")?.text()?;
-    let most = if kind == "list" { MAX_LIST_BODY } else { MAX_BODY };
-    let body = at.need("body")?.need("text")?.line(most)?;
-    let footer = at.get("footer").map(|footer| footer.need("text")?.title(MAX_LINE)).transpose()?;
     let action = at.need("action")?;
     let mut flow = None;
     let what = match kind.as_str() {
@@ -103,6 +100,10 @@ pub(crate) fn interactive(at: &At<'_>) -> Result<Asked, ApiError> {
             )));
         }
     };
+    // After the type: what is not supported may have no body either, and is to be refused for what it is.
+    let most = if kind == "list" { MAX_LIST_BODY } else { MAX_BODY };
+    let body = at.need("body")?.need("text")?.line(most)?;
+    let footer = at.get("footer").map(|footer| footer.need("text")?.title(MAX_LINE)).transpose()?;
     let (header, file) = header(at, &kind)?;
     let interactive = Interactive { header, footer, ..Interactive::new(&body, what) };
     Ok(Asked { interactive, file, flow })
@@ -371,6 +372,9 @@ mod tests {
         assert_eq!(kind("request_contact_info", "request_contact_info"), None);
         let unknown = kind("carousel", "x").unwrap();
         assert!(format!("{unknown:?}").contains("131051"), "{unknown:?}");
+        // Not for what it lacks: this one has no body at Meta either.
+        let product = json!({"type": "product", "action": {"catalog_id": "1", "product_retailer_id": "1"}});
+        assert_eq!(read(&product).err().map(|error| error.codes().1), Some(131_051));
     }
 
     #[test]

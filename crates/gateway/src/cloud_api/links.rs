@@ -23,7 +23,7 @@ const NODE: &str = "WhatsAppBusinessQRCode";
 /// Characters of the words that a link suggests.
 const MESSAGE: usize = 140;
 
-/// Characters of a code.
+/// Characters of a code, in the alphabet that the Cloud API describes it by.
 const CODE: usize = 14;
 
 /// `GET`: all of them.
@@ -36,10 +36,15 @@ pub(crate) async fn list(business: &Business, params: &Params, origin: &str) -> 
     Ok(json!({ "data": data }))
 }
 
-/// `GET …/{code}`.
+/// `GET …/{code}`: the list that Meta's documentation shows, and beside it the link itself, which Meta's description of the API demands.
 pub(crate) async fn show(business: &Business, code: &str, params: &Params, origin: &str) -> Result<Value, ApiError> {
     let link = find(business, code).await?.ok_or_else(|| ApiError::unknown_node("GET", code))?;
-    Ok(json!({"data": [shown(business, &link, params, origin)?]}))
+    let shown = shown(business, &link, params, origin)?;
+    let mut answer = shown.clone();
+    if let Value::Object(answer) = &mut answer {
+        answer.insert("data".into(), json!([shown]));
+    }
+    Ok(answer)
 }
 
 async fn find(business: &Business, code: &str) -> Result<Option<ShortLink>, ApiError> {
@@ -64,7 +69,7 @@ pub(crate) async fn set(business: &Business, params: &Params, origin: &str) -> R
         ),
     };
     let known = text(&root, "code")?.filter(|code| !code.is_empty());
-    let fresh = business.entropy.base62(CODE);
+    let fresh = business.entropy.base32(CODE);
     let asked = known.clone();
     let stored = business
         .endpoint

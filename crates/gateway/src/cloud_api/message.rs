@@ -24,6 +24,21 @@ const MAX_EMOJI: usize = 64;
 /// Types that the Cloud API has and this version does not carry yet.
 const LATER: &[&str] = &["pin"];
 
+/// The parts by which a message says its type where it leaves `type` out.
+const PARTS: &[&str] = &[
+    "text",
+    "interactive",
+    "template",
+    "audio",
+    "document",
+    "image",
+    "sticker",
+    "video",
+    "location",
+    "contacts",
+    "reaction",
+];
+
 /// Types that are files.
 const FILES: &[&str] = &["audio", "document", "image", "sticker", "video"];
 
@@ -143,7 +158,9 @@ pub(crate) fn parse(params: &Params) -> Result<Request, ApiError> {
     }
     let (recipient, input) = recipient(&root)?;
     let kind = match root.text("type") {
-        Ok(kind) => kind.unwrap_or_else(|| "text".to_owned()),
+        Ok(Some(kind)) => kind,
+        // A text is the usual one without; Meta's own example of a reply to a list leaves it out too.
+        Ok(None) => PARTS.iter().copied().find(|part| root.has(part)).unwrap_or("text").to_owned(),
         Err(NotThat) => return Err(ApiError::invalid("type", "has to be a string")),
     };
     let what = match kind.as_str() {
@@ -337,6 +354,30 @@ mod tests {
             }
             Request::Send(_) => panic!("it says nothing"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_without_a_type_is_what_it_has_a_part_of() {
+        let of = async |part: &str, value: Value| {
+            let mut body = json!({"messaging_product": "whatsapp", "to": "890000000000001"});
+            body[part] = value;
+            let (parts, body) = HttpRequest::new(axum::body::Body::from(body.to_string())).into_parts();
+            let mut params = Params::default();
+            params.read_body(parts, body).await.unwrap();
+            match parse(&params) {
+                Ok(Request::Send(send)) => Ok(send.what),
+                Ok(Request::Read { .. }) => panic!("it says something"),
+                Err(error) => Err(error.codes()),
+            }
+        };
+        assert!(matches!(of("text", json!({"body": "Hi"})).await, Ok(What::Draft(Draft::Text { .. }))));
+        let buttons = json!([{"type": "reply", "reply": {"id": "1", "title": "One"}}]);
+        let asked = json!({"type": "button", "body": {"text": "Which?"}, "action": {"buttons": buttons}});
+        assert!(matches!(of("interactive", asked).await, Ok(What::Interactive(..))));
+        assert!(matches!(of("template", json!({"name": "order"})).await, Ok(What::Template(..))));
+        assert!(matches!(of("image", json!({"id": "1"})).await, Ok(What::File(_))));
+        // With none, it is a text that is missing.
+        assert_eq!(of("colour", json!("red")).await.err(), Some((400, 131_008, None)));
     }
 
     #[tokio::test]

@@ -14,12 +14,13 @@ use crate::store::facts::{self, Targets};
 const PHONE: &str = "WhatsAppBusinessPhoneNumber";
 const WABA: &str = "WhatsAppBusinessAccount";
 
-/// What a number shows unasked.
+/// What a number shows unasked. `status` is among them because Meta's description of the API demands it of every number.
 const PHONE_FIELDS: &[&str] = &[
     "verified_name",
     "code_verification_status",
     "display_phone_number",
     "quality_rating",
+    "status",
     "platform_type",
     "throughput",
     "webhook_configuration",

@@ -98,7 +98,12 @@ fn pin(text: &str) -> Result<String, ApiError> {
 /// `GET /{phone-number-id}/settings`: all of it is as it is.
 pub(crate) fn settings() -> Value {
     json!({
-        "calling": {"status": "disabled", "call_icon_visibility": "hidden", "callback_permission_status": "disabled"},
+        "calling": {
+            "status": "disabled",
+            "call_icon_visibility": "hidden",
+            "callback_permission_status": "disabled",
+            "ip_addresses": {"default": []},
+        },
         "payload_encryption": {"status": "disabled"},
         "storage_configuration": {"status": "default"},
         "user_identity_change": {"enabled": false},

@@ -248,16 +248,18 @@ fn button(i: usize, part: &ButtonPart, given: Option<&(String, Parameters)>) -> 
     let mandatory = || ApiError::missing(&format!("template.components[button {i}].parameters"));
     let value = |word: &str, most: usize| -> Result<Option<String>, ApiError> {
         let Some(parameter) = parameter else { return Ok(None) };
-        let value = Some(parameter).filter(|p| kind(p) == word).and_then(|p| p.get(word)).and_then(Value::as_str);
+        let value = Some(parameter).filter(|p| kind(p) == word).and_then(|p| p.get(word)).and_then(plain);
         let problem = format!("needs one parameter of type {word}");
         let value = value.ok_or_else(|| ApiError::template_format(&place, &problem))?;
-        line(&place, value)?;
-        short(&place, value, most)?;
-        Ok(Some(value.to_owned()))
+        line(&place, &value)?;
+        short(&place, &value, most)?;
+        Ok(Some(value))
     };
     match part {
         ButtonPart::QuickReply(text) => {
-            let payload = value("payload", PAYLOAD)?.unwrap_or_else(|| text.clone());
+            // Meta's documentation has a payload; its own example of a template with two replies has texts.
+            let word = if parameter.is_some_and(|p| kind(p) == "text") { "text" } else { "payload" };
+            let payload = value(word, PAYLOAD)?.unwrap_or_else(|| text.clone());
             Ok(Button::QuickReply { text: text.clone(), payload })
         }
         ButtonPart::Phone(text, number) => match parameter {
@@ -330,6 +332,15 @@ fn text<'a>(place: &str, parameter: &'a Map<String, Value>) -> Result<&'a str, A
     })?;
     line(place, value)?;
     Ok(value)
+}
+
+/// A text. Numbers and booleans count as their text, as the Graph API has it.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 fn line(place: &str, value: &str) -> Result<(), ApiError> {
@@ -420,6 +431,21 @@ mod tests {
                 Button::CopyCode { text: "Copy code".into(), code: "C1".into() },
             ]
         );
+    }
+
+    #[test]
+    fn what_a_quick_reply_answers_is_a_payload_or_a_text() {
+        for (parameter, expected) in [
+            (json!({"type": "payload", "payload": "ok"}), "ok"),
+            (json!({"type": "text", "text": "ok"}), "ok"),
+            (json!({"type": "text", "text": true}), "true"),
+            (json!({"type": "payload", "payload": 7}), "7"),
+        ] {
+            let mut send = filled();
+            *send.pointer_mut("/components/2/parameters/0").unwrap() = parameter;
+            let rendered = render(&order(), &send).unwrap();
+            assert_eq!(rendered.buttons[0], Button::QuickReply { text: "Fine".into(), payload: expected.into() });
+        }
     }
 
     #[test]

@@ -462,6 +462,10 @@ async fn a_number_that_was_deregistered_sends_nothing_until_its_pin_is_given() {
     world.says("POST", &deregister, Value::Null).await.ok();
     let world = world.again().await;
     let fields = format!("{}?fields=status,is_pin_enabled", world.shop.phone_number_id);
+    let unasked = world.get(&world.shop.phone_number_id).await.ok();
+    assert_eq!(unasked["status"], "DISCONNECTED");
+    let all = world.get(&format!("{}/phone_numbers", world.shop.waba_id)).await.ok();
+    assert_eq!(all["data"][0], unasked);
     let shown = world.get(&fields).await.ok();
     assert_eq!((&shown["status"], &shown["is_pin_enabled"]), (&"DISCONNECTED".into(), &true.into()));
     let messages = world.phone("messages");
@@ -494,6 +498,8 @@ async fn what_has_no_sense_here_says_so() {
     }
     let settings = world.phone("settings");
     let shown = world.get(&settings).await.ok();
+    // Meta's description of the API demands it, and who is generated from it breaks without.
+    assert_eq!(shown["calling"]["ip_addresses"], json!({"default": []}));
     assert_eq!(
         (&shown["calling"]["status"], &shown["storage_configuration"]["status"]),
         (&"disabled".into(), &"default".into())
@@ -559,6 +565,8 @@ async fn a_short_link_is_the_businesss_own_with_a_ref() {
     let made = world.says("POST", &query, Value::Null).await.ok();
     let code = made["code"].as_str().unwrap().to_owned();
     assert_eq!((code.len(), &made["prefilled_message"]), (14, &"Show me bread".into()));
+    // As the Cloud API describes a code, and as some clients check it: ^[A-Z2-7]{14}$.
+    assert!(code.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b)), "{code}");
     let link: bulla_e2ee::link::Link = bulla_e2ee::link::Link::parse(made["deep_link_url"].as_str().unwrap()).unwrap();
     let own = bulla_e2ee::link::Link::parse(&world.shop.link).unwrap();
     assert_eq!((link.key(), link.handle(), link.reference()), (own.key(), "shop", Some(code.as_str())));
@@ -568,6 +576,7 @@ async fn a_short_link_is_the_businesss_own_with_a_ref() {
     assert_eq!(picture.headers()["content-type"], "image/svg+xml");
     assert!(picture.bytes().await.unwrap().starts_with(b"<svg "));
     let one = world.get(&format!("{path}/{code}?fields=code,qr_image_url.format(PNG)")).await.ok();
+    assert_eq!((&one["code"], &one["qr_image_url"]), (&one["data"][0]["code"], &one["data"][0]["qr_image_url"]));
     let picture = world.http.get(one["data"][0]["qr_image_url"].as_str().unwrap()).send().await.unwrap();
     assert_eq!(picture.headers()["content-type"], "image/png");
 

@@ -18,13 +18,13 @@ pub(crate) const MOST: usize = 1_000;
 /// Ids of one millisecond.
 const PER_MS: u64 = 1_000;
 
-/// An id that no template has. Ids grow with time.
+/// An id that no template has. Ids grow with time, and where the clock stands still or was put back, from one template to the next: a list
+/// shows the newest first.
 pub(crate) fn new_id(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let mut id = FIRST_ID + tx.now_ms() * PER_MS + u64::from(u16::from_be_bytes(tx.random())) % PER_MS;
-    while get(tx, id)?.is_some() {
-        id += 1;
-    }
-    Ok(id)
+    let of_now = FIRST_ID + tx.now_ms() * PER_MS + u64::from(u16::from_be_bytes(tx.random())) % PER_MS;
+    let end = after_prefix(BY_ID);
+    let newest = tx.scan::<Template>(FACTS, BY_ID, end.as_deref(), Order::Descending, 1)?;
+    Ok(newest.first().map_or(of_now, |(_, newest)| of_now.max(newest.id + 1)))
 }
 
 /// Writes a template down, in place of the one with its id.
@@ -85,6 +85,18 @@ mod tests {
             version: 1,
             changed_ms: 1,
         }
+    }
+
+    #[test]
+    fn templates_of_one_millisecond_stand_in_the_order_in_which_they_were_made() {
+        let mut store = TestStore::new();
+        let mut ids = Vec::new();
+        for n in 0..20 {
+            let id = store.tx(|tx| new_id(tx));
+            store.tx(|tx| put(tx, &template(id, &format!("t{n}"), "en")));
+            ids.push(id);
+        }
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     }
 
     #[test]
