@@ -52,7 +52,7 @@ REFUSED_ROUTES = {
     "POST /{phone_number_id}/verify_code": (136025, "the number is verified"),
     "POST /{waba_id}/phone_numbers": (3, "`bulla gateway` makes numbers"),
 }
-REFUSED_INTERACTIVE = {"flow": 131009} | dict.fromkeys(
+REFUSED_INTERACTIVE = dict.fromkeys(
     ["product", "product_list", "catalog_message", "order_details", "order_status", "carousel", "voice_call", "call_permission_request"], 131051,
 )
 REFUSED_SETTINGS = {"calling": 138000, "payload_encryption": 3, "storage_configuration": 3, "user_identity_change": 3}
@@ -155,12 +155,24 @@ class Gateway:
         about = {"name": name, "language": language, "category": "UTILITY", "components": [body]} | parts
         return self.made("POST", f"{self.ready['waba_id']}/message_templates", json=about)["id"], name
 
+    def flow(self, publish, screen="FIRST"):
+        """A flow of one screen; its id and its name."""
+        field = {"type": "TextInput", "name": "what", "label": "What"}
+        footer = {"type": "Footer", "label": "Send", "on-click-action": {"name": "complete"}}
+        layout = {"type": "SingleColumnLayout", "children": [field, footer]}
+        flow = json.dumps({"version": "6.0", "screens": [{"id": screen, "title": "Flow", "layout": layout}]})
+        name = f"Flow {next(self.numbers)}"
+        about = {"name": name, "categories": ["OTHER"], "flow_json": flow, "publish": publish}
+        return self.made("POST", f"{self.ready['waba_id']}/flows", json=about)["id"], name
+
     def code(self):
         """The code of a short link."""
         return self.made("POST", f"{self.ready['phone_number_id']}/message_qrdls", json={"prefilled_message": "Hello"})["code"]
 
     # What an object in a path, and a parameter in a query, is here.
-    def object(self, kind, body):
+    def object(self, kind, body, route=""):
+        if kind == "flow_id":
+            return self.flow(route.endswith("/deprecate"))[0]
         if kind == "media_id":
             return self.upload("image")
         if kind == "template_id":
@@ -191,6 +203,13 @@ class Gateway:
             real["code"] = self.code()
         if route == "POST /{waba_id}/message_templates":
             real["name"] = self.name(real["name"])
+        if route == "POST /{waba_id}/flows":
+            real["name"] = f"Flow {next(self.numbers)}"
+        if real.get("interactive", {}).get("type") == "flow":
+            asked = real["interactive"]["action"]["parameters"]
+            screen = asked.get("flow_action_payload", {}).get("screen", "FIRST")
+            flow, name = self.flow(asked.get("mode") != "draft", screen)
+            asked |= {key: value for key, value in [("flow_id", flow), ("flow_name", name)] if key in asked}
         if route == "POST /{phone_number_id}/messages" and "template" in real and not NO_BUTTONS & set(buttons_sent(real)):
             self.make_sendable(real["template"])
         return real, notes
@@ -355,7 +374,7 @@ def replay(gateway, description, route, operation, query, shown):
         reply = requests.get(url, timeout=60)
     else:
         # `settings` and the like stand for themselves; what is in braces is an object.
-        path = re.sub(r"\{(\w+)\}", lambda found: gateway.object(found[1], shown), path)
+        path = re.sub(r"\{(\w+)\}", lambda found: gateway.object(found[1], shown, route), path)
         reply = gateway.call(method, path, params=gateway.parameters(query), **body_of(real))
     expected = refused(route, shown)
     if expected:

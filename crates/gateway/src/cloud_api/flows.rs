@@ -42,7 +42,7 @@ pub(crate) async fn list(business: &Business, params: &Params, place: &Place<'_>
     let all = business.endpoint.with_store(|tx| flows::all(tx)).await.map_err(failed)?;
     let (piece, paging) = paging::cut(all, |flow| flow.id, params, place)?;
     let fields = text(&params.root(), "fields")?;
-    let data = piece.iter().map(|flow| project(&node(flow), fields.as_deref(), FIELDS, NODE));
+    let data = piece.iter().map(|flow| project(&node(business, flow), fields.as_deref(), FIELDS, NODE));
     let mut answer = json!({"data": data.collect::<Result<Vec<_>, _>>()?});
     if let (Value::Object(answer), Some(paging)) = (&mut answer, paging) {
         answer.insert("paging".into(), paging);
@@ -86,7 +86,7 @@ pub(crate) async fn create(business: &Business, params: &Params) -> Result<Value
 pub(crate) async fn show(business: &Business, id: &str, params: &Params) -> Result<Value, ApiError> {
     let flow = get(business, "GET", id).await?;
     let fields = text(&params.root(), "fields")?;
-    project(&node(&flow), fields.as_deref(), FIELDS, NODE)
+    project(&node(business, &flow), fields.as_deref(), FIELDS, NODE)
 }
 
 /// `GET /{flow-id}/assets`.
@@ -258,7 +258,7 @@ fn told(problems: &[Problem]) -> Value {
     each.collect()
 }
 
-fn node(flow: &Flow) -> Value {
+fn node(business: &Business, flow: &Flow) -> Value {
     let problems = if flow.json.is_empty() { Vec::new() } else { flow::parse(&flow.json).err().unwrap_or_default() };
     json!({
         "id": flow.id.to_string(),
@@ -269,6 +269,9 @@ fn node(flow: &Flow) -> Value {
         "json_version": Value::Null,
         "data_api_version": Value::Null,
         "endpoint_uri": Value::Null,
+        "data_channel_uri": Value::Null,
+        "whatsapp_business_account": {"id": business.account.waba_id, "name": business.account.name},
+        "application": Value::Null,
         "preview": Value::Null,
         "health_status": Value::Null,
         "updated_at": (flow.changed_ms / 1_000).to_string(),
