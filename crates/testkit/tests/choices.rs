@@ -176,6 +176,38 @@ async fn what_is_offered_over_the_api_is_chosen_and_told_in_the_cloud_apis_form(
         json!({"name": "Zoë", "address": "1 High St", "in_pin_code": "80331", "city": "Munich"})
     );
 
+    // A form of the business's own.
+    let flow = json!({"version": "6.0", "screens": [{"id": "VISIT", "title": "Your visit", "layout": {"type": "SingleColumnLayout", "children": [
+        {"type": "TextBody", "text": "${data.words}"},
+        {"type": "DatePicker", "name": "day", "label": "Day", "required": true},
+        {"type": "CheckboxGroup", "name": "with", "label": "With", "data-source": [{"id": "dog", "title": "my dog"}, {"id": "cat", "title": "my cat"}]},
+        {"type": "OptIn", "name": "remind", "label": "Remind me"},
+        {"type": "Footer", "label": "Book", "on-click-action": {"name": "complete"}},
+    ]}}]});
+    let about =
+        json!({"name": "visit", "categories": ["APPOINTMENT_BOOKING"], "flow_json": flow.to_string(), "publish": true});
+    let made = world.api.call("POST", &format!("{}/flows", world.ready.waba_id), Some(&about)).await?;
+    let id = made.body["id"].as_str().with_context(|| format!("{made:?}"))?;
+    let parameters = json!({
+        "flow_message_version": "3", "flow_id": id, "flow_cta": "Book", "flow_token": "t-7", "flow_action": "navigate",
+        "flow_action_payload": {"screen": "VISIT", "data": {"words": "We are open on Monday."}},
+    });
+    let ask =
+        json!({"type": "flow", "body": {"text": "Book a visit"}, "action": {"name": "flow", "parameters": parameters}});
+    world.api.send(&user, "interactive", &ask).await?.wamid()?;
+    let (message, shown) = zoe.offered().await?;
+    let Action::Form(form) = &shown.action else { anyhow::bail!("no form") };
+    assert_eq!(form.screens[0].text.as_deref(), Some("We are open on Monday."));
+    let values = vec![
+        value("day", "2026-12-24"),
+        FieldValue { name: "with".into(), values: vec!["dog".into(), "cat".into()] },
+        value("remind", "true"),
+    ];
+    zoe.answers(&message, Answer::Form { values }).await?;
+    let (_, told) = world.receiver.message("the flow", |m| m["interactive"]["nfm_reply"]["name"] == "flow").await?;
+    let response: Value = serde_json::from_str(text_of(&told["interactive"]["nfm_reply"]["response_json"]))?;
+    assert_eq!(response, json!({"day": "2026-12-24", "with": ["dog", "cat"], "remind": true, "flow_token": "t-7"}));
+
     // A place and a person of the business's.
     world
         .api
