@@ -110,7 +110,7 @@ it('says so where the person has said no', async () => {
   await bubble(page, 'as you like').waitFor();
   await page.getByRole('button', { name: 'Settings' }).click();
   await page.getByText('This browser does not let the page tell you').waitFor();
-  expect(await page.getByRole('switch').isDisabled()).toBe(true);
+  expect(await page.getByRole('switch', { name: 'Tell me when' }).isDisabled()).toBe(true);
   expect(await violations(page)).toEqual([]);
   await context.close();
 });
