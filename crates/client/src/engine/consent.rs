@@ -11,13 +11,12 @@ use bulla_e2ee::content::{Body, Consent, Content, PermitsExtension};
 use bulla_e2ee::identity::{IdentityHash, UserId};
 use bulla_e2ee::tag::Purpose;
 use bulla_protocol::id::{MailboxId, TagBlock};
-use minicbor::bytes::{ByteArray, ByteVec};
 
 use super::commands::{CommandError, may_speak};
 use super::members::Member;
 use super::messages::{Wait, conversation_view};
 use super::permits::{grant_key, permit_key};
-use super::record::{ConversationRecord, DecisionRecord, GrantRecord, OutboxRecord};
+use super::record::{ConversationRecord, DecisionRecord, GrantRecord, KnockRecord, OutboxRecord, RevokedRecord};
 use super::{Ctx, Engine, LinkKey, damaged};
 use crate::event::{ConversationId, ConversationState, Event};
 use crate::store::vault::Scope;
@@ -26,29 +25,8 @@ use crate::store::{StoreError, Table};
 /// What can be agreed to.
 pub(super) const PURPOSES: [Purpose; 2] = [Purpose::Notifications, Purpose::Marketing];
 
-/// `Meta`, by serial: a grant that was revoked here, and the relay's instance that has confirmed it.
+/// In `Meta`, by serial: [`RevokedRecord`].
 const REVOKED: &[u8] = b"revoked";
-
-#[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
-#[cbor(array)]
-struct RevokedRecord {
-    #[n(0)]
-    told: Option<ByteArray<16>>,
-}
-
-/// `Meta`, by conversation: the newest Hello of a customer who is blocked, as it came.
-#[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
-#[cbor(array)]
-struct KnockRecord {
-    #[n(0)]
-    mailbox: ByteArray<16>,
-    #[n(1)]
-    tag: ByteArray<16>,
-    #[n(2)]
-    serial: u32,
-    #[n(3)]
-    envelope: ByteVec,
-}
 
 fn knock_key(number: u64) -> Vec<u8> {
     [b"knock".as_slice(), &number.to_be_bytes()].concat()

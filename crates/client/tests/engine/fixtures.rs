@@ -104,6 +104,11 @@ fn every_stored_record_loads() {
         blocked: None,
     };
     check("conversation", &conversation);
+    let decision = DecisionRecord { purpose: 3, given: true, at_ms: 4 };
+    let decided = ConversationRecord { consents: Some(vec![decision]), blocked: Some(true), ..conversation.clone() };
+    check("conversation-decided", &decided);
+    check("revoked", &RevokedRecord { told: Some(id) });
+    check("knock", &KnockRecord { mailbox: id, tag: id, serial: 5, envelope: vec![6; 7].into() });
     let linked = ConversationRecord {
         pseudonym: None,
         endpoint: Some("abcdefgh".into()),
@@ -144,7 +149,8 @@ fn every_stored_record_loads() {
         inline: false,
     };
     check("message", &message);
-    check("message-by", &MessageRecord { by: Some("abcdefgh".into()), ..message });
+    check("message-by", &MessageRecord { by: Some("abcdefgh".into()), ..message.clone() });
+    check("message-purpose", &MessageRecord { purpose: Some(3), ..message });
     let place = Place { conversation: 1, order: 2 };
     check("place", &place);
     let sealed = SealedRecord {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bulla_client::clock::{Clock, ManualClock, SystemClock};
 use bulla_client::event::ConversationId;
 use bulla_testkit::webhook::Receiver;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -12,6 +13,7 @@ use super::log::{Fate, Row};
 use super::*;
 use crate::config::NewBusiness;
 use crate::gateway::ServeError;
+use crate::store::queue;
 use crate::{ApiReach, Config, Credentials, Gateway, Running};
 
 struct World {
@@ -62,9 +64,14 @@ fn config(folder: &Path) -> Config {
 
 impl World {
     async fn start() -> Self {
+        Self::start_at(Arc::new(SystemClock)).await
+    }
+
+    async fn start_at(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let receiver = Receiver::start().await.unwrap();
         let mut config = config(folder.path());
+        config.clock = clock;
         config.webhook = Some(receiver.url().parse().unwrap());
         let running = Gateway::serve(config).await.unwrap();
         let credentials = running.credentials().await.unwrap().remove(0);
@@ -414,4 +421,29 @@ async fn links_are_made_through_the_folders_socket() {
     let enter = || world.ask("POST", "session").header("origin", world.origin()).says(&json!({ "code": code })).send();
     assert_eq!(enter().await.unwrap().status(), 200);
     assert_eq!(enter().await.unwrap().status(), 401, "once");
+}
+/// What nobody took in seven days is laid aside, said to be there, and posted again when a person says so: the same bytes, whose signature still verifies.
+#[tokio::test]
+async fn gw_19_dead_letters_are_shown_and_posted_again() {
+    let clock = ManualClock::at(SystemClock.now_ms());
+    let world = World::start_at(Arc::new(clock.clone())).await;
+    let page = world.enter().await;
+    world.is_verified(&page).await;
+    let console = &world.running.console.as_ref().unwrap().0;
+    let endpoint = console.business("shop").unwrap().endpoint.clone();
+    endpoint.with_store(|tx| queue::push_own(tx, b"{\"canary\":1}")).await.unwrap();
+    clock.advance(queue::KEPT_MS);
+    assert_eq!(endpoint.with_store(queue::expire).await.unwrap().len(), 1);
+    let dead = async || {
+        let state = world.own(&page, "GET", "state").send().await.unwrap();
+        read(state).await["businesses"][0]["dead_letters"].clone()
+    };
+    assert_eq!(dead().await, 1);
+    let revived = world.own(&page, "POST", "businesses/shop/dead-letters").send().await.unwrap();
+    assert_eq!((revived.status(), read(revived).await), (StatusCode::ACCEPTED, json!({"queued": 1})));
+    let delivery =
+        world.receiver.each(bulla_testkit::wait::GUARD, "the dead letter", |d| Some(d.clone())).await.unwrap();
+    assert_eq!(delivery.body.as_ref(), b"{\"canary\":1}");
+    assert!(delivery.signature_verifies(world.credentials.app_secret.expose()));
+    assert_eq!(dead().await, 0);
 }
