@@ -434,6 +434,8 @@ async fn gw_19_dead_letters_are_shown_and_posted_again() {
     endpoint.with_store(|tx| queue::push_own(tx, b"{\"canary\":1}")).await.unwrap();
     clock.advance(queue::KEPT_MS);
     assert_eq!(endpoint.with_store(queue::expire).await.unwrap().len(), 1);
+    // No session lives for a week.
+    let page = world.enter().await;
     let dead = async || {
         let state = world.own(&page, "GET", "state").send().await.unwrap();
         read(state).await["businesses"][0]["dead_letters"].clone()
