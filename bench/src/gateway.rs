@@ -31,12 +31,6 @@ const CUSTOMERS: usize = 16;
 /// Calls of the API at once, as a program with a pool of connections makes them.
 const CALLS: usize = 64;
 
-/// Of so many messages of `--messages`, one is sent here, each way.
-const ONE_IN: u64 = 10;
-
-/// Fewer say nothing about a rate.
-const AT_LEAST: u64 = 500;
-
 /// A customer's device.
 struct Device {
     endpoint: Endpoint,
@@ -79,7 +73,7 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Group> {
              device sends, until the receiver has every webhook. Durable at every station. Processor time is the gateway's alone."
         ),
     );
-    let messages = (bench.messages / ONE_IN).max(AT_LEAST);
+    let messages = bench.messages;
     for run in 0..bench.runs {
         let world = World::start_logging("warn").await?;
         let heard = Arc::new(Heard::default());
